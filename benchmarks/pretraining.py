@@ -1,0 +1,212 @@
+"""What contrastive pretraining is worth: the same network from scratch and pretrained, on held-out tomograms.
+
+Ten real structures are simulated in crowded tomograms at SNR 0.1 and +-60 degrees, picks off centre by 10 A per axis.
+Pretraining sees the boxes of three quarters of the tomograms without labels; a few of those boxes carry labels; every
+accuracy is measured on the tomograms that are left. Seeds vary initial weights, order, views and the labeled subset.
+
+    ./dev bench pretraining --structures FOLDER --work FOLDER                   the comparison
+    ./dev bench pretraining --structures FOLDER --work FOLDER --ablate          each augmentation group on or off
+    ./dev bench pretraining --structures FOLDER --work FOLDER --curve           probe accuracy over pretraining steps
+
+Every run is kept below --work, so an interrupted benchmark goes on.
+"""
+
+import csv
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+
+from tomosift import methods
+from tomosift.data.extract import extract
+from tomosift.data.labels import transfer_labels
+from tomosift.data.sets import TrainingSets
+from tomosift.data.splits import few_labels
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
+from tomosift.io.formats import read_particles
+from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.supervised import Config as Supervised
+from tomosift.nn.inference import embed, predict
+from tomosift.nn.probe import linear_probe
+from tomosift.physics.augmentation import ABLATION_GROUPS
+from tomosift.simulate.dataset import simulate_dataset
+from tomosift.simulate.dataset_config import TomogramDatasetConfig
+
+TEN = ("7p6z.cif.gz", "4v4r_30S.pdb.gz", "3j9i.pdb.gz", "1oel.pdb.gz", "1bxn.pdb.gz")
+TEN += ("6z6u.pdb.gz", "1qvr.pdb.gz", "2buk.pdb.gz", "5gjv.pdb.gz", "2cg9.pdb.gz")
+
+SWITCHED_ON: dict[str, dict[str, object]] = {
+    "low-pass": {"low_pass_sigma_voxels": (0.0, 1.0)},
+    "ctf": {"defocus_probability": 0.5},
+    "elastic": {"elastic_voxels": 0.5},
+    "mirror": {"mirror": True},
+}
+"""Groups that are off by default, and what switches them on."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    structures: Path
+    """Folder with the structure files named in this script."""
+    work: Path
+    """Folder for the simulated world, the sets and the runs."""
+    tomograms: int = 24
+    world_seed: int = 11
+    voxel_spacing: float = 10.0
+    box_size: int = 32
+    encoder: str = "radial"
+    steps: int = 300
+    labels: tuple[int, ...] = (1, 5, 20)
+    seeds: int = 3
+    ablate: bool = False
+    curve: bool = False
+
+
+def world(options: Options) -> tuple[Subtomograms, Subtomograms]:
+    """The boxes for training and for testing, from different tomograms, with their true classes."""
+    config = TomogramDatasetConfig(
+        classes=tuple(str(options.structures / name) for name in TEN),
+        tomograms=options.tomograms,
+        shape_zyx=(40, 220, 220),
+        labels=False,
+        seed=options.world_seed,
+    )
+    paths = simulate_dataset(config, options.work / "world", lambda done, total, name: say(f"{done}/{total} {name}"))
+    tomograms = open_tomograms(paths.tomograms)
+    picks, truth = (
+        read_particles(path, grids=grids_by_name(tomograms)) for path in (paths.particles, paths.particles_truth)
+    )
+    name = f"set-{options.box_size}-{options.voxel_spacing:g}"
+    boxes = extract(
+        picks,
+        tomograms,
+        options.work / name,
+        voxel_spacing_angstrom=options.voxel_spacing,
+        box_size=options.box_size,
+        workers=2,
+    )
+    boxes = boxes.with_labels(transfer_labels(boxes.particles, truth))
+    held_out = np.isin(boxes.particles.tomogram.astype(str), config.tomogram_names[3 * options.tomograms // 4 :])
+    return boxes.select(~held_out), boxes.select(held_out)
+
+
+def say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def sets(train: Subtomograms, per_class: int, seed: int) -> TrainingSets:
+    """All training boxes unlabeled, a few of them labeled; no validation, as with so few there is none to spare."""
+    rows = few_labels(train, per_class, seed)
+    none = train.select(np.zeros(0, dtype=np.int64))
+    return TrainingSets(train.select(rows), train.with_labels(np.full(len(train), "")), none)
+
+
+def pretrain(options: Options, train: Subtomograms, name: str, config: Contrastive, seed: int) -> Path:
+    """The folder of a pretrained run."""
+    config = replace(config, encoder=options.encoder, training=replace(config.training, steps=options.steps))
+    unlabeled = train.with_labels(np.full(len(train), ""))
+    folder = options.work / "runs" / f"{options.encoder}-{options.box_size}" / f"{name}-{options.steps}-{seed}"
+    methods.train("contrastive", config, TrainingSets(unlabeled, unlabeled, unlabeled), folder, seed)
+    return folder
+
+
+def accuracy(
+    options: Options, data: TrainingSets, test: Subtomograms, name: str, config: Supervised, seed: int
+) -> float:
+    """Accuracy on the held-out tomograms of a classifier trained on the few labels."""
+    folder = options.work / "runs" / f"{options.encoder}-{options.box_size}" / f"{name}-{len(data.labeled)}-{seed}"
+    classifier = methods.train("supervised", replace(config, encoder=options.encoder), data, folder, seed)
+    predicted = predict(classifier, test.volumes, len(test)).probabilities.argmax(axis=1)
+    return float((predicted == test.label).mean())
+
+
+def probe(folder: Path, train: Subtomograms, test: Subtomograms, per_class: int, draws: int = 5) -> float:
+    """Mean probe accuracy of a run's encoder over draws of the labeled subset."""
+    from tomosift.nn.classifier import load_classifier
+
+    encoder = load_classifier(folder).encoder
+    known, asked = embed(encoder, train.volumes, len(train)), embed(encoder, test.volumes, len(test))
+    chosen = [few_labels(train, per_class, draw) for draw in range(draws)]
+    return float(np.mean([linear_probe(known[rows], train.label[rows], asked, test.label) for rows in chosen]))
+
+
+def compare(options: Options, train: Subtomograms, test: Subtomograms) -> list[dict[str, object]]:
+    """Every way to use the labels, for every budget and seed."""
+    rows: list[dict[str, object]] = []
+    for seed in range(options.seeds):
+        init = pretrain(options, train, "default", Contrastive(), seed)
+        for per_class in options.labels:
+            data = sets(train, per_class, seed)
+            ways = {
+                "scratch, whole network": Supervised(tuning="finetune"),
+                "scratch, probe of random encoder": Supervised(tuning="probe"),
+                "pretrained, probe": Supervised(init=init, tuning="probe"),
+                "pretrained, probe then whole network": Supervised(init=init, tuning="probe-then-finetune"),
+                "pretrained, whole network": Supervised(init=init, tuning="finetune"),
+            }
+            for way, config in ways.items():
+                found = accuracy(options, data, test, way.replace(", ", "-").replace(" ", "-"), config, seed)
+                rows.append({"labels": per_class, "way": way, "seed": seed, "accuracy": round(found, 4)})
+                say(str(rows[-1]))
+    return rows
+
+
+def ablate(options: Options, train: Subtomograms, test: Subtomograms) -> list[dict[str, object]]:
+    """Probe accuracy with each augmentation group switched the other way, and with noise-independent views."""
+    default = Contrastive()
+    variants = {"default": default}
+    for group, off in ABLATION_GROUPS.items():
+        on = SWITCHED_ON.get(group)
+        changed = replace(default.views, **(on or off))  # type: ignore[arg-type]
+        variants[f"{group} {'on' if on else 'off'}"] = replace(default, views=changed)
+    variants["mirror on"] = replace(default, views=replace(default.views, mirror=True))
+    variants["halves (independent noise)"] = replace(default, independent_noise="halves")
+    variants["sectors (independent noise)"] = replace(default, independent_noise="sectors")
+    variants["momentum contrast"] = replace(default, framework="moco")
+    rows: list[dict[str, object]] = []
+    for seed in range(options.seeds):
+        for name, config in variants.items():
+            folder = pretrain(options, train, name.replace(" ", "-"), config, seed)
+            found = {f"probe_{k}": round(probe(folder, train, test, k), 4) for k in options.labels}
+            rows.append({"variant": name, "seed": seed, **found})
+            say(str(rows[-1]))
+    return rows
+
+
+def curve(options: Options, train: Subtomograms, test: Subtomograms) -> list[dict[str, object]]:
+    """Probe accuracy after more and more steps, each a run of its own with its own schedule."""
+    rows: list[dict[str, object]] = []
+    for steps in (1, 75, 150, 300, 600, 1200):
+        folder = pretrain(replace(options, steps=steps), train, "default", Contrastive(), 0)
+        rows.append({"steps": steps, **{f"probe_{k}": round(probe(folder, train, test, k), 4) for k in options.labels}})
+        say(str(rows[-1]))
+    return rows
+
+
+def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
+    """Measure, print and keep a table."""
+    torch.set_num_threads(max(1, torch.get_num_threads()))
+    train, test = world(options)
+    say(f"{len(train)} boxes to train on, {len(test)} to test on, {len(train.class_names)} classes")
+    kind = "ablation" if options.ablate else "curve" if options.curve else "comparison"
+    rows = {"ablation": ablate, "curve": curve, "comparison": compare}[kind](options, train, test)
+    with (options.work / f"{kind}-{options.encoder}-{options.box_size}.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    if kind == "comparison":
+        for per_class in options.labels:
+            for way in dict.fromkeys(row["way"] for row in rows):
+                found = [float(str(r["accuracy"])) for r in rows if r["labels"] == per_class and r["way"] == way]
+                print(f"{per_class:>3} labels  {way:<40} {np.mean(found):.3f}  ({min(found):.3f} to {max(found):.3f})")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

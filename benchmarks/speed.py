@@ -1,0 +1,86 @@
+"""Seconds per pretraining step and what they are spent on, and boxes classified per second, for every encoder.
+
+    ./dev bench speed [--box-size 32] [--batch-size 96] [--threads 2]
+
+Times are processor-bound medians of one process; the share of augmentation in a step is measured within one run.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Annotated
+
+import torch
+import tyro
+
+from tomosift.data.batches import Batch
+from tomosift.methods.contrastive import Config, Learner
+from tomosift.nn.encoders import ENCODERS
+from tomosift.physics.augmentation import normalized
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to time."""
+
+    encoders: tuple[str, ...] = ("radial", "residual")
+    box_size: int = 32
+    batch_size: int = 96
+    threads: int = 2
+    repeats: int = 5
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """Median wall time of a call, after one that is not counted."""
+    work()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return median(times)
+
+
+def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
+    """Time and print."""
+    torch.set_num_threads(options.threads)
+    count, size = options.batch_size, options.box_size
+    volume = normalized(torch.randn(count, size, size, size, generator=torch.Generator().manual_seed(0)))
+    batch = Batch(
+        volume=volume,
+        label=torch.full((count,), -1),
+        tilt_range_deg=torch.tensor([[-60.0, 60.0]]).repeat(count, 1),
+        rotation=torch.full((count, 3, 3), torch.nan),
+        index=torch.arange(count),
+    )
+    generator = torch.Generator().manual_seed(1)
+    print(f"{count} boxes of {size}^3, {options.threads} threads")
+    for name in options.encoders:
+        if name not in ENCODERS:
+            raise ValueError(f"encoder is {name!r}, expected one of {', '.join(ENCODERS)}")
+        learner = Learner(Config(encoder=name), 10.0)
+        optimizer = torch.optim.AdamW(learner.parameters())
+
+        def step(learner: Learner = learner, optimizer: torch.optim.Optimizer = optimizer) -> None:
+            optimizer.zero_grad()
+            learner(batch, generator)["loss"].backward()
+            optimizer.step()
+
+        def views(learner: Learner = learner) -> None:
+            with torch.no_grad():
+                learner.two_views(batch, generator)
+
+        def classify(learner: Learner = learner) -> None:
+            with torch.inference_mode():
+                learner.encoder(volume)
+
+        whole, augmentation, forward = (seconds(work, options.repeats) for work in (step, views, classify))
+        print(
+            f"{name:>10}: step {whole:.3f} s, two views {augmentation:.3f} s ({100 * augmentation / whole:.0f} %, "
+            f"{500 * augmentation / count:.2f} ms a view), {count / forward:.0f} boxes/s classified"
+        )
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

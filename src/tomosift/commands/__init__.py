@@ -1,0 +1,15 @@
+"""The commands of the command line, one file each; the name is the file name is the word that is typed."""
+
+COMMANDS: dict[str, str] = {
+    "sort": "From picks, tomograms and a few labels to a class for every particle: the whole job in one go.",
+    "inspect": "Say what a file holds: volumes, structures and particle tables of the field.",
+    "check": "Look at picks and tomograms before the work starts and say in plain words what is wrong.",
+    "extract": "Cut subtomograms from tomograms, or bring ready-made boxes, into a set.",
+    "train": "Train a method on a set: contrastive pretraining, supervised fine-tuning.",
+    "classify": "Write a class, its probability and an embedding for every particle of a set.",
+    "evaluate": "Write an HTML report on a trained run: accuracy, confusion, calibration, pictures.",
+    "simulate": "Simulate crowded tomograms of known structures, with picks, as real files.",
+    "atlas": "List the built-in structures, or add one of your own.",
+    "quickstart": "Simulate a small world and run the whole job on it, to see that everything works.",
+}
+"""Name of each command and what it does; its module has a function `command` whose signature is the command line."""

@@ -1,0 +1,67 @@
+"""List the built-in structures, or add one of your own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from tomosift.commands.terminal import say, show_table
+from tomosift.simulate.atlas import add_to_atlas, atlas_folder, atlas_names, load_atlas_entry
+
+
+def list_entries(folder: Path | None = None) -> None:
+    """Show every structure that simulations know by name.
+
+    Args:
+        folder: Folder of entries of your own instead of those that come with the program.
+    """
+    names = atlas_names(folder)
+    if not names:
+        raise ValueError(f"{folder or atlas_folder()} holds no atlas entry (.json); check the folder")
+    rows = []
+    for name in names:
+        entry = load_atlas_entry(name, folder)
+        size = f"{entry.mass_kda:.0f} kDa"
+        resolution = f"{entry.fsc_half_angstrom:.1f} A"
+        rows.append([name, entry.title, entry.entry_id, size, f"{2 * entry.radius_angstrom:.0f} A", resolution])
+    header = ["name", "title", "entry", "mass", "diameter", "FSC 0.5"]
+    show_table(f"{len(rows)} structures", header, rows)
+
+
+def add(
+    structure: Annotated[Path, tyro.conf.Positional],
+    /,
+    name: str,
+    beads: int | None = None,
+    assembly: str | None = None,
+    title: str | None = None,
+    license: str = "",
+    out: Path = Path(),
+) -> None:
+    """Compute an entry from an atomic structure and write it as NAME.json.
+
+    Args:
+        structure: PDB or mmCIF file, also gzipped.
+        name: The word for it: lower-case letters, digits, - and _.
+        beads: Number of Gaussians; by default one for 1.7 kDa, between 120 and 400.
+        assembly: Biological assembly to build, or "asu" for the atoms as they stand in the file.
+        title: What the complex is; by default as the file says.
+        license: Terms of the atoms; CC0-1.0 for structures of the Protein Data Bank.
+        out: Folder to write to.
+    """
+    path = add_to_atlas(structure, name, beads=beads, assembly=assembly, title=title, license=license, out_folder=out)
+    entry = load_atlas_entry(name, out)
+    say(
+        f"{path}: {entry.mass_kda:.0f} kDa as {len(entry.beads)} beads, "
+        f"true to the atoms to {entry.fsc_half_angstrom:.1f} A (FSC 0.5)"
+    )
+    own = out.resolve() != atlas_folder().resolve()
+    say(
+        f"see it with: tomosift atlas list --folder {out}; simulations take {structure} itself, or the entry by name "
+        f"once it lies in {atlas_folder()}"
+        if own
+        else f"simulate it with: tomosift simulate --classes {name}"
+    )
+
+
+command = {"list": list_entries, "add": add}

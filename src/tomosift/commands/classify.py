@@ -1,0 +1,92 @@
+"""Write a class, its probability and an embedding for every particle of a set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from tomosift.commands.inputs import set_grids
+from tomosift.commands.terminal import progress_bar, say, show_table
+from tomosift.data.predictions import CLASS, with_predictions
+from tomosift.data.set_reader import Subtomograms
+from tomosift.data.subtomograms import open_subtomograms
+from tomosift.files import written_then_renamed
+from tomosift.io.formats import format_to_write, write_particles
+from tomosift.nn.classifier import Classifier, load_classifier
+from tomosift.nn.inference import Predictions, predict
+from tomosift.particles import Particles
+
+
+def command(
+    run: Annotated[Path, tyro.conf.Positional],
+    subtomograms: Annotated[Path, tyro.conf.Positional],
+    /,
+    out: Path,
+    unknown_below: float | None = None,
+    drop_unknown: bool = False,
+) -> None:
+    """Classify every particle of a set and write the table in the format that the suffix of --out asks for.
+
+    A table that goes back into the format it came from keeps all its columns. Embeddings are written beside it, as
+    NAME_embeddings.npy with one row per particle in the order of the table.
+
+    Args:
+        run: Folder of a supervised run.
+        subtomograms: Folder of a set.
+        out: Particle table to write: .star, .csv, .tbl, a copick configuration (.json) ...
+        unknown_below: Answer "unknown" where the best probability is lower; by default what the run was told.
+        drop_unknown: Leave particles out whose answer is "unknown".
+    """
+    format_to_write(out)  # an unknown suffix is better said before the work than after it
+    classifier, boxes = load_classifier(run), open_subtomograms(subtomograms)
+    predictions = predictions_of(classifier, boxes, run)
+    threshold = classifier.card.unknown_below if unknown_below is None else unknown_below
+    classified = with_predictions(boxes.particles, predictions.probabilities, classifier.card.class_names, threshold)
+    written = write_classified(out, classified, predictions, boxes, drop_unknown)
+    names, counts = np.unique(written.columns[CLASS].astype(str), return_counts=True)
+    rows = [[str(name), str(count)] for name, count in zip(names, counts, strict=True)]
+    show_table(f"{out}: {len(written)} particles", ["class", "particles"], rows)
+
+
+def predictions_of(classifier: Classifier, boxes: Subtomograms, run: Path) -> Predictions:
+    """What the model says of every box, with a progress bar.
+
+    Raises
+    ------
+    ValueError
+        When the model has no classes, or the set has another voxel spacing than the model was trained at.
+    """
+    card = classifier.card
+    if not card.class_names:
+        raise ValueError(
+            f"{run} was trained without classes; fine-tune it first: tomosift train supervised --init {run}"
+        )
+    if abs(boxes.voxel_spacing_angstrom - card.voxel_spacing_angstrom) > 0.01 * card.voxel_spacing_angstrom:
+        raise ValueError(
+            f"voxel spacing of {boxes.path} is {boxes.voxel_spacing_angstrom:.2f} A but {run} was trained at "
+            f"{card.voxel_spacing_angstrom:.2f} A; extract with --voxel-spacing {card.voxel_spacing_angstrom:g}"
+        )
+    if not len(boxes):
+        raise ValueError(f"{boxes.path} is empty; extract particles first")
+    with progress_bar("classify", "boxes") as update:
+        return predict(classifier, boxes.volumes, len(boxes), done=lambda done, total: update(done, total, ""))
+
+
+def write_classified(
+    out: Path, classified: Particles, predictions: Predictions, boxes: Subtomograms, drop_unknown: bool = False
+) -> Particles:
+    """Write table and embeddings; returns the particles that were written."""
+    kept = np.flatnonzero(classified.columns["rlnClassNumber"].to_numpy() > 0) if drop_unknown else None
+    embeddings = predictions.embeddings if kept is None else predictions.embeddings[kept]
+    particles = classified if kept is None else classified.select(kept)
+    if not len(particles):
+        raise ValueError("every particle is unknown and --drop-unknown leaves none; lower --unknown-below")
+    write_particles(out, particles, voxel_spacing_angstrom=boxes.voxel_spacing_angstrom, grids=set_grids(boxes))
+    if out.is_dir() or out.suffix == ".json":
+        say(f"{out}: picks written; embeddings are not part of a copick project")
+        return particles
+    beside = out.with_name(f"{out.name.split('.')[0]}_embeddings.npy")
+    with written_then_renamed(beside) as temporary, temporary.open("wb") as stream:
+        np.save(stream, embeddings)
+    return particles

@@ -1,0 +1,86 @@
+"""Cut subtomograms from tomograms, or bring ready-made boxes, into a set."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from tomosift.commands.inputs import tomograms_of
+from tomosift.commands.terminal import progress_bar, say
+from tomosift.conventions import DEFAULT_TILT_RANGE_DEG, WORKING_VOXEL_SPACING_ANGSTROM
+from tomosift.data.extract import extract, import_boxes
+from tomosift.data.set_reader import Subtomograms
+from tomosift.data.tomogram_folder import grids_by_name
+from tomosift.io.boxes import read_boxes
+from tomosift.io.formats import read_particles
+
+
+def command(
+    picks: Annotated[Path, tyro.conf.Positional],
+    /,
+    out: Path,
+    tomograms: tuple[Path, ...] = (),
+    voxel_spacing: float | None = None,
+    box_size: int | None = None,
+    borders: Literal["pad", "drop"] = "pad",
+    inverted: bool = False,
+    tilt_range: tuple[float, float] | None = None,
+    picks_spacing: float | None = None,
+    tomogram_spacing: float | None = None,
+    workers: int = 0,
+) -> None:
+    """Cut a box around every pick, rescaled to one voxel spacing, into a set that can be trained on.
+
+    Without --tomograms PICKS are ready-made boxes: a folder of them, or a stack.
+
+    Args:
+        picks: Particle table of any known format, or ready-made boxes.
+        out: Folder of the set; an interrupted one is continued.
+        tomograms: Tomogram files, or a folder, a RELION tomograms.star or a copick configuration.
+        voxel_spacing: Voxel edge of the boxes in Angstrom; 10 for tomograms, that of the boxes for ready-made ones.
+        box_size: Box edge in voxels; 32 for tomograms, what there is for ready-made boxes.
+        borders: Fill boxes that reach beyond the tomogram with the local mean, or drop them.
+        inverted: Protein is dark in these files.
+        tilt_range: Lowest and highest tilt angle in degrees, where no file says.
+        picks_spacing: Pixel edge of the picks in Angstrom, where a table in pixels does not say.
+        tomogram_spacing: Voxel edge of the tomograms in Angstrom, where their headers are wrong or silent.
+        workers: Threads that cut; 0 for one per processor.
+    """
+    if not tomograms:
+        with progress_bar("import", "boxes") as update:
+            made = import_boxes(
+                read_boxes(picks, voxel_spacing_angstrom=picks_spacing),
+                out,
+                voxel_spacing_angstrom=voxel_spacing,
+                box_size=box_size,
+                tilt_range_deg=tilt_range or DEFAULT_TILT_RANGE_DEG,
+                inverted=inverted,
+                progress=lambda done, total: update(done, total, ""),
+            )
+    else:
+        found = tomograms_of(tomograms, tomogram_spacing, inverted, tilt_range)
+        particles = read_particles(picks, voxel_spacing_angstrom=picks_spacing, grids=grids_by_name(found))
+        with progress_bar("extract", "boxes") as update:
+            made = extract(
+                particles,
+                found,
+                out,
+                voxel_spacing_angstrom=WORKING_VOXEL_SPACING_ANGSTROM if voxel_spacing is None else voxel_spacing,
+                box_size=32 if box_size is None else box_size,
+                borders=borders,
+                workers=workers or os.cpu_count() or 1,
+                progress=lambda done, total: update(done, total, ""),
+            )
+    say(summary(made))
+
+
+def summary(made: Subtomograms) -> str:
+    """One line on a set."""
+    dropped = made.provenance.get("dropped") or {}
+    lost = "".join(f"; {count} dropped ({reason})" for reason, count in dropped.items())
+    halves = ", with half boxes" if made.has_halves else ""
+    return (
+        f"{made.path}: {len(made)} boxes of {made.box_size}^3 at {made.voxel_spacing_angstrom:g} A from "
+        f"{len(made.tomogram_names)} tomograms{halves}{lost}"
+    )

@@ -1,0 +1,36 @@
+"""Simulate crowded tomograms of known structures, with picks, as real files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from tomosift.commands.terminal import progress_bar, say
+from tomosift.simulate.dataset import TomogramDatasetConfig, simulate_dataset, write_label_table
+
+
+def command(
+    config: Annotated[TomogramDatasetConfig, tyro.conf.arg(name="")], out: Path, labels_per_class: int = 0
+) -> None:
+    """Simulate tomograms into a folder: volumes, tables and truth as a user would bring them.
+
+    The same command on a folder that is there goes on where it stopped; more --tomograms add to it.
+
+    Args:
+        config: What the data set is like.
+        out: Folder to write to.
+        labels_per_class: Also write labels.star with this many labeled picks of each class.
+    """
+    if labels_per_class < 0:
+        raise ValueError(f"labels-per-class is {labels_per_class}, expected 0 or more")
+    with progress_bar("simulating", "tomograms") as update:
+        paths = simulate_dataset(config, out, progress=update)
+    say(f"{config.tomograms} tomograms with {len(config.class_names)} classes: {', '.join(config.class_names)}")
+    say(f"  tomograms  {paths.tomograms}")
+    say(f"  picks      {paths.particles}")
+    say(f"  truth      {paths.particles_truth}")
+    if labels_per_class:
+        labels = write_label_table(out, out / "labels.star", labels_per_class)
+        say(f"  labels     {labels} ({labels_per_class} picks of each class)")
+    inverted = " --inverted" if config.dark_on_disk else ""
+    say(f"next: tomosift check {paths.particles} --tomograms {paths.tomograms}{inverted}")

@@ -1,0 +1,77 @@
+"""What a person at a terminal sees: progress bars, plain sentences and tables."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(stderr=True, highlight=False)
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+def say(sentence: str) -> None:
+    """One line for the user; markup characters in it are plain text."""
+    console.print(sentence, markup=False, soft_wrap=True)
+
+
+def show_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """A table on standard output."""
+    table = Table(title=title or None, header_style="bold")
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console(highlight=False, markup=False).print(table)
+
+
+@contextmanager
+def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar with count, rate and time left; yields ``update(done, total, note)``.
+
+    Where standard error is no terminal (a log file, SLURM) a line is printed every 15 seconds and at the end.
+    """
+    if not sys.stderr.isatty():
+        yield _line_printer(what, unit)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(what, total=None, rate="", note="")
+
+        def update(done: int, total: int, note: str = "") -> None:
+            speed = progress.tasks[task].speed
+            rate = f"{speed:.1f} {unit}/s" if speed else ""
+            progress.update(task, completed=done, total=total, rate=rate, note=note)
+
+        yield update
+
+
+def _line_printer(what: str, unit: str) -> Callable[[int, int, str], None]:
+    started = time.monotonic()
+    first: list[int] = []
+    printed = [started]
+
+    def update(done: int, total: int, note: str = "") -> None:
+        first.append(done) if not first else None
+        now = time.monotonic()
+        if done < total and now - printed[0] < _SECONDS_BETWEEN_LINES:
+            return
+        printed[0] = now
+        rate = (done - first[0]) / max(now - started, 1e-9)
+        left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
+        sys.stderr.write(f"{what}: {done} of {total}, {rate:.1f} {unit}/s{left}{'  ' + note if note else ''}\n")
+        sys.stderr.flush()
+
+    return update

@@ -1,0 +1,104 @@
+"""Train a method on a set of subtomograms."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from tomosift import methods
+from tomosift.commands.inputs import labeled_set
+from tomosift.commands.terminal import progress_bar, say
+from tomosift.data.sets import TrainingSets
+from tomosift.data.subtomograms import open_subtomograms
+from tomosift.errors import FormatError
+from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.supervised import Config as Supervised
+from tomosift.train.config import config_from_json
+from tomosift.train.run import read_json
+
+
+def contrastive(
+    subtomograms: Annotated[Path, tyro.conf.Positional],
+    /,
+    out: Path,
+    config: Annotated[Contrastive, tyro.conf.arg(name="")] = Contrastive(),
+    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    seed: int = 0,
+) -> None:
+    """Pretrain an encoder on all boxes of a set; labels are not used.
+
+    Args:
+        subtomograms: Folder of a set.
+        out: Folder of the run; an interrupted one is continued.
+        config: Settings of the method.
+        from_config: The config.json of an earlier run, whose settings are used instead of those given here.
+        seed: Seed of weights, order, views and noise.
+    """
+    boxes = open_subtomograms(subtomograms)
+    _train("contrastive", _chosen(config, from_config), TrainingSets(boxes, boxes, boxes.select(_none())), out, seed)
+
+
+def supervised(
+    subtomograms: Annotated[Path, tyro.conf.Positional],
+    /,
+    out: Path,
+    labels: Path | None = None,
+    label_column: str | None = None,
+    label_tolerance: float = 30.0,
+    validation: Path | None = None,
+    config: Annotated[Supervised, tyro.conf.arg(name="")] = Supervised(),
+    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    seed: int = 0,
+) -> None:
+    """Train a classifier on the labeled boxes of a set, from scratch or from a pretrained encoder (--init).
+
+    Args:
+        subtomograms: Folder of a set.
+        out: Folder of the run; an interrupted one is continued.
+        labels: Particle table with a class for some particles; without it the classes that the set came with.
+        label_column: Column of that table to take the class from.
+        label_tolerance: Farthest distance in Angstrom between a label and its particle.
+        validation: Another table of labels, which stop training early and calibrate probabilities.
+        config: Settings of the method.
+        from_config: The config.json of an earlier run, whose settings are used instead of those given here.
+        seed: Seed of weights, order, views and noise.
+    """
+    boxes = open_subtomograms(subtomograms)
+    given = boxes if labels is None else labeled_set(boxes, labels, label_column, None, label_tolerance)
+    held_out = given.select(_none())
+    if validation is not None:
+        held_out = labeled_set(boxes, validation, label_column, None, label_tolerance)
+        held_out = held_out.with_labels(held_out.particles.class_name, given.class_names)
+        held_out = held_out.select(held_out.labeled_rows)
+    _train("supervised", _chosen(config, from_config), TrainingSets(given, given, held_out), out, seed)
+
+
+def _none() -> Any:
+    import numpy as np
+
+    return np.zeros(0, dtype=np.int64)
+
+
+def _chosen(config: Any, path: Path | None) -> Any:
+    if path is None:
+        return config
+    described = read_json(path)
+    if "config" not in described:
+        raise FormatError(path, "config", "missing", "the config.json of a run", "check the path")
+    return config_from_json(type(config), described["config"], path)
+
+
+def _train(name: str, config: Any, data: TrainingSets, out: Path, seed: int) -> None:
+    with progress_bar(name, "steps") as update:
+        methods.train(
+            name,
+            config,
+            data,
+            out,
+            seed,
+            lambda step, steps, losses: update(step, steps, f"loss {losses['loss']:.3f}"),
+        )
+    say(f"{out}: finished; the model is in {out / 'result'}")
+
+
+command = {"contrastive": contrastive, "supervised": supervised}

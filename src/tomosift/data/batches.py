@@ -1,0 +1,292 @@
+"""Streams of batches: what a training step gets, as a pure function of (seed, step).
+
+A stream keeps no state. Its ``batch(step)`` is the same whoever asks, in whatever order and from however many
+threads; a resumed run therefore sees what the uninterrupted one would have seen.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tomosift.data.subtomograms import Subtomograms
+
+T = TypeVar("T", covariant=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """b subtomograms with what an augmentation must know of them.
+
+    A measured box already lacks a wedge; ``tilt_range_deg`` and ``rotation`` say which, so that an augmentation can
+    compose with it.
+    """
+
+    volume: Float32[Tensor, "b d d d"]
+    """Zero mean and unit variance each, as they lay in the tomogram."""
+    label: Int64[Tensor, " b"]
+    """Index of the class, -1 where unlabeled."""
+    tilt_range_deg: Float32[Tensor, "b 2"]
+    rotation: Float32[Tensor, "b 3 3"]
+    """Takes the particle's reference frame into the tomogram (zyx column vectors); NaN where not known."""
+    index: Int64[Tensor, " b"]
+    """Row of each box in the set that the stream draws from."""
+    halves: Float32[Tensor, "b 2 d d d"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def shard(self, rank: int, count: int) -> "Batch":
+        """The part of one of ``count`` processes: every count-th box, starting with number ``rank``."""
+        if count == 1:
+            return self
+        rows = slice(rank, None, count)
+        return Batch(
+            volume=self.volume[rows],
+            label=self.label[rows],
+            tilt_range_deg=self.tilt_range_deg[rows],
+            rotation=self.rotation[rows],
+            index=self.index[rows],
+            halves=None if self.halves is None else self.halves[rows],
+        )
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on a device."""
+        return Batch(
+            volume=self.volume.to(device),
+            label=self.label.to(device),
+            tilt_range_deg=self.tilt_range_deg.to(device),
+            rotation=self.rotation.to(device),
+            index=self.index.to(device),
+            halves=None if self.halves is None else self.halves.to(device),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """A small classification problem: n classes, k labeled examples (support) and some questions (query) each.
+
+    Labels count the classes *of the episode*, 0 to n-1; ``classes`` says which class of the set each one is.
+    """
+
+    support: Batch
+    query: Batch
+    classes: Int64[Tensor, " n"]
+
+    def to(self, device: torch.device | str) -> "Episode":
+        """The same episode on a device."""
+        return Episode(self.support.to(device), self.query.to(device), self.classes.to(device))
+
+
+def read_batch(data: Subtomograms, rows: NDArray[np.int64], halves: bool = False) -> Batch:
+    """The batch of these rows, in that order."""
+    return Batch(
+        volume=torch.from_numpy(data.volumes(rows)),
+        label=torch.from_numpy(data.label[rows]),
+        tilt_range_deg=torch.from_numpy(data.tilt_range_deg[rows]),
+        rotation=torch.from_numpy(data.particles.rotation[rows].astype(np.float32)),
+        index=torch.from_numpy(rows),
+        halves=torch.from_numpy(data.halves(rows)) if halves else None,
+    )
+
+
+@runtime_checkable
+class Stream(Protocol[T]):
+    """Anything with a ``batch`` for every step."""
+
+    def batch(self, step: int) -> T:
+        """What step ``step`` gets; steps count from 0."""
+        ...
+
+
+# One number per kind of stream, so that streams of one seed draw independently.
+_UNIFORM, _BALANCED, _EPISODES = 1, 2, 3
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, _UNIFORM, epoch]).permutation(n)
+
+
+def _check_sizes(data: Subtomograms, halves: bool, seed: int, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} is {size}, expected at least 1")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, expected 0 or more")
+    if len(data) == 0:
+        raise ValueError("the set to draw batches from is empty; select at least one particle")
+    if halves and not data.has_halves:
+        raise ValueError(f"{data.path} has no half boxes; extract again from tomograms that have half tomograms")
+
+
+@dataclass(frozen=True, eq=False)
+class Uniform:
+    """Every particle once per epoch, in an order drawn anew for each epoch.
+
+    Epochs follow one another without a gap: the batch at a seam takes its first boxes from one and the rest from the
+    next, so no particle is ever dropped and all batches have one size.
+    """
+
+    data: Subtomograms
+    batch_size: int
+    seed: int = 0
+    halves: bool = False
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.data, self.halves, self.seed, batch_size=self.batch_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps after which every particle has been drawn at least once."""
+        return -(-len(self.data) // self.batch_size)
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """Rows of the set in the batch of this step."""
+        n = len(self.data)
+        place = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs = range(int(place[0]) // n, int(place[-1]) // n + 1)
+        return np.concatenate([_permutation(self.seed, e, n)[place[place // n == e] % n] for e in epochs])
+
+    def batch(self, step: int) -> Batch:
+        """The batch of this step."""
+        return read_batch(self.data, self.rows(step), self.halves)
+
+
+def _members(data: Subtomograms) -> dict[int, NDArray[np.int64]]:
+    labeled = data.labeled_rows
+    order = labeled[np.argsort(data.label[labeled], kind="stable")]
+    classes, starts = np.unique(data.label[order], return_index=True)
+    return {int(k): rows for k, rows in zip(classes, np.split(order, starts[1:]), strict=True)} if len(order) else {}
+
+
+@dataclass(frozen=True, eq=False)
+class Balanced:
+    """Labeled particles with an equal chance for every class, however rare.
+
+    Every batch holds each class equally often, up to the remainder, which is drawn. Within a class particles are
+    drawn without replacement as far as there are enough of them.
+    """
+
+    data: Subtomograms
+    batch_size: int
+    seed: int = 0
+    halves: bool = False
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.data, self.halves, self.seed, batch_size=self.batch_size)
+        if not len(self.data.labeled_rows):
+            raise ValueError(f"{self.data.path} has no labeled particle; label at least one per class")
+
+    @cached_property
+    def _rows_of(self) -> dict[int, NDArray[np.int64]]:
+        return _members(self.data)
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """Rows of the set in the batch of this step."""
+        generator = np.random.default_rng([self.seed, _BALANCED, step])
+        rounds = -(-self.batch_size // len(self._rows_of))
+        classes = np.concatenate([generator.permutation(list(self._rows_of)) for _ in range(rounds)])[: self.batch_size]
+        chosen = np.empty(self.batch_size, dtype=np.int64)
+        for k, members in self._rows_of.items():
+            mine = np.flatnonzero(classes == k)
+            passes = -(-len(mine) // len(members))
+            draws = [generator.permutation(members)[: len(mine)] for _ in range(passes)]
+            chosen[mine] = np.concatenate([*draws, np.zeros(0, dtype=np.int64)])[: len(mine)]
+        return chosen
+
+    def batch(self, step: int) -> Batch:
+        """The batch of this step."""
+        return read_batch(self.data, self.rows(step), self.halves)
+
+
+@dataclass(frozen=True, eq=False)
+class Episodes:
+    """n-way k-shot episodes: ``ways`` classes, ``shots`` support and ``queries`` query particles of each.
+
+    Support and query never share a particle. A class with fewer than ``shots + queries`` labeled particles is not
+    drawn.
+    """
+
+    data: Subtomograms
+    ways: int
+    shots: int
+    queries: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = {"ways": self.ways, "shots": self.shots, "queries": self.queries}
+        _check_sizes(self.data, False, self.seed, **sizes)
+        if len(self._rows_of) < self.ways:
+            need = (
+                f"{self.shots + self.queries} or more labeled particles ({self.shots} support + {self.queries} query)"
+            )
+            raise ValueError(
+                f"{len(self._rows_of)} classes have {need}, expected at least {self.ways}; "
+                "lower ways, shots or queries, or label more"
+            )
+
+    @cached_property
+    def _rows_of(self) -> dict[int, NDArray[np.int64]]:
+        need = self.shots + self.queries
+        return {k: rows for k, rows in _members(self.data).items() if len(rows) >= need}
+
+    def batch(self, step: int) -> Episode:
+        """The episode of this step; support and query are ordered by class."""
+        generator = np.random.default_rng([self.seed, _EPISODES, step])
+        classes = generator.permutation(list(self._rows_of))[: self.ways]
+        need = self.shots + self.queries
+        rows = np.stack([generator.choice(self._rows_of[int(k)], need, replace=False) for k in classes])
+        support = self._part(rows[:, : self.shots])
+        query = self._part(rows[:, self.shots :])
+        return Episode(support, query, torch.from_numpy(classes.astype(np.int64)))
+
+    def _part(self, rows: NDArray[np.int64]) -> Batch:
+        way = torch.arange(self.ways).repeat_interleave(rows.shape[1])
+        return replace(read_batch(self.data, rows.reshape(-1)), label=way)
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """Several streams in step, such as one of labeled and one of unlabeled particles."""
+
+    streams: tuple[Stream[Any], ...]
+
+    def batch(self, step: int) -> tuple[Any, ...]:
+        """The batch of every stream, in order."""
+        return tuple(stream.batch(step) for stream in self.streams)
+
+
+def prefetch(stream: Stream[T], start_step: int = 0, stop_step: int | None = None, workers: int = 2) -> Iterator[T]:
+    """Batches of steps ``start_step`` to ``stop_step`` (excluded; without end when None), read ahead by threads.
+
+    The sequence does not depend on ``workers``; 0 reads in the calling thread. At most ``workers + 1`` batches wait.
+    """
+    if workers < 0:
+        raise ValueError(f"workers is {workers}, expected 0 or more")
+    step = start_step
+    if workers == 0:
+        while stop_step is None or step < stop_step:
+            yield stream.batch(step)
+            step += 1
+        return
+    waiting: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    try:
+        while True:
+            while len(waiting) <= workers and (stop_step is None or step < stop_step):
+                waiting.append(pool.submit(stream.batch, step))
+                step += 1
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,144 @@
+"""Cutting a box of any voxel spacing, centered anywhere, out of a volume on disk.
+
+Where spacings agree and the center falls on a voxel, a box is a slice. Elsewhere a larger cut-out is resampled in
+Fourier space: its Fourier transform is cut at the lower of the two Nyquist frequencies (with a cosine edge over the
+last tenth when the new spacing is the coarser, against aliasing), shifted in phase to the wanted center, and
+evaluated at the new voxels. That chain is one linear map per axis, so it is applied as three small matrices: this is
+exact for every ratio of spacings, also where no whole number of voxels of both fit into one edge. The outer half of
+the cut-out's margin fades into the local mean, so that opposite faces do not wrap around.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomosift.conventions import center_index
+from tomosift.io.volume import SupportsSlicing
+
+MARGIN = 8
+"""Cut-out beyond the box on every side, in voxels of the coarser grid."""
+ROLL_OFF = 0.1
+"""Share of the pass band over which the anti-aliasing filter falls to zero."""
+SAME_SPACING = 1e-4
+"""Relative difference of spacings below which no resampling is needed: 0.003 voxels at the edge of a 64 box."""
+ON_VOXEL = 1e-3
+"""Distance of a center from a voxel, in voxels, that is not worth a shift."""
+SLAB = 64
+"""Planes of a cut-out in memory at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A cut box and what it lacked."""
+
+    volume: NDArray[np.float32]
+    """(d, d, d) in zyx, contrast as in the file."""
+    inside: float
+    """Share of the box's own voxels that lie in the volume; the rest is the mean of the cut-out."""
+
+
+def resampling_matrix(
+    source_size: int, positions: NDArray[np.float64], ratio: float, margin: int
+) -> NDArray[np.float64]:
+    """``(n, source_size)``: band-limited values at ``positions`` (in source voxels) of a line of source voxels.
+
+    Parameters
+    ----------
+    ratio
+        New voxel spacing over old; above 1 the band is cut at ``1 / ratio`` of the old Nyquist frequency.
+    margin
+        Voxels at each end of which the outer half fades to zero.
+
+    Source: the trigonometric interpolation polynomial; for an even size the Nyquist term is shared between both signs.
+    """
+    frequency = np.arange(source_size // 2 + 1) / source_size
+    nyquist = 0.5 / max(ratio, 1.0)
+    weight = np.ones(len(frequency))
+    if ratio > 1:
+        # 1 below the edge, a half cosine over it, 0 above.
+        edge = (frequency - (1 - ROLL_OFF) * nyquist) / (ROLL_OFF * nyquist)
+        weight = 0.5 * (1 + np.cos(np.pi * np.clip(edge, 0, 1)))
+    weight[1 : (source_size + 1) // 2] *= 2
+    angle_out = 2 * np.pi * positions[:, None] * frequency
+    angle_in = 2 * np.pi * np.arange(source_size)[:, None] * frequency
+    matrix = (np.cos(angle_out) * weight) @ np.cos(angle_in).T + (np.sin(angle_out) * weight) @ np.sin(angle_in).T
+    fade = margin // 2
+    ramp = 0.5 * (1 - np.cos(np.pi * (np.arange(fade) + 0.5) / max(fade, 1)))
+    taper = np.concatenate([ramp, np.ones(source_size - 2 * fade), ramp[::-1]])
+    result: NDArray[np.float64] = matrix / source_size * taper
+    return result
+
+
+def cut_box(source: SupportsSlicing, center_zyx_voxel: NDArray[np.float64], box_size: int, ratio: float = 1.0) -> Box:
+    """The box whose voxel ``box_size // 2`` lies at ``center_zyx_voxel`` of the source.
+
+    Parameters
+    ----------
+    center_zyx_voxel
+        ``(3,)`` in voxels of the source, counted from the center of voxel 0.
+    ratio
+        Voxel spacing of the box over that of the source.
+
+    Raises
+    ------
+    ValueError
+        No voxel of the box lies in the volume.
+    """
+    shape = np.asarray(source.shape)
+    offsets = (np.arange(box_size) - center_index(box_size)) * ratio
+    place = center_zyx_voxel[:, None] + offsets
+    # A box voxel counts as inside up to half a source voxel beyond the outermost centers.
+    inside_axis = (place >= -0.5 - ON_VOXEL) & (place <= shape[:, None] - 0.5 + ON_VOXEL)
+    inside = float(inside_axis.mean(axis=1).prod())
+    if inside == 0:
+        raise ValueError(f"no voxel of the box around {center_zyx_voxel.tolist()} lies in the volume {tuple(shape)}")
+    nearest = np.rint(center_zyx_voxel).astype(int)
+    if abs(ratio - 1) < SAME_SPACING and (np.abs(center_zyx_voxel - nearest) < ON_VOXEL).all():
+        return Box(_slice(source, nearest - center_index(box_size), box_size), inside)
+    margin = int(np.ceil(MARGIN * max(ratio, 1.0)))
+    start = np.floor(place[:, 0]).astype(int) - margin
+    stop = np.ceil(place[:, -1]).astype(int) + margin + 1
+    low, high = np.maximum(start, 0), np.minimum(stop, shape)
+    matrices = []
+    for axis in range(3):
+        matrix = resampling_matrix(int(stop[axis] - start[axis]), place[axis] - start[axis], ratio, margin)
+        matrices.append(matrix[:, low[axis] - start[axis] : high[axis] - start[axis]].astype(np.float32))
+    return Box(_contract(source, low, high, matrices), inside)
+
+
+def _slice(source: SupportsSlicing, start: NDArray[np.int_], box_size: int) -> NDArray[np.float32]:
+    low, high = np.maximum(start, 0), np.minimum(start + box_size, np.asarray(source.shape))
+    there = np.array(source[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], dtype=np.float32)
+    if there.shape == (box_size,) * 3:
+        return there
+    box = np.full((box_size,) * 3, there.mean(dtype=np.float64), dtype=np.float32)
+    box[tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))] = there
+    return box
+
+
+def _contract(
+    source: SupportsSlicing, low: NDArray[np.int_], high: NDArray[np.int_], matrices: list[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """``M (x - mean) + mean`` with zeros for ``x - mean`` outside the volume, slab by slab.
+
+    The mean is known only after the last slab, so ``x`` is taken relative to a pivot and the rest added at the end.
+    Values that are not numbers pass through; whoever asked for the box looks for them.
+    """
+    z_matrix, y_matrix, x_matrix = matrices
+    box = np.zeros((len(z_matrix), len(y_matrix), len(x_matrix)), dtype=np.float32)
+    pivot, total = 0.0, 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        for z in range(low[0], high[0], SLAB):
+            end = min(z + SLAB, int(high[0]))
+            slab = np.asarray(source[z:end, low[1] : high[1], low[2] : high[2]]).astype(np.float32)
+            if z == low[0]:
+                pivot = float(slab.mean(dtype=np.float64))
+            slab -= np.float32(pivot)
+            total += float(slab.sum(dtype=np.float64))
+            planes = y_matrix @ (slab @ x_matrix.T)
+            box += np.tensordot(z_matrix[:, z - low[0] : end - low[0]], planes, axes=1)
+        mean = total / float(np.prod(high - low))
+        kept = np.einsum("i,j,k->ijk", *(matrix.sum(axis=1) for matrix in matrices))
+        result: NDArray[np.float32] = (box + mean * (1 - kept) + pivot).astype(np.float32)
+    return result

@@ -1,0 +1,258 @@
+"""Cutting particles out of tomograms into a set of subtomograms."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import tomosift
+from tomosift.conventions import DEFAULT_TILT_RANGE_DEG
+from tomosift.data.cutter import CHUNK_VOXELS, Cutter, cut_in_order, fault_of
+from tomosift.data.cutting import cut_box
+from tomosift.data.set_reader import SET_FILE, Subtomograms, open_subtomograms, read_set_file
+from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.data.tomograms import Tomogram, match_tomograms
+from tomosift.files import written_then_renamed
+from tomosift.io.boxes import Boxes
+from tomosift.particles import Particles
+
+Progress = Callable[[int, int], None]
+"""Called with the number of particles done and their total."""
+
+DROPPED_FILE = "dropped.csv"
+RESAMPLING = "slice where spacing and center fit the voxels, else band-limited resampling in Fourier space"
+
+
+def extract(
+    particles: Particles,
+    tomograms: Mapping[str, Tomogram],
+    out: Path | str,
+    *,
+    voxel_spacing_angstrom: float,
+    box_size: int,
+    borders: Literal["pad", "drop"] = "pad",
+    halves: bool | None = None,
+    workers: int = 1,
+    class_names: tuple[str, ...] | None = None,
+    shard_size: int = 4096,
+    progress: Progress | None = None,
+) -> Subtomograms:
+    """Cut a box around every particle into a set on disk, rescaled to one voxel spacing.
+
+    Each box has its center voxel ``box_size // 2`` at the particle's position to a fraction of a voxel, is resampled
+    as `cutting` says, and is brought to zero mean and unit variance. Boxes are not turned: tilt range and pose travel
+    with them. Tomograms are visited one after the other; rows of the set keep the order of ``particles``. The same
+    call on an interrupted set goes on with it, on a finished one opens it.
+
+    Parameters
+    ----------
+    tomograms
+        By name; names of the particles are matched as `match_tomograms` says.
+    voxel_spacing_angstrom
+        Of the boxes. Tomograms may have any.
+    borders
+        What to do with a box that reaches beyond its tomogram: fill it up with the mean of the box's surroundings
+        (``"pad"``), or leave the particle out (``"drop"``). A particle whose center is outside is always left out.
+    halves
+        Also cut from the half tomograms. Left open (None), when every tomogram has them.
+    workers
+        Threads that cut. The set does not depend on it.
+    class_names
+        Names of all classes in the order of their labels; those present, sorted, when not given.
+
+    Returns
+    -------
+    Subtomograms
+        ``provenance["dropped"]`` counts the particles left out by reason; ``dropped.csv`` in the folder names them.
+
+    Raises
+    ------
+    ValueError
+        No particle gave a box (the sentence says why), a tomogram is missing, half tomograms are asked for and
+        missing, or the folder holds another set.
+    """
+    if not len(particles):
+        raise ValueError("there are no particles to extract; check the particle table")
+    if borders not in ("pad", "drop"):
+        raise ValueError(f"borders is {borders!r}, expected 'pad' or 'drop'")
+    if workers < 1:
+        raise ValueError(f"workers is {workers}, expected at least 1")
+    key_of = match_tomograms([str(name) for name in particles.tomogram], tomograms)
+    used = {key: tomograms[key] for key in dict.fromkeys(key_of.values())}
+    without = [key for key, tomogram in used.items() if tomogram.half_paths is None]
+    if halves and without:
+        raise ValueError(f"{len(without)} tomograms have no half tomograms, for example {without[0]!r}; set halves off")
+    halved = not without if halves is None else halves
+    request = {
+        "made_by": "extract",
+        "version": tomosift.__version__,
+        "borders": borders,
+        "halves": halved,
+        "class_names_asked": None if class_names is None else list(class_names),
+        "resampling": RESAMPLING,
+        "particles": _digest(particles),
+        "tomograms": {key: _described(tomogram) for key, tomogram in used.items()},
+    }
+    if (finished := _finished(Path(out), request, box_size, voxel_spacing_angstrom)) is not None:
+        return finished
+    writer = SubtomogramWriter(out, box_size, voxel_spacing_angstrom, shard_size, halved, class_names, request)
+    keys = np.asarray([key_of[str(name)] for name in particles.tomogram], dtype=object)
+    remaining = np.setdiff1d(np.arange(len(particles)), writer.written_order)
+    done, dropped = len(particles) - len(remaining), dict[int, str]()
+    try:
+        with ThreadPoolExecutor(workers, thread_name_prefix="extract") as pool:
+            for key, tomogram in used.items():
+                rows = remaining[keys[remaining] == key]
+                # Down the tomogram, so that neighboring reads share pages; the order of rows is restored at the end.
+                rows = rows[np.argsort(particles.position_zyx_angstrom[rows, 0], kind="stable")]
+                cutter = Cutter(tomogram, particles, voxel_spacing_angstrom, box_size, borders, halved)
+                for cut in cut_in_order(pool, cutter, rows, workers):
+                    tilt = np.asarray(tomogram.acquisition.tilt_range_deg)
+                    writer.append(cut.volumes, particles.select(cut.rows), tilt, cut.halves, cut.rows)
+                    dropped |= cut.dropped
+                    done += len(cut.rows) + len(cut.dropped)
+                    if progress is not None:
+                        progress(done, len(particles))
+        return _finish(writer, particles, dropped)
+    finally:
+        writer.abandon()
+
+
+def import_boxes(
+    boxes: Boxes,
+    out: Path | str,
+    *,
+    voxel_spacing_angstrom: float | None = None,
+    box_size: int | None = None,
+    tilt_range_deg: tuple[float, float] | NDArray[Any] = DEFAULT_TILT_RANGE_DEG,
+    inverted: bool = False,
+    class_names: tuple[str, ...] | None = None,
+    shard_size: int = 4096,
+    progress: Progress | None = None,
+) -> Subtomograms:
+    """Bring ready-made boxes into a set on disk, resampled about their center voxel where the spacing differs.
+
+    Parameters
+    ----------
+    voxel_spacing_angstrom
+        Of the set; that of the boxes when not given.
+    box_size
+        Of the set; what the boxes fill at the new spacing when not given.
+    tilt_range_deg
+        ``(2,)`` for all boxes or ``(n, 2)``: lowest and highest tilt angle behind them.
+    inverted
+        Density is dark in the files; the sign is turned.
+
+    Raises
+    ------
+    ValueError
+        The voxel spacing of the boxes is unknown, the asked box is larger than the boxes, no box is usable, or the
+        folder holds another set.
+    """
+    source_spacing = boxes.voxel_spacing_angstrom
+    if source_spacing is None:
+        raise ValueError(f"the voxel spacing of {boxes.path} is unknown; state it when reading the boxes")
+    if not len(boxes):
+        raise ValueError(f"{boxes.path} holds no boxes; check the path")
+    spacing = source_spacing if voxel_spacing_angstrom is None else voxel_spacing_angstrom
+    ratio = spacing / source_spacing
+    largest = int(boxes.box_size / ratio + 1e-6)
+    size = largest if box_size is None else box_size
+    if not 1 <= size <= largest:
+        raise ValueError(
+            f"box size is {size} voxels of {spacing:g} A, the boxes of {boxes.path} hold {largest} of them; "
+            "ask for a smaller box"
+        )
+    tilt = np.broadcast_to(np.asarray(tilt_range_deg, dtype=np.float32), (len(boxes), 2))
+    request = {
+        "made_by": "import_boxes",
+        "version": tomosift.__version__,
+        "boxes": str(boxes.path),
+        "box_voxel_spacing_angstrom": source_spacing,
+        "inverted": inverted,
+        "class_names_asked": None if class_names is None else list(class_names),
+        "resampling": RESAMPLING,
+        "particles": _digest(boxes.particles),
+        "tilt_ranges": hashlib.sha256(np.ascontiguousarray(tilt).tobytes()).hexdigest(),
+    }
+    if (finished := _finished(Path(out), request, size, spacing)) is not None:
+        return finished
+    writer = SubtomogramWriter(out, size, spacing, shard_size, class_names=class_names, provenance=request)
+    known, dropped, done = set(writer.written_order.tolist()), dict[int, str](), 0
+    center = np.full(3, float(boxes.box_size // 2))
+    try:
+        for rows, volumes in boxes.chunks(max(1, CHUNK_VOXELS // boxes.box_size**3)):
+            kept, cut = [], []
+            for row, volume in zip(rows.tolist(), volumes, strict=True):
+                if row in known:
+                    continue
+                box = cut_box(volume, center, size, ratio).volume
+                if reason := fault_of(box):
+                    dropped[row] = reason
+                else:
+                    kept.append(row)
+                    cut.append(-box if inverted else box)
+            if kept:
+                writer.append(
+                    np.stack(cut), boxes.particles.select(np.asarray(kept)), tilt[kept], order=np.asarray(kept)
+                )
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(boxes))
+        return _finish(writer, boxes.particles, dropped)
+    finally:
+        writer.abandon()
+
+
+def _finish(writer: SubtomogramWriter, particles: Particles, dropped: dict[int, str]) -> Subtomograms:
+    reasons = Counter(dropped.values())
+    if len(dropped) == len(particles):
+        why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
+        raise ValueError(
+            f"none of {len(particles)} particles gave a box: {why}; check voxel spacing, coordinates and box size"
+        )
+    if dropped:
+        rows = np.asarray(sorted(dropped))
+        listed = {"particle_id": particles.particle_id[rows], "tomogram": particles.tomogram[rows]}
+        table = pd.DataFrame({"row": rows, **listed, "reason": [dropped[row] for row in rows.tolist()]})
+        with written_then_renamed(writer.path / DROPPED_FILE) as temporary:
+            table.to_csv(temporary, index=False)
+    return writer.close({"dropped": dict(reasons)})
+
+
+def _finished(out: Path, request: dict[str, Any], box_size: int, voxel_spacing_angstrom: float) -> Subtomograms | None:
+    """The set in this folder if it is finished and just what is asked for."""
+    if not (out / SET_FILE).exists():
+        return None
+    described = read_set_file(out)
+    asked = {**request, "box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
+    there = {**described.get("provenance", {}), **described}
+    return open_subtomograms(out) if all(there.get(key) == value for key, value in asked.items()) else None
+
+
+def _digest(particles: Particles) -> str:
+    """A fingerprint of the particles, by which an interrupted extraction knows its own."""
+    digest = hashlib.sha256()
+    for name in ("particle_id", "tomogram", "class_name"):
+        digest.update("\0".join(map(str, getattr(particles, name))).encode())
+    digest.update(np.ascontiguousarray(particles.position_zyx_angstrom).tobytes())
+    digest.update(np.ascontiguousarray(particles.rotation).tobytes())
+    return digest.hexdigest()
+
+
+def _described(tomogram: Tomogram) -> dict[str, Any]:
+    low, high = tomogram.acquisition.tilt_range_deg
+    return {
+        "path": str(tomogram.path),
+        "shape_zyx": list(tomogram.grid.shape_zyx),
+        "voxel_spacing_angstrom": tomogram.grid.voxel_spacing_angstrom,
+        "inverted": tomogram.inverted,
+        "tilt_range_deg": [low, high],
+        "tilt_range_assumed": tomogram.acquisition.tilt_angles_deg.size == 0,
+    }

@@ -1,0 +1,84 @@
+"""Bringing labels to particles: whose class is it, when labels and picks come in two files?"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomosift.data.tomograms import canonical_name
+from tomosift.particles import Particles
+
+_NAMES = ("rlnTomoParticleName", "rlnImageName", "tomosiftParticleId")
+
+
+def transfer_labels(particles: Particles, labels: Particles, tolerance_angstrom: float = 30.0) -> NDArray[Any]:
+    """Class name of each particle, empty where no label belongs to it.
+
+    A label belongs to the particle of the same name where both files name their particles (``rlnTomoParticleName`` or
+    ``rlnImageName``), otherwise to the nearest particle of the same tomogram within the tolerance.
+
+    Raises
+    ------
+    ValueError
+        The labels hold no class, or one of them belongs to no particle, or two of different class to the same one.
+    """
+    named = np.flatnonzero(labels.class_name.astype(str) != "")
+    if not len(named):
+        raise ValueError("the label file names no class; add a column tomosiftClass (STAR) or class (CSV)")
+    rows = _by_name(particles, labels, named)
+    if rows is None:
+        rows = _by_place(particles, labels, named, tolerance_angstrom)
+    class_name = np.full(len(particles), "", dtype=object)
+    for label, row in zip(named, rows, strict=True):
+        name = str(labels.class_name[label])
+        if class_name[row] not in ("", name):
+            raise ValueError(
+                f"particle {particles.particle_id[row]} is labeled {class_name[row]} and {name}; keep one of the two"
+            )
+        class_name[row] = name
+    return class_name
+
+
+def _by_name(particles: Particles, labels: Particles, named: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    for column in _NAMES:
+        if column in particles.columns and column in labels.columns:
+            place = {str(name): row for row, name in enumerate(particles.columns[column])}
+            wanted = [str(name) for name in labels.columns[column].iloc[named]]
+            if len(place) == len(particles) and all(name in place for name in wanted):
+                return np.array([place[name] for name in wanted], dtype=np.int64)
+    return None
+
+
+def _by_place(
+    particles: Particles, labels: Particles, named: NDArray[np.int64], tolerance_angstrom: float
+) -> NDArray[np.int64]:
+    from scipy.spatial import cKDTree
+
+    def placed(position: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return np.asarray(np.isfinite(position).all(axis=1))
+
+    core = np.array([canonical_name(str(name)) for name in particles.tomogram], dtype=object)
+    rows = np.full(len(named), -1)
+    distances = np.full(len(named), np.inf)
+    wanted = np.array([canonical_name(str(name)) for name in labels.tomogram[named]], dtype=object)
+    for tomogram in np.unique(wanted.astype(str)):
+        mine = np.flatnonzero((core == tomogram) & placed(particles.position_zyx_angstrom))
+        theirs = np.flatnonzero((wanted == tomogram) & placed(labels.position_zyx_angstrom[named]))
+        if len(mine) and len(theirs):
+            tree = cKDTree(particles.position_zyx_angstrom[mine])
+            distances[theirs], nearest = tree.query(labels.position_zyx_angstrom[named[theirs]])
+            rows[theirs] = mine[nearest]
+    far = np.flatnonzero(~(distances <= tolerance_angstrom))
+    if len(far):
+        first = far[0]
+        found = (
+            f"{distances[first]:.0f} A away"
+            if np.isfinite(distances[first])
+            else "in another tomogram or at an unknown place"
+        )
+        raise ValueError(
+            f"{len(far)} of {len(named)} labels belong to no particle within {tolerance_angstrom:g} A; the first is "
+            f"{labels.particle_id[named[first]]}, whose nearest particle is {found}; check that labels and picks use "
+            "the same tomogram names, units and centre, or raise --label-tolerance"
+        )
+    return rows

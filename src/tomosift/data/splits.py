@@ -1,0 +1,150 @@
+"""Which particles train and which judge: by tomogram, never by particle.
+
+Particles of one tomogram share its ice, defocus, alignment errors and neighbors. A split by particle lets a classifier
+recognize the tomogram and calls that accuracy.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomosift.data.set_reader import Subtomograms, labels_of
+from tomosift.particles import Particles
+
+_HELD_OUT = 5  # draws of this purpose are independent of others of the same seed
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows of each part, ascending; unpacks into its parts."""
+
+    parts: tuple[NDArray[np.int64], ...]
+    by_tomogram: bool
+    """False where there were too few tomograms and particles had to be split instead."""
+    notice: str
+    """What to tell whoever reads results from this split; empty where there is nothing to tell."""
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        return iter(self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, part: int) -> NDArray[np.int64]:
+        return self.parts[part]
+
+
+def split_by_tomogram(particles: Particles, fractions: Sequence[float], seed: int = 0) -> Split:
+    """Share whole tomograms out so that each part has about its fraction of every class.
+
+    Tomograms go, largest first, to the part whose class counts they bring closest to the target; the seed breaks ties
+    and orders tomograms of equal size. Every part gets at least one tomogram. With fewer tomograms than parts the
+    particles are split instead, class by class, and the result says so.
+
+    Parameters
+    ----------
+    fractions
+        Relative size of each part; everything is shared out.
+
+    Raises
+    ------
+    ValueError
+        A fraction is not positive, or there are fewer particles than parts.
+    """
+    shares = np.asarray(fractions, dtype=np.float64)
+    if not len(shares) or not (shares > 0).all() or not np.isfinite(shares).all():
+        raise ValueError(f"fractions are {list(fractions)}, expected positive numbers")
+    shares = shares / shares.sum()
+    if len(particles) < len(shares):
+        raise ValueError(f"{len(particles)} particles cannot be split into {len(shares)} parts; give more particles")
+    generator = np.random.default_rng([seed, 11])
+    label, class_names = labels_of(particles.class_name, None)
+    names, tomogram = np.unique(particles.tomogram.astype(str), return_inverse=True)
+    if len(names) < len(shares):
+        plural = "tomogram" if len(names) == 1 else "tomograms"
+        notice = (
+            f"{len(names)} {plural} cannot fill {len(shares)} parts, so particles were split instead: the parts share "
+            "tomograms and accuracies will look better than they are"
+        )
+        return Split(_split_particles(label, shares, generator), False, notice)
+    counts = np.zeros((len(names), len(class_names) + 1))
+    # The column after the last class counts the unlabeled.
+    np.add.at(counts, (tomogram.reshape(-1), label), 1)
+    part_of = _share_out(counts, shares, generator)
+    of_particle = part_of[tomogram.reshape(-1)]
+    return Split(tuple(np.flatnonzero(of_particle == part) for part in range(len(shares))), True, "")
+
+
+def _share_out(
+    counts: NDArray[np.float64], shares: NDArray[np.float64], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Part of each tomogram, greedily."""
+    totals = np.maximum(counts.sum(axis=0), 1)
+    # The particle count weighs as much as one class, so that parts keep their size when one class dominates.
+    weights = np.concatenate([counts / totals, counts.sum(axis=1, keepdims=True) / counts.sum()], axis=1)
+    target = shares[:, None] * weights.sum(axis=0)
+    filled = np.zeros_like(target)
+    order = generator.permutation(len(counts))
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    part_of = np.full(len(counts), -1, dtype=np.int64)
+    for done, row in enumerate(order):
+        empty = np.setdiff1d(np.arange(len(shares)), part_of)
+        candidates = empty if len(counts) - done <= len(empty) else np.arange(len(shares))
+        before = ((filled - target) ** 2).sum(axis=1)
+        after = ((filled + weights[row] - target) ** 2).sum(axis=1)
+        gain = ((after - before) / shares)[candidates]
+        best = candidates[np.flatnonzero(gain <= gain.min() + 1e-12)]
+        part_of[row] = generator.choice(best)
+        filled[part_of[row]] += weights[row]
+    return part_of
+
+
+def _split_particles(
+    label: NDArray[np.int64], shares: NDArray[np.float64], generator: np.random.Generator
+) -> tuple[NDArray[np.int64], ...]:
+    """Deal a shuffled, class-sorted line of particles out, each to the part furthest behind its share."""
+    shuffled = generator.permutation(len(label))
+    line = shuffled[np.argsort(label[shuffled], kind="stable")]
+    part_of = np.empty(len(label), dtype=np.int64)
+    dealt = np.zeros(len(shares))
+    for done, row in enumerate(line):
+        part_of[row] = int(np.argmax(shares * (done + 1) - dealt))
+        dealt[part_of[row]] += 1
+    return tuple(np.flatnonzero(part_of == part) for part in range(len(shares)))
+
+
+def few_labels(data: Subtomograms, per_class: int, seed: int = 0) -> NDArray[np.int64]:
+    """Rows of ``per_class`` labeled particles of every class, ascending; all of a class that has fewer.
+
+    For one seed the rows for a smaller ``per_class`` are among those for a larger one, so that learning curves add
+    labels instead of replacing them.
+
+    Raises
+    ------
+    ValueError
+        ``per_class`` is not positive, or no particle is labeled.
+    """
+    if per_class < 1:
+        raise ValueError(f"per_class is {per_class}, expected at least 1")
+    if not len(data.labeled_rows):
+        raise ValueError(f"{data.path} has no labeled particle; label at least one per class")
+    chosen = []
+    for label in range(len(data.class_names)):
+        members = np.flatnonzero(data.label == label)
+        chosen.append(np.random.default_rng([seed, 12, label]).permutation(members)[:per_class])
+    return np.sort(np.concatenate(chosen))
+
+
+def held_out_part(labeled: Subtomograms, seed: int = 0) -> tuple[Subtomograms, Subtomograms]:
+    """The labeled particles in two parts: every fifth of each class, in a drawn order, is the second.
+
+    Each class gives at least one particle to the second part.
+    """
+    order = np.random.default_rng([seed, _HELD_OUT]).permutation(len(labeled))
+    rank = np.zeros(len(labeled), dtype=int)
+    for label in np.unique(labeled.label):
+        mine = order[labeled.label[order] == label]
+        rank[mine] = np.arange(len(mine))
+    return labeled.select(rank % 5 != 0), labeled.select(rank % 5 == 0)

@@ -1,0 +1,89 @@
+"""One self-contained HTML file that shows how a classification went.
+
+It opens without a network, follows light and dark, prints, and needs no script except for pointing at the map.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from tomosift.evaluate.galleries import averages_section, examples_section, map_section
+from tomosift.evaluate.markup import escape
+from tomosift.evaluate.metrics import calibration, score, selective
+from tomosift.evaluate.report_input import Comparison, ReportInput
+from tomosift.evaluate.sections import (
+    basis,
+    classes_section,
+    comparison_table,
+    confusion_section,
+    counts_section,
+    headline,
+    key_figures,
+    provenance_section,
+    trust_section,
+)
+from tomosift.files import written_then_renamed
+
+__all__ = ["Comparison", "ReportInput", "render_report", "write_report"]
+
+_NAVIGATION = {
+    "confusion": "Confusion",
+    "classes": "Classes",
+    "trust": "Trust",
+    "map": "Map",
+    "averages": "Averages",
+    "examples": "Particles",
+    "counts": "Counts",
+    "provenance": "Provenance",
+}
+
+
+def write_report(path: Path, report: ReportInput) -> None:
+    """Write the report to ``path``; the file is complete or absent."""
+    page = render_report(report)
+    with written_then_renamed(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def render_report(report: ReportInput) -> str:
+    """The report as HTML text. Parts whose input is missing are left out: truth, embeddings, volumes."""
+    scores = reliability = None
+    sections: dict[str, str] = {}
+    hint = '<p class="basis">No true classes were given, so nothing here says how many calls are right.</p>'
+    compared = ""
+    if report.has_truth:
+        tomogram = report.particles.tomogram
+        scores = score(report.truth, report.predicted, report.class_names, tomogram, seed=report.seed)
+        reliability = calibration(report.probabilities, report.truth)
+        hint = f'<p class="basis">{escape(basis(scores))}</p>'
+        compared = comparison_table(report, scores)
+        sections["confusion"] = confusion_section(report, scores)
+        sections["classes"] = classes_section(scores)
+        sections["trust"] = trust_section(report, reliability, selective(report.probabilities, report.truth))
+    sections["map"] = map_section(report)
+    sections["averages"] = averages_section(report)
+    sections["examples"] = examples_section(report)
+    sections["counts"] = counts_section(report)
+    sections["provenance"] = provenance_section(report.provenance, report.notes)
+    links = "".join(f'<a href="#{name}">{_NAVIGATION[name]}</a>' for name, body in sections.items() if body)
+    tomograms = np.unique(report.particles.tomogram.astype(str))
+    shown = ", ".join(tomograms[:4]) + (f" and {len(tomograms) - 4} more" if len(tomograms) > 4 else "")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        # Nothing may be loaded from anywhere, whatever a name in the data looks like.
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
+        f"<title>{escape(report.title)}</title><style>{_page_file('style.css')}</style></head><body>"
+        f'<header><p class="kicker">tomosift report</p><h1>{escape(report.title)}</h1>'
+        f'<p class="headline">{escape(headline(report, scores))}</p>{key_figures(report, scores, reliability)}{hint}'
+        f'{compared}<p class="basis">Tomograms: {escape(shown)}</p></header>'
+        f'<nav aria-label="Sections">{links}</nav><main>{"".join(sections.values())}</main>'
+        f"<script>{_page_file('map.js')}</script></body></html>\n"
+    )
+
+
+def _page_file(name: str) -> str:
+    return (files("tomosift.evaluate") / "page" / name).read_text(encoding="utf-8")

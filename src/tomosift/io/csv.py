@@ -1,0 +1,223 @@
+"""Plain tables of particles: CSV, TSV and other separators, with or without a header.
+
+Coordinates are read by the first rule that fits, upper and lower case alike; a separating ``_``, blank or bracket does
+not matter. The unit is stated by the name, by the kind of table, or by the caller, and never guessed.
+
+==============================================================  ===================================================
+columns                                                         unit
+==============================================================  ===================================================
+``x_angstrom``, ``x_a``, ``X [A]``, ``x_ang`` and alike         Angstrom
+``x_voxel``, ``x_pixel``, ``x_px``, ``x_vx`` and alike          voxels, of ``voxel_spacing_angstrom``
+``experiment, particle_type, x, y, z`` (CZII challenge)         Angstrom
+``x``, ``x_coord``, ``coord_x``, ``x_coordinate``, ``center_x``  voxels, of ``voxel_spacing_angstrom``
+no header, the last three of three or four columns              voxels, of ``voxel_spacing_angstrom``
+==============================================================  ===================================================
+
+Bare coordinates are voxels, counted from the center of voxel 0, and need ``voxel_spacing_angstrom``; a table in
+Angstrom with bare names is read with a voxel spacing of 1.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tomosift.errors import FormatError
+from tomosift.files import written_then_renamed
+from tomosift.io.angles import from_relion, to_relion
+from tomosift.io.star_text import read_text
+from tomosift.particles import Grid, Particles
+
+_ANGSTROM = ("angstrom", "angstroms", "angst", "ang", "a", "å")
+_VOXEL = ("voxel", "voxels", "vox", "vx", "pixel", "pixels", "px", "pix")
+_BARE = ("", "coord", "coordinate", "center", "centre", "pos", "position")
+_TOMOGRAM = ("tomogram", "tomogram_name", "tomo", "tomo_name", "tomo_id", "experiment", "run", "run_name",
+             "rlntomoname", "rlnmicrographname", "micrograph")  # fmt: skip
+_CLASS = ("tomosiftclass", "class", "class_name", "label", "particle_type", "protein")
+_SCORE = ("score", "confidence", "probability")
+_ANGLES = (("rot", "tilt", "psi"), ("rlnanglerot", "rlnangletilt", "rlnanglepsi"))
+_IDS = ("particle_id", "tomosiftparticleid")
+_GEOMETRY = re.compile(
+    r"particle_id|tomogram|[xyz]_angstrom|rot|tilt|psi|class|score|rln(Centered)?Coordinate[XYZ](Angst)?|"
+    r"rlnOrigin[XYZ](Angst)?|rlnAngle(Rot|Tilt|Psi)(Prior)?|rlnTomoSubtomogram(Rot|Tilt|Psi)|[xyz]|d[xyz]|tdrot|narot"
+)
+"""Columns that would contradict the ones that are written when a table of another program is carried over."""
+
+
+def read_particles(
+    path: Path,
+    *,
+    voxel_spacing_angstrom: float | None = None,
+    grids: Mapping[str, Grid] | None = None,
+) -> Particles:
+    """Particles of a delimited text file; see the module for how coordinates and units are recognized.
+
+    The tomogram is the file's name where no column tells it. Angles ``rot, tilt, psi`` are RELION's.
+
+    Parameters
+    ----------
+    voxel_spacing_angstrom
+        Size of the voxels that coordinates count, where they are not in Angstrom.
+    grids
+        Tomograms by name; their voxel spacing is used where ``voxel_spacing_angstrom`` is not given.
+
+    Raises
+    ------
+    FormatError
+        For tables without coordinates, rows of different length, text in place of numbers, and an unknown unit.
+    """
+    path = Path(path)
+    columns, has_header = _table(path)
+    keys = {_key(label): label for label in columns.columns}
+    labels, unit = _coordinate_columns(path, keys, columns, has_header)
+    position = np.stack([_numbers(path, columns, label) for label in labels], axis=1)
+    tomogram_label = next((keys[k] for k in _TOMOGRAM if k in keys), None)
+    tomogram = (
+        np.full(len(columns), path.name.removesuffix(".gz").rsplit(".", 1)[0], dtype=object)
+        if tomogram_label is None
+        else columns[tomogram_label].to_numpy(dtype=object)
+    )
+    if unit == "voxel":
+        position = position * _spacing(path, labels, tomogram, voxel_spacing_angstrom, grids)[:, None]
+    angles = next((names for names in _ANGLES if all(name in keys for name in names)), None)
+    rotation = None
+    if angles is not None:
+        values = [_numbers(path, columns, keys[name], may_be_empty=True) for name in angles]
+        rotation = from_relion(np.stack(values, axis=1))
+    class_label = next((keys[k] for k in _CLASS if k in keys), None)
+    score_label = next((keys[k] for k in _SCORE if k in keys), None)
+    id_label = next((keys[k] for k in _IDS if k in keys and columns[keys[k]].is_unique), None)
+    return Particles.create(
+        tomogram=tomogram,
+        position_zyx_angstrom=position[:, ::-1],
+        rotation=rotation,
+        class_name=None if class_label is None else columns[class_label].to_numpy(dtype=object),
+        score=None if score_label is None else _numbers(path, columns, score_label, may_be_empty=True),
+        particle_id=None if id_label is None else columns[id_label].to_numpy(dtype=object),
+        columns=columns,
+        source="csv",
+    )
+
+
+def _table(path: Path) -> tuple[pd.DataFrame, bool]:
+    """Every column as text, and whether the first line names them."""
+    text = "\n".join(line for line in read_text(path).lstrip("\ufeff").splitlines() if line.strip())
+    lines = [line for line in text.split("\n") if line and not line.startswith("#")]
+    if not lines:
+        raise FormatError(path, "table", "empty", "a line for each particle")
+    separator = max("\t,;", key=lines[0].count)
+    if separator not in lines[0]:
+        lines, separator = [",".join(line.split()) for line in lines], ","
+    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator)]
+    has_header = not any(_is_number(cell) for cell in rows[0])
+    names = rows[0] if has_header else [f"column_{k}" for k in range(1, len(rows[0]) + 1)]
+    body = rows[1:] if has_header else rows
+    wrong = next((k for k, row in enumerate(body, 1) if len(row) != len(names)), None)
+    if wrong is not None:
+        raise FormatError(path, f"row {wrong}", f"{len(body[wrong - 1])} values", f"{len(names)}, one for each column")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise FormatError(path, f"column {twice}", "given twice", "each name once")
+    if not body:
+        raise FormatError(path, "table", "a header without rows", "a line for each particle")
+    return pd.DataFrame(body, columns=names, dtype=object), has_header
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _key(label: str) -> str:
+    return re.sub(r"[\s\[\]()_-]+", "_", label.strip()).strip("_").lower()
+
+
+def _coordinate_columns(
+    path: Path, keys: Mapping[str, str], columns: pd.DataFrame, has_header: bool
+) -> tuple[list[str], str]:
+    """Labels of x, y, z and their unit, ``angstrom`` or ``voxel``."""
+    if not has_header:
+        if len(columns.columns) not in (3, 4):
+            raise FormatError(path, "header", "missing", "column names, or rows of x, y, z",
+                              "name the columns in the first line")  # fmt: skip
+        return list(columns.columns[-3:]), "voxel"
+    for endings, unit in ((_ANGSTROM, "angstrom"), (_VOXEL, "voxel"), (_BARE, "voxel")):
+        for ending in endings:
+            for pattern in ("{axis}_{ending}", "{ending}_{axis}", "coord_{axis}_{ending}", "{axis}_coord_{ending}"):
+                names = [pattern.format(axis=axis, ending=ending).strip("_") for axis in "xyz"]
+                if all(name in keys for name in names):
+                    challenge = ending == "" and {"experiment", "particle_type"} <= set(keys)
+                    return [keys[name] for name in names], "angstrom" if challenge else unit
+    missing = next((axis for axis in "xyz" if axis not in keys), "x")
+    expected = f"columns for x, y and z among {', '.join(columns.columns)}"
+    raise FormatError(path, f"column {missing}", "missing", expected, "name them x_angstrom, y_angstrom, z_angstrom")
+
+
+def _numbers(path: Path, columns: pd.DataFrame, label: str, may_be_empty: bool = False) -> NDArray[np.float64]:
+    parsed = pd.to_numeric(columns[label], errors="coerce").to_numpy(np.float64)
+    allowed = columns[label].str.lower().isin(["", "nan"]).to_numpy(bool) if may_be_empty else False
+    wrong = np.flatnonzero(~np.isfinite(parsed) & ~np.asarray(allowed))
+    if wrong.size:
+        raise FormatError(path, f"{label} of row {wrong[0] + 1}", repr(columns[label].iloc[wrong[0]]), "a number")
+    return parsed
+
+
+def _spacing(
+    path: Path,
+    labels: list[str],
+    tomogram: NDArray[np.object_],
+    voxel_spacing_angstrom: float | None,
+    grids: Mapping[str, Grid] | None,
+) -> NDArray[np.float64]:
+    if voxel_spacing_angstrom is not None:
+        return np.full(len(tomogram), float(voxel_spacing_angstrom))
+    if grids is not None and set(tomogram) <= set(grids):
+        return np.array([grids[name].voxel_spacing_angstrom for name in tomogram], dtype=np.float64)
+    raise FormatError(path, f"unit of {', '.join(labels)}", "not stated", "names such as x_angstrom or a voxel spacing",
+                      "give --picks-spacing if they are voxels, or --picks-spacing 1 if they are Angstrom")  # fmt: skip
+
+
+def write_particles(
+    path: Path,
+    particles: Particles,
+    *,
+    voxel_spacing_angstrom: float | None = None,
+    grids: Mapping[str, Grid] | None = None,
+) -> None:
+    """Write ``particle_id, tomogram, x_angstrom, y_angstrom, z_angstrom, rot, tilt, psi, class, score``.
+
+    Unknown angles and scores are empty. Every other column that the particles came with follows; a table that was
+    read from CSV and not moved since keeps its columns as they are and gains ``tomosiftClass`` where classes are new.
+    The unit is always Angstrom, so neither ``voxel_spacing_angstrom`` nor ``grids`` is needed. Tabs for ``.tsv``.
+    """
+    if particles.source == "csv" and len(particles.columns.columns):
+        table = particles.columns
+        keys = {_key(str(label)): label for label in table.columns}
+        label = next((keys[k] for k in _CLASS if k in keys), None)
+        known = np.full(len(particles), "", dtype=object) if label is None else table[label].to_numpy(dtype=object)
+        if not np.array_equal(known, particles.class_name):
+            table = table.assign(tomosiftClass=particles.class_name)
+    else:
+        x, y, z = particles.position_zyx_angstrom[:, ::-1].T
+        rot, tilt, psi = to_relion(particles.rotation).T
+        table = pd.DataFrame(
+            {
+                "particle_id": particles.particle_id, "tomogram": particles.tomogram,
+                "x_angstrom": x, "y_angstrom": y, "z_angstrom": z, "rot": rot, "tilt": tilt, "psi": psi,
+                "class": particles.class_name, "score": particles.score,
+            }
+        )  # fmt: skip
+        carried = [label for label in particles.columns.columns if not _GEOMETRY.fullmatch(str(label))]
+        table = table.join(particles.columns[carried])
+    with written_then_renamed(Path(path)) as temporary:
+        separator = "\t" if ".tsv" in path.suffixes else ","
+        named = not all(re.fullmatch(r"column_\d+", str(label)) for label in table.columns)
+        table.to_csv(temporary, index=False, sep=separator, header=named)

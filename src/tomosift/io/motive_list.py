@@ -1,0 +1,132 @@
+"""Motive lists of TOM and AV3: an EM file of 20 numbers per particle.
+
+Counting rows from 1: 1 score, 4 particle number, 5 tomogram number, 6 object number, 7 tomogram number for the wedge,
+8 to 10 x, y, z in pixels of which the first is 1, 11 to 13 shift in pixels that is added, 17 to 19 phi, psi, theta,
+20 class. Angles are zero throughout a list that has none yet.
+
+Source: TOM toolbox and AV3 motive list convention.
+"""
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import emfile
+import numpy as np
+import pandas as pd
+
+from tomosift.errors import FormatError
+from tomosift.files import written_then_renamed
+from tomosift.io import angles, pixel_tables
+from tomosift.particles import Grid, Particles
+
+FIRST_VOXEL_XYZ = (1.0, 1.0, 1.0)
+ROWS = [
+    *["score", "x_mark", "y_mark", "particle", "tomogram", "object", "wedge"],
+    *["x", "y", "z", "shift_x", "shift_y", "shift_z", "before_x", "before_y", "before_z"],
+    *["phi", "psi", "theta", "class"],
+]
+ANGLES = ["phi", "psi", "theta"]
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The list with one named column for each of its 20 rows.
+
+    Raises
+    ------
+    FormatError
+        Not an EM file, cut short, or not 20 numbers per particle.
+    """
+    try:
+        _, data = emfile.read(path)
+    except (ValueError, KeyError, OSError, EOFError, MemoryError, OverflowError, struct.error) as error:
+        raise FormatError(
+            path, "EM content", f"unreadable ({error})", "an EM file of 20 numbers per particle"
+        ) from error
+    sections, particles, rows = data.shape
+    if sections != 1 or rows != len(ROWS):
+        raise FormatError(
+            path,
+            "motive list size",
+            f"{rows} x {particles} x {sections}",
+            "20 x particles x 1",
+            "an EM file of another size is a volume, a wedge list or a malformed motive list",
+        )
+    return pd.DataFrame(data[0].astype(np.float64), columns=ROWS)
+
+
+def read_particles(
+    path: Path, *, voxel_spacing_angstrom: float | None = None, grids: Mapping[str, Grid] | None = None
+) -> Particles:
+    """Read a motive list; the tomogram is row 5, or row 7 where row 5 is zero throughout.
+
+    A ``.doc`` beside the list (number and name per line) names the tomograms; otherwise the number is the name.
+
+    Raises
+    ------
+    FormatError
+        The list is malformed, or nothing says the pixel size.
+    """
+    table = read_table(path)
+    numbers = table["tomogram"] if table["tomogram"].any() else table["wedge"]
+    tomogram = pixel_tables.read_tomogram_names(path, numbers.to_numpy())
+    spacings = pixel_tables.spacings_to_read(path, tomogram, voxel_spacing_angstrom, grids)
+    xyz = table[["x", "y", "z"]].to_numpy() + table[["shift_x", "shift_y", "shift_z"]].to_numpy()
+    triples = table[ANGLES].to_numpy()
+    return Particles.create(
+        tomogram,
+        pixel_tables.positions(path, xyz, FIRST_VOXEL_XYZ, spacings),
+        rotation=pixel_tables.unknown_where_never_set(angles.from_tom(triples), triples),
+        class_name=pixel_tables.class_names(table["class"].to_numpy()),
+        score=table["score"].to_numpy(),
+        columns=table,
+        source="motive_list",
+    )
+
+
+def _new_table(
+    particles: Particles, voxel_spacing_angstrom: float | None, grids: Mapping[str, Grid] | None
+) -> pd.DataFrame:
+    spacings = pixel_tables.spacings_to_write(particles.tomogram, voxel_spacing_angstrom, grids)
+    table = pd.DataFrame(0.0, index=range(len(particles)), columns=ROWS)
+    table["score"] = np.nan_to_num(particles.score)
+    table["particle"] = np.arange(1, len(particles) + 1)
+    table["tomogram"] = table["wedge"] = pixel_tables.tomogram_numbers(particles.tomogram)
+    table["class"] = pixel_tables.class_numbers(particles)
+    xyz = pixel_tables.pixels(particles, FIRST_VOXEL_XYZ, spacings)
+    table[["x", "y", "z"]] = np.round(xyz)
+    table[["shift_x", "shift_y", "shift_z"]] = xyz - np.round(xyz)
+    table[ANGLES] = np.nan_to_num(angles.to_tom(particles.rotation))
+    return table
+
+
+def write_particles(
+    path: Path,
+    particles: Particles,
+    *,
+    voxel_spacing_angstrom: float | None = None,
+    grids: Mapping[str, Grid] | None = None,
+) -> None:
+    """Write a motive list of 32-bit floats, and a ``.doc`` with the tomogram names unless they are numbers.
+
+    A list that came from an EM file keeps its rows; only row 20 follows ``rlnClassNumber`` where that was added.
+    Otherwise coordinates are whole pixels with the rest in the shift, and an unknown orientation becomes three zeros.
+
+    Raises
+    ------
+    ValueError
+        There are no particles, which an EM file cannot say, or nothing says the pixel size.
+    """
+    if not len(particles):
+        raise ValueError("a motive list cannot hold 0 particles, expected at least 1; write .star instead")
+    if particles.source == "motive_list":
+        table = particles.columns[ROWS].copy()
+        if "rlnClassNumber" in particles.columns:
+            table["class"] = pixel_tables.class_numbers(particles)
+    else:
+        table = _new_table(particles, voxel_spacing_angstrom, grids)
+    blank = {"comment": "", "username": "", "date": "", "userdata": ""}
+    with written_then_renamed(path) as temporary:
+        emfile.write(temporary, table.to_numpy(dtype=np.float32)[None], header_params=blank)
+    numbers = table["tomogram"] if table["tomogram"].any() else table["wedge"]
+    pixel_tables.write_tomogram_names(path, particles.tomogram, numbers.to_numpy().astype(np.int64))

@@ -1,0 +1,240 @@
+"""Positions, orientations and pixel sizes in the columns of RELION and of the programs that write its files.
+
+Rules, each the first that applies:
+
+=============  ====================================================================================================
+dialect        recognized by
+=============  ====================================================================================================
+``m``          ``wrpCoordinateX1`` or ``wrpCoordinateX``: M, in Angstrom; the first of several poses counts
+``relion5``    ``rlnCenteredCoordinateXAngst``: Angstrom from the tomogram's center; ``rlnCoordinateX`` beside it is
+               ignored, as RELION does
+``relion4``    ``rlnTomoName``
+``warp``       a tomogram name that ends in ``.tomostar``, or any column that starts with ``wrp``
+``pytom``      ``rlnLCCmax`` or a column that starts with ``ptm``
+``relion31``   an optics block, ``rlnOpticsGroup`` or ``rlnOriginXAngst``
+``relion3``    everything else with ``rlnCoordinateX``
+=============  ====================================================================================================
+
+One pixel of ``rlnCoordinateX/Y/Z`` is, from the particle's own row and else from its optics group:
+``rlnTomoTiltSeriesPixelSize``, ``rlnMicrographPixelSize``, ``rlnPixelSize``, ``rlnImagePixelSize``,
+``rlnDetectorPixelSize`` (times 10000 / ``rlnMagnification`` where that stands), ``rlnMicrographOriginalPixelSize``;
+only a file without any of them is read with the caller's voxel spacing.
+
+``rlnOriginX/Y/ZAngst`` (Angstrom) wins over ``rlnOriginX/Y/Z`` (pixels of the image) and is subtracted, turned by
+the ``rlnTomoSubtomogramRot/Tilt/Psi`` of the particle where it has them. Orientations are subtomogram times particle.
+Source: RELION, ``ParticleSet::getPosition`` and ``getMatrix3x3``.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tomosift.errors import FormatError
+from tomosift.io.angles import from_relion
+from tomosift.particles import Grid, Particles
+
+Center = Literal["relion", "relion-python"]
+"""Where centered coordinates count from: ``relion``, size/2 as RELION's C++ programs; ``relion-python``,
+(size/2 - 1) pixels of the tilt series as its Python picker wrote them."""
+
+PIXEL_COORDINATES = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
+CENTERED_COORDINATES = ("rlnCenteredCoordinateXAngst", "rlnCenteredCoordinateYAngst", "rlnCenteredCoordinateZAngst")
+ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+SUBTOMOGRAM_ANGLES = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
+ORIGIN_ANGSTROM = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
+ORIGIN_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
+TOMOGRAM_SIZE = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
+COORDINATE_PIXEL_SIZES = (
+    "rlnTomoTiltSeriesPixelSize",
+    "rlnMicrographPixelSize",
+    "rlnPixelSize",
+    "rlnImagePixelSize",
+    "rlnDetectorPixelSize",
+    "rlnMicrographOriginalPixelSize",
+)
+IMAGE_PIXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize")
+M_COORDINATES = (
+    ("wrpCoordinateX1", "wrpCoordinateY1", "wrpCoordinateZ1"),
+    ("wrpCoordinateX", "wrpCoordinateY", "wrpCoordinateZ"),
+)
+M_ANGLES = (("wrpAngleRot1", "wrpAngleTilt1", "wrpAnglePsi1"), ("wrpAngleRot", "wrpAngleTilt", "wrpAnglePsi"))
+NAME_COLUMNS = ("rlnTomoName", "rlnMicrographName", "wrpSourceName")
+UNSET = -999.0
+"""RELION's number for a value that was never set."""
+
+
+def has(columns: pd.DataFrame, labels: tuple[str, ...]) -> bool:
+    """Whether the table has all of these columns."""
+    return all(label in columns for label in labels)
+
+
+def dialect(columns: pd.DataFrame, optics: pd.DataFrame | None) -> str:
+    """The program whose particle list this is, by the table in the module's docstring; empty for no particle list."""
+    if any(has(columns, labels) for labels in M_COORDINATES):
+        return "m"
+    if has(columns, CENTERED_COORDINATES):
+        return "relion5"
+    if not has(columns, PIXEL_COORDINATES):
+        return ""
+    if "rlnTomoName" in columns:
+        return "relion4"
+    names = columns["rlnMicrographName"] if "rlnMicrographName" in columns else pd.Series([], dtype=object)
+    if names.astype(str).str.endswith(".tomostar").any() or any(str(label).startswith("wrp") for label in columns):
+        return "warp"
+    if "rlnLCCmax" in columns or any(str(label).startswith("ptm") for label in columns):
+        return "pytom"
+    if optics is not None or "rlnOpticsGroup" in columns or has(columns, ORIGIN_ANGSTROM[:1]):
+        return "relion31"
+    return "relion3"
+
+
+def numbers(path: Path, columns: pd.DataFrame, labels: tuple[str, ...]) -> NDArray[np.float64]:
+    """(n, k) the columns as float64.
+
+    Raises
+    ------
+    FormatError
+        Naming the column and the first row (from 1) that holds no number.
+    """
+    values = np.empty((len(columns), len(labels)))
+    for k, label in enumerate(labels):
+        column = columns[label]
+        parsed = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+        if column.dtype.kind not in "iuf":
+            wrong = np.flatnonzero(np.isnan(parsed) & ~column.isna() & (column.astype(str).str.lower() != "nan"))
+            if wrong.size:
+                raise FormatError(path, f"{label} of row {wrong[0] + 1}", repr(column.iloc[wrong[0]]), "a number")
+        values[:, k] = parsed
+    return values
+
+
+def coordinates(path: Path, columns: pd.DataFrame, labels: tuple[str, ...]) -> NDArray[np.float64]:
+    """(n, 3) xyz, finite; raises `FormatError` where one is missing."""
+    values = numbers(path, columns, labels)
+    rows, axes = np.nonzero(~np.isfinite(values))
+    if rows.size:
+        where, got = f"{labels[axes[0]]} of row {rows[0] + 1}", str(values[rows[0], axes[0]])
+        raise FormatError(path, where, got, "a finite number", "remove the particle or give its position")
+    return values
+
+
+def pixel_size(
+    path: Path, columns: pd.DataFrame, optics: pd.DataFrame | None, candidates: tuple[str, ...]
+) -> NDArray[np.float64] | None:
+    """(n,) Angstrom per pixel from the first of these labels that the file has, or None."""
+    for label in candidates:
+        found = _of_particles(path, columns, optics, label)
+        if found is None:
+            continue
+        if label == "rlnDetectorPixelSize":
+            magnification = _of_particles(path, columns, optics, "rlnMagnification")
+            found = found if magnification is None else found * 1e4 / magnification
+        wrong = np.flatnonzero(~(np.isfinite(found) & (found > 0)))
+        if wrong.size == 0:
+            return found
+        if not np.isin(found[wrong], (0.0, UNSET)).all():
+            raise FormatError(path, f"{label} of row {wrong[0] + 1}", str(found[wrong[0]]), "a positive pixel size")
+    return None
+
+
+def _of_particles(
+    path: Path, columns: pd.DataFrame, optics: pd.DataFrame | None, label: str
+) -> NDArray[np.float64] | None:
+    """(n,) values of a label that stands with the particles or with their optics groups."""
+    if label in columns:
+        return numbers(path, columns, (label,))[:, 0]
+    if optics is None or label not in optics or len(optics) == 0:
+        return None
+    values = numbers(path, optics, (label,))[:, 0]
+    if "rlnOpticsGroup" not in columns or "rlnOpticsGroup" not in optics:
+        if len(optics) == 1:
+            return np.full(len(columns), values[0])
+        raise FormatError(path, "rlnOpticsGroup", "missing", f"the group of each particle, for {len(optics)} groups")
+    groups = numbers(path, optics, ("rlnOpticsGroup",))[:, 0]
+    wanted = numbers(path, columns, ("rlnOpticsGroup",))[:, 0]
+    rank = np.argsort(groups)
+    place = rank[np.searchsorted(groups, wanted, sorter=rank).clip(0, len(groups) - 1)]
+    absent = np.flatnonzero(groups[place] != wanted)
+    if absent.size:
+        raise FormatError(path, f"rlnOpticsGroup of row {absent[0] + 1}", f"{wanted[absent[0]]:g}",
+                          f"one of {', '.join(f'{g:g}' for g in groups)}, as in data_optics")  # fmt: skip
+    return np.asarray(values[place], dtype=np.float64)
+
+
+def rotations(path: Path, columns: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Orientation of the particles (n, 3, 3; NaN where unknown), and of their subtomograms or None; zyx vectors."""
+    n = len(columns)
+    subtomogram = _rotation(path, columns, SUBTOMOGRAM_ANGLES)
+    particle = _rotation(path, columns, ANGLES)
+    for labels in M_ANGLES:
+        particle = _rotation(path, columns, labels) if particle is None else particle
+    if particle is not None and "tomosiftOriented" in columns:
+        particle = np.where(numbers(path, columns, ("tomosiftOriented",))[:, :, None] == 0, np.nan, particle)
+    if subtomogram is None:
+        return (np.full((n, 3, 3), np.nan) if particle is None else particle), None
+    return (subtomogram if particle is None else subtomogram @ particle), subtomogram
+
+
+def _rotation(path: Path, columns: pd.DataFrame, labels: tuple[str, ...]) -> NDArray[np.float64] | None:
+    if not has(columns, labels):
+        return None
+    angles = numbers(path, columns, labels)
+    return from_relion(np.where(angles == UNSET, np.nan, angles))
+
+
+def tomogram_names(columns: pd.DataFrame, fallback: str) -> NDArray[np.object_]:
+    """(n,) names as they stand in the file; ``fallback`` where the list has no column for them."""
+    for label in NAME_COLUMNS:
+        if label in columns:
+            return columns[label].astype(str).to_numpy(dtype=object)
+    return np.full(len(columns), fallback, dtype=object)
+
+
+def counted_ids(names: NDArray[np.object_]) -> NDArray[np.object_]:
+    """(n,) ``tomogram/000001`` and so on, without Warp's ``.tomostar``, so that ids outlive a change of dialect."""
+    plain = [str(name).removesuffix(".tomostar") for name in names]
+    return Particles.create(plain, np.zeros((len(names), 3))).particle_id
+
+
+def grid_of(path: Path, name: str, grids: Mapping[str, Grid]) -> Grid:
+    """The grid of a tomogram, whether or not the name carries Warp's ``.tomostar``."""
+    plain = name.removesuffix(".tomostar")
+    for key in (name, plain, f"{plain}.tomostar"):
+        if key in grids:
+            return grids[key]
+    known = ", ".join(list(grids)[:5]) or "none"
+    raise FormatError(path, f"size of tomogram {name}", "unknown", f"a tomogram among those given ({known})",
+                      "give the tomograms, or their tomograms.star, with --tomograms")  # fmt: skip
+
+
+def center_xyz_angstrom(
+    path: Path,
+    names: NDArray[np.object_],
+    columns: pd.DataFrame,
+    optics: pd.DataFrame | None,
+    grids: Mapping[str, Grid] | None,
+    center: Center,
+) -> NDArray[np.float64]:
+    """(n, 3) where centered coordinates count from, in Angstrom from the center of voxel 0.
+
+    Sizes come from ``rlnTomoSizeX/Y/Z`` (pixels of the tilt series) beside the particles and else from ``grids``.
+
+    Source: RELION ``TomogramSet::loadTomogram``, center = size / 2.0, also for odd sizes.
+    """
+    pixel = pixel_size(path, columns, optics, ("rlnTomoTiltSeriesPixelSize",))
+    if has(columns, TOMOGRAM_SIZE) and pixel is not None:
+        extent = numbers(path, columns, TOMOGRAM_SIZE) * pixel[:, None]
+        spacing = pixel
+    else:
+        distinct, inverse = np.unique(names.astype(str), return_inverse=True)
+        found = [grid_of(path, name, grids or {}) for name in distinct]
+        extent = np.stack([grid.extent_zyx_angstrom[::-1] for grid in found])[inverse]
+        spacing = np.array([grid.voxel_spacing_angstrom for grid in found])[inverse]
+    middle = extent / 2
+    if center == "relion-python":
+        middle = middle - (spacing if pixel is None else pixel)[:, None]
+    return np.asarray(middle, dtype=np.float64)

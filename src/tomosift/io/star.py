@@ -1,0 +1,273 @@
+"""Particle lists in STAR files: RELION 3.0, 3.1, 4 and 5, Warp, M and PyTom.
+
+Which program wrote a list is decided by its columns, see `tomosift.io.relion`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tomosift.errors import FormatError
+from tomosift.io import relion
+from tomosift.io.relion import Center
+from tomosift.io.relion_write import Dialect, derived_blocks
+from tomosift.io.star_text import read_star, write_star
+from tomosift.particles import Grid, Particles
+
+SCORE_COLUMNS = ("rlnAutopickFigureOfMerit", "rlnLCCmax", "ptmLCCmax", "wrpCCScore")
+_BLOCK_NAMES = ("particles", "images", "")
+_VERSIONS = {"relion31": "30001", "relion4": "30001", "warp": "30001", "relion5": "50001"}
+_SOURCES = {*get_args(Dialect), "pytom", "m"}
+
+
+def read_particles(
+    path: Path,
+    *,
+    voxel_spacing_angstrom: float | None = None,
+    grids: Mapping[str, Grid] | None = None,
+    center: Center = "relion",
+    class_column: str | None = None,
+) -> Particles:
+    """Particles of a STAR file, also gzipped, with every shift and subtomogram angle applied.
+
+    The tomogram is ``rlnTomoName``, ``rlnMicrographName`` or ``wrpSourceName``, in this order, and the name of the
+    file where it has none of them.
+
+    Parameters
+    ----------
+    voxel_spacing_angstrom
+        One pixel of the coordinates; used only where the file states no pixel size.
+    grids
+        Tomograms by name; needed for RELION 5's centered coordinates unless the list holds ``rlnTomoSizeX/Y/Z``.
+    center
+        What centered coordinates count from: ``relion`` is size/2, ``relion-python`` is (size/2 - 1).
+    class_column
+        Column to take classes from instead of ``tomosiftClass``, such as ``rlnClassNumber``; the number 3 becomes
+        ``class 3``.
+
+    Raises
+    ------
+    FormatError
+        For malformed text, a file that lists something else, and what cannot be guessed: pixel size, tomogram size.
+    """
+    path = Path(path)
+    blocks = read_star(path)
+    name = _particle_block(path, blocks)
+    columns = blocks.pop(name)
+    if len(columns) == 0:
+        raise FormatError(path, f"block data_{name}", "empty", "at least one particle")
+    optics = blocks.get("optics")
+    source = relion.dialect(columns, optics)
+    tomogram = relion.tomogram_names(columns, path.name.removesuffix(".gz").removesuffix(".star"))
+    rotation, subtomogram = relion.rotations(path, columns)
+    spacing = voxel_spacing_angstrom
+    position_xyz = _coordinates_angstrom(path, columns, optics, source, tomogram, spacing, grids, center)
+    shift_zyx = _shift_zyx_angstrom(path, columns, optics, spacing)
+    if shift_zyx is not None:
+        turned = shift_zyx if subtomogram is None else np.einsum("nij,nj->ni", subtomogram, shift_zyx)
+        position_xyz = position_xyz - turned[:, ::-1]
+    return Particles.create(
+        tomogram=tomogram,
+        position_zyx_angstrom=position_xyz[:, ::-1],
+        rotation=rotation,
+        class_name=_classes(path, columns, class_column),
+        score=_scores(path, columns),
+        particle_id=_ids(columns, tomogram),
+        columns=columns,
+        tables=blocks,
+        source=source,
+    )
+
+
+def write_particles(
+    path: Path,
+    particles: Particles,
+    *,
+    voxel_spacing_angstrom: float | None = None,
+    grids: Mapping[str, Grid] | None = None,
+    dialect: Dialect | None = None,
+    center: Center = "relion",
+) -> None:
+    """Write a particle list that RELION, Warp and the ``starfile`` package read; gzipped for ``.star.gz``.
+
+    Particles that were read in the dialect to be written, and not moved since, keep all columns and all other blocks
+    with equal values. Otherwise coordinates and angles are derived anew, shifts are zero, and every other column is
+    carried. Added where they are not there yet: ``tomosiftClass``, and ``rlnAutopickFigureOfMerit`` for the score.
+
+    Parameters
+    ----------
+    voxel_spacing_angstrom
+        One pixel of the coordinates to be written, unless the particles came with the pixel size of a tilt series.
+    grids
+        Tomograms by name; needed for ``relion5`` unless the particles came with ``rlnTomoSizeX/Y/Z``.
+    dialect
+        None keeps the dialect that the particles came in; for others it is ``relion5`` where ``grids`` holds all
+        their tomograms and ``relion4`` where not.
+    center
+        What centered coordinates count from, see `read_particles`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown dialect, or where no pixel size is known.
+    FormatError
+        Where ``relion5`` lacks the size of a tomogram.
+    """
+    path = Path(path)
+    if dialect is not None and dialect not in get_args(Dialect):
+        raise ValueError(f"dialect is {dialect!r}, expected one of {', '.join(get_args(Dialect))}")
+    if particles.source in _SOURCES and len(particles.columns.columns) and dialect in (None, particles.source):
+        single = particles.source in ("relion3", "m") and "" not in particles.tables
+        tables = {name: table for name, table in particles.tables.items() if name != "particles"}
+        blocks = {**tables, "" if single else "particles": particles.columns}
+        version = _VERSIONS.get(particles.source)
+    else:
+        target: Dialect = dialect or ("relion5" if _all_known(particles, grids) else "relion4")
+        blocks = derived_blocks(path, particles, target, voxel_spacing_angstrom, grids, center)
+        version = _VERSIONS.get(target)
+    name = next(reversed(blocks))
+    blocks[name] = _with_class_and_score(path, blocks[name], particles)
+    write_star(path, blocks, version)
+
+
+def _all_known(particles: Particles, grids: Mapping[str, Grid] | None) -> bool:
+    known = {name.removesuffix(".tomostar") for name in grids or {}}
+    return all(str(name).removesuffix(".tomostar") in known for name in set(particles.tomogram))
+
+
+def _with_class_and_score(path: Path, columns: pd.DataFrame, particles: Particles) -> pd.DataFrame:
+    added: dict[str, NDArray[np.object_] | NDArray[np.float64]] = {}
+    written = _classes(path, columns, None)
+    if (particles.class_name != "").any() and (written is None or not np.array_equal(written, particles.class_name)):
+        added["tomosiftClass"] = particles.class_name
+    if np.isfinite(particles.score).any() and not any(label in columns for label in SCORE_COLUMNS):
+        # RELION reads no nan.
+        added["rlnAutopickFigureOfMerit"] = np.where(np.isnan(particles.score), relion.UNSET, particles.score)
+    return columns.assign(**added)
+
+
+def _particle_block(path: Path, blocks: Mapping[str, pd.DataFrame]) -> str:
+    ordered = [name for name in _BLOCK_NAMES if name in blocks] + [name for name in blocks if name not in _BLOCK_NAMES]
+    for name in ordered:
+        if relion.dialect(blocks[name], None):
+            return name
+    raise _no_particles(path, blocks, ordered[0])
+
+
+def _no_particles(path: Path, blocks: Mapping[str, pd.DataFrame], block: str) -> FormatError:
+    """What the file is instead, and which file to give."""
+    labels = {label for table in blocks.values() for label in table.columns}
+    first = next(iter(blocks.values()))
+    advice = "give the particle list"
+    if "rlnTomoParticlesFile" in labels:
+        return FormatError(path, "file", "an optimisation set of RELION", "a particle list",
+                           f"give {first['rlnTomoParticlesFile'].iloc[0]}")  # fmt: skip
+    kinds = (
+        ("rlnTomoImportParticleFile", "RELION's list of files to import", "give the files that it names"),
+        ("rlnTomoNominalStageTiltAngle", "a tilt series of RELION", advice),
+        ("rlnTomoTiltSeriesStarFile", "RELION's table of tomograms", "give it with --tomograms and the particle list"),
+        ("rlnTomoSizeX", "RELION's table of tomograms", "give it with --tomograms and the particle list"),
+        ("rlnTomoProjX", "a tilt series of RELION", advice),
+        ("wrpMovieName", "a tilt series of Warp", advice),
+        ("tilt_angle", "a wedge list of STOPGAP", advice),
+        ("motl_idx", "a motive list of STOPGAP", "save it as a RELION STAR file or an EM motive list"),
+        ("rlnReferenceImage", "RELION's list of classes", advice),
+    )
+    for label, kind, what_to_do in kinds:
+        if label in labels:
+            return FormatError(path, "file", kind, "a particle list", what_to_do)
+    axes = [label for label in relion.PIXEL_COORDINATES + relion.CENTERED_COORDINATES if label in labels]
+    if {"rlnCoordinateX", "rlnCoordinateY"} <= set(axes) and "rlnCoordinateZ" not in axes:
+        return FormatError(path, "rlnCoordinateZ", "missing", "coordinates in three dimensions",
+                           "lists of two-dimensional micrographs are not tomography")  # fmt: skip
+    wanted = relion.CENTERED_COORDINATES if any("Centered" in label for label in axes) else relion.PIXEL_COORDINATES
+    absent = [label for label in wanted if label not in labels]
+    return FormatError(path, f"{absent[0]} of block data_{block}", "missing", f"columns {', '.join(wanted)}", advice)
+
+
+def _coordinates_angstrom(
+    path: Path,
+    columns: pd.DataFrame,
+    optics: pd.DataFrame | None,
+    source: str,
+    tomogram: NDArray[np.object_],
+    spacing: float | None,
+    grids: Mapping[str, Grid] | None,
+    center: Center,
+) -> NDArray[np.float64]:
+    """(n, 3) xyz from the center of voxel 0, before shifts."""
+    if source == "m":
+        labels = next(labels for labels in relion.M_COORDINATES if relion.has(columns, labels))
+        return relion.coordinates(path, columns, labels)
+    if source == "relion5":
+        middle = relion.center_xyz_angstrom(path, tomogram, columns, optics, grids, center)
+        return middle + relion.coordinates(path, columns, relion.CENTERED_COORDINATES)
+    pixels = relion.coordinates(path, columns, relion.PIXEL_COORDINATES)
+    return pixels * _pixel(path, columns, optics, relion.COORDINATE_PIXEL_SIZES, spacing)[:, None]
+
+
+def _pixel(
+    path: Path,
+    columns: pd.DataFrame,
+    optics: pd.DataFrame | None,
+    candidates: tuple[str, ...],
+    spacing: float | None,
+) -> NDArray[np.float64]:
+    found = relion.pixel_size(path, columns, optics, candidates)
+    if found is not None:
+        return found
+    if spacing is None:
+        raise FormatError(path, "pixel size", "missing", f"one of {', '.join(candidates)}",
+                          "give the size of one pixel of the coordinates with --picks-spacing")  # fmt: skip
+    return np.full(len(columns), spacing)
+
+
+def _shift_zyx_angstrom(
+    path: Path, columns: pd.DataFrame, optics: pd.DataFrame | None, spacing: float | None
+) -> NDArray[np.float64] | None:
+    """(n, 3) what is to be subtracted, in the subtomogram's frame; None without shifts."""
+    in_angstrom = tuple(label for label in relion.ORIGIN_ANGSTROM if label in columns)
+    labels = in_angstrom or tuple(label for label in relion.ORIGIN_PIXELS if label in columns)
+    if not labels:
+        return None
+    shift = np.zeros((len(columns), 3))
+    for label in labels:
+        shift[:, "ZYX".index(label[len("rlnOrigin")])] = relion.coordinates(path, columns, (label,))[:, 0]
+    if not in_angstrom and shift.any():
+        candidates = relion.IMAGE_PIXEL_SIZES + relion.COORDINATE_PIXEL_SIZES
+        shift *= _pixel(path, columns, optics, candidates, spacing)[:, None]
+    return shift
+
+
+def _ids(columns: pd.DataFrame, tomogram: NDArray[np.object_]) -> NDArray[np.object_]:
+    for label in ("tomosiftParticleId", "rlnTomoParticleName"):
+        if label in columns and columns[label].is_unique:
+            return columns[label].astype(str).to_numpy(dtype=object)
+    return relion.counted_ids(tomogram)
+
+
+def _scores(path: Path, columns: pd.DataFrame) -> NDArray[np.float64] | None:
+    for label in SCORE_COLUMNS:
+        if label in columns:
+            score = relion.numbers(path, columns, (label,))[:, 0]
+            return np.where(score == relion.UNSET, np.nan, score)
+    return None
+
+
+def _classes(path: Path, columns: pd.DataFrame, class_column: str | None) -> NDArray[np.object_] | None:
+    label = class_column or "tomosiftClass"
+    if label not in columns:
+        if class_column is None:
+            return None
+        raise FormatError(path, class_column, "missing", "the column that was asked for",
+                          f"choose one of {', '.join(columns.columns)}")  # fmt: skip
+    values = columns[label]
+    if values.dtype.kind in "iuf":
+        whole = values.dtype.kind == "f" and bool((values.dropna() % 1 == 0).all())
+        texts = ["" if pd.isna(value) else f"class {int(value) if whole else value}" for value in values]
+        return np.array(texts, dtype=object)
+    return np.array(["" if pd.isna(value) else str(value) for value in values], dtype=object)

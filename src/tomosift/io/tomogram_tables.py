@@ -1,0 +1,124 @@
+"""Tables of tomograms and tilt series: sizes, paths and tilt angles by tomogram name.
+
+Paths in these files are relative to the project folder of the program that wrote them. A path is taken only where a
+file exists there; otherwise it is None, and no file is ever opened because a table names it, apart from the tilt
+series that a RELION table points to.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tomosift.acquisition import Acquisition
+from tomosift.errors import FormatError
+from tomosift.io import relion
+from tomosift.io.star_text import read_star
+from tomosift.io.tilt_series import acquisition_of_table, read_acquisition
+from tomosift.particles import Grid
+
+__all__ = ["TomogramEntry", "read_acquisition", "read_tomogram_table"]
+
+
+@dataclass(frozen=True)
+class TomogramEntry:
+    """What a table says about one tomogram; None where it does not say, or where a named file does not exist."""
+
+    name: str
+    grid: Grid | None
+    """The grid of the reconstructed volume: size in bin-1 pixels over binning, spacing times binning."""
+    path: Path | None
+    half_paths: tuple[Path, Path] | None
+    acquisition: Acquisition | None
+    hand: float | None
+    """RELION's sign of the defocus slope along z, 1 or -1."""
+
+
+def read_tomogram_table(path: Path) -> dict[str, TomogramEntry]:
+    """Tomograms of RELION 4 or 5 (``tomograms.star``, ``tilt_series.star``) by ``rlnTomoName``.
+
+    The size of the volume is ``rlnTomoSize`` / ``rlnTomoTomogramBinning`` rounded, its spacing the pixel size times
+    the binning; without a binning it is the size in bin-1 pixels. ``rlnTomoTiltSeriesPixelSize`` is the pixel size.
+
+    Raises
+    ------
+    FormatError
+        For a file that is no table of tomograms, and for sizes or pixel sizes that are no positive numbers.
+    """
+    path = Path(path)
+    blocks = read_star(path)
+    table = next((blocks[name] for name in ("global", *blocks) if name in blocks and _is_table(blocks[name])), None)
+    if table is None:
+        labels = {str(label) for block in blocks.values() for label in block.columns}
+        advice = "give the tomograms.star of the reconstruction"
+        if "rlnTomoTomogramsFile" in labels:
+            advice = f"give {next(iter(blocks.values()))['rlnTomoTomogramsFile'].iloc[0]}"
+        raise FormatError(path, "rlnTomoName", "missing or without tomograms", "a table of tomograms by RELION", advice)
+    names = table["rlnTomoName"].astype(str)
+    if not names.is_unique:
+        raise FormatError(path, "rlnTomoName", f"{names[names.duplicated()].iloc[0]} twice", "each tomogram once")
+    grids = _grids(path, table)
+    entries = {}
+    for k, name in enumerate(names):
+        row = table.iloc[k]
+        halves = [_existing(path, row.get(f"rlnTomoReconstructedTomogramHalf{half}")) for half in (1, 2)]
+        entries[name] = TomogramEntry(
+            name=name,
+            grid=grids[k],
+            path=_existing(path, row.get("rlnTomoReconstructedTomogram"))
+            or _existing(path, row.get("rlnTomoReconstructedTomogramDenoised")),
+            half_paths=(halves[0], halves[1]) if halves[0] is not None and halves[1] is not None else None,
+            acquisition=_acquisition(path, name, row, blocks),
+            hand=None if pd.isna(row.get("rlnTomoHand", np.nan)) else float(row["rlnTomoHand"]),
+        )
+    return entries
+
+
+def _is_table(table: pd.DataFrame) -> bool:
+    """Particle lists have tomogram names too, but no tilt series and no size."""
+    return "rlnTomoName" in table and bool(
+        {"rlnTomoTiltSeriesStarFile", "rlnTomoTiltSeriesName", "rlnTomoSizeX"} & set(table.columns)
+        and not relion.dialect(table, None)
+    )
+
+
+def _grids(path: Path, table: pd.DataFrame) -> list[Grid | None]:
+    pixel = relion.pixel_size(path, table, None, ("rlnTomoTiltSeriesPixelSize", "rlnMicrographOriginalPixelSize"))
+    if pixel is None or not relion.has(table, relion.TOMOGRAM_SIZE):
+        return [None] * len(table)
+    sizes = relion.coordinates(path, table, relion.TOMOGRAM_SIZE)
+    binning = np.ones(len(table))
+    if "rlnTomoTomogramBinning" in table:
+        binning = relion.coordinates(path, table, ("rlnTomoTomogramBinning",))[:, 0]
+    for label, values in (("rlnTomoSizeX/Y/Z", sizes.min(axis=1)), ("rlnTomoTomogramBinning", binning)):
+        if (values <= 0).any():
+            row = int(np.argmax(values <= 0))
+            raise FormatError(path, f"{label} of row {row + 1}", f"{values[row]:g}", "a positive number")
+    grids: list[Grid | None] = []
+    for size, factor, spacing in zip(sizes, binning, pixel, strict=True):
+        x, y, z = (max(1, round(edge / factor)) for edge in size)
+        grids.append(Grid((z, y, x), float(spacing * factor)))
+    return grids
+
+
+def _existing(table: Path, named: object) -> Path | None:
+    """The file that a table names: absolute, or beside the table or any folder above it; None where there is none."""
+    if not isinstance(named, str) or named in ("", "None"):
+        return None
+    if Path(named).is_absolute():
+        return Path(named) if Path(named).is_file() else None
+    return next((folder / named for folder in table.absolute().parents if (folder / named).is_file()), None)
+
+
+def _acquisition(
+    path: Path, name: str, row: "pd.Series[float]", blocks: Mapping[str, pd.DataFrame]
+) -> Acquisition | None:
+    """From the tilt series' own file (RELION 5) or from the block with the tomogram's name (RELION 4)."""
+    tilt_series = _existing(path, row.get("rlnTomoTiltSeriesStarFile"))
+    table = blocks.get(name)
+    if tilt_series is not None:
+        found = list(read_star(tilt_series).values())
+        table = found[0] if len(found) == 1 else next((t for t in found if "rlnMicrographPreExposure" in t), None)
+    return None if table is None else acquisition_of_table(tilt_series or path, table, row.to_dict())

@@ -1,0 +1,170 @@
+"""An opened volume: what every reader of this room delivers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from tomosift.errors import FormatError
+from tomosift.particles import Grid
+
+SPACING_TOLERANCE = 0.01
+"""Largest relative difference between the voxel sizes along x, y and z that still counts as cubic."""
+
+
+@runtime_checkable
+class SupportsSlicing(Protocol):
+    """What stands behind a volume: a memory map, a chunked array on disk, or an array in memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A density volume on disk, opened but not read.
+
+    Axes are z, y, x whatever the order in the file. Contrast is as in the file: no format says whether protein is dark
+    or bright.
+    """
+
+    path: Path
+    data: SupportsSlicing
+    """(z, y, x), sliced lazily where the format allows: ``numpy.memmap``, ``zarr.Array``, ``ReorderedArray`` or, for
+    compressed files, an array in memory."""
+    voxel_spacing_angstrom: float | None = None
+    """None where the file does not say, says 0 or 1, or has voxels that are not cubes; ``notes`` tells which."""
+    origin_zyx_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Position of the centre of voxel 0 in the file's own coordinate system; particle positions do not include it."""
+    notes: tuple[str, ...] = ()
+    """Plain sentences on what in the header was odd and what was made of it."""
+
+    @property
+    def shape_zyx(self) -> tuple[int, int, int]:
+        """Number of voxels along z, y, x."""
+        depth, height, width = self.data.shape
+        return int(depth), int(height), int(width)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number format of the voxels in the file."""
+        kind: np.dtype[Any] = np.dtype(self.data.dtype)
+        return kind
+
+    def read(self, slices: tuple[slice, slice, slice] | None = None) -> NDArray[np.float32]:
+        """Copy these voxels, or all, into memory as float32 ``(z, y, x)``; reads no more than it must."""
+        return np.array(self.data[(slice(None),) * 3 if slices is None else slices], dtype=np.float32, order="C")
+
+    def grid(self, voxel_spacing_angstrom: float | None = None) -> Grid:
+        """The voxel grid, with this spacing or, without one, the file's.
+
+        Raises
+        ------
+        FormatError
+            If neither the file nor the caller gives the voxel spacing.
+        """
+        spacing = self.voxel_spacing_angstrom if voxel_spacing_angstrom is None else voxel_spacing_angstrom
+        if spacing is None:
+            why = next((note for note in self.notes if "voxel size" in note), "not stated")
+            raise FormatError(
+                self.path, "voxel spacing", f"unknown ({why})", "a length", "state it: --tomogram-spacing"
+            )
+        check_spacing(spacing)
+        return Grid(self.shape_zyx, float(spacing))
+
+
+class ReorderedArray:
+    """A chunked array seen with its axes in z, y, x order; slices are read from the source, then transposed.
+
+    Parameters
+    ----------
+    source
+        Array of any number of dimensions.
+    order
+        Axes of the source that are z, y, x.
+    fixed
+        Index taken along every other axis (a channel or a time point).
+    """
+
+    def __init__(self, source: Any, order: tuple[int, int, int], fixed: dict[int, int]) -> None:
+        self.source, self.order, self.fixed = source, order, fixed
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of voxels along z, y, x."""
+        return tuple(int(self.source.shape[axis]) for axis in self.order)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number format of the source."""
+        kind: np.dtype[Any] = np.dtype(self.source.dtype)
+        return kind
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        keys = key if isinstance(key, tuple) else (key,)
+        if any(k is None or k is Ellipsis for k in keys) or len(keys) > 3:
+            raise IndexError(f"a volume takes up to three slices or integers, got {key!r}")
+        keys = keys + (slice(None),) * (3 - len(keys))
+        index: list[Any] = [self.fixed.get(axis, 0) for axis in range(len(self.source.shape))]
+        for axis, k in zip(self.order, keys, strict=True):
+            index[axis] = k
+        kept = [axis for axis, k in zip(self.order, keys, strict=True) if isinstance(k, slice)]
+        stored = sorted(kept)
+        block = np.asarray(self.source[tuple(index)])
+        return block.transpose([stored.index(axis) for axis in kept])
+
+
+def cubic_spacing(
+    sizes_zyx_angstrom: tuple[float, float, float], unit_stated: bool = False
+) -> tuple[float | None, str]:
+    """The one voxel size of a header, or None and the sentence that says why there is none.
+
+    0 and 1 are what programs write that do not know the voxel size, so neither is believed, except for a 1 with a unit
+    of length beside it. Rounded to the six digits that survive float32 headers.
+    """
+    sizes = np.asarray(sizes_zyx_angstrom, dtype=np.float64)
+    if not np.isfinite(sizes).all() or (sizes <= 0).any():
+        shown = "0" if not sizes.any() else " x ".join(f"{size:g}" for size in sizes[::-1])
+        return None, f"the header's voxel size is {shown}, which means unknown"
+    if not unit_stated and np.allclose(sizes, 1.0, rtol=0, atol=1e-4):
+        return None, "the header's voxel size is 1, which programs write when they do not know it"
+    if sizes.max() - sizes.min() > SPACING_TOLERANCE * sizes.mean():
+        shown = " x ".join(f"{size:g}" for size in sizes[::-1])
+        return None, f"the header's voxel size is {shown} A along x, y, z: the voxels are not cubes"
+    return float(f"{sizes.mean():.6g}"), ""
+
+
+def check_spacing(voxel_spacing_angstrom: float | None) -> None:
+    """Raise ValueError unless this is a positive length or None, which stands for unknown."""
+    if voxel_spacing_angstrom is not None and not 0 < voxel_spacing_angstrom < np.inf:
+        raise ValueError(f"voxel spacing is {voxel_spacing_angstrom} A, expected a positive length or None")
+
+
+def storable(data: Any, dtype: DTypeLike | None, allowed: tuple[str, ...]) -> np.dtype[Any]:
+    """The number format to write: the asked one, or the data's own where the file format holds it, else float32.
+
+    Raises
+    ------
+    ValueError
+        If the data has not three axes, or the asked number format does not exist in the file format.
+    """
+    if len(data.shape) != 3:
+        raise ValueError(f"a volume has three axes (z, y, x), got shape {tuple(data.shape)}")
+    if 0 in data.shape:
+        raise ValueError(f"a volume has at least one voxel, got shape {tuple(data.shape)}")
+    if np.dtype(data.dtype).kind == "c":
+        raise ValueError("a volume holds real numbers, got complex ones")
+    if dtype is not None:
+        if np.dtype(dtype).name not in allowed:
+            raise ValueError(f"dtype is {np.dtype(dtype).name}, expected one of {', '.join(allowed)}")
+        return np.dtype(dtype)
+    if np.dtype(data.dtype) == bool:
+        return np.dtype(np.int8 if "int8" in allowed else np.uint8)
+    return np.dtype(data.dtype.name if np.dtype(data.dtype).name in allowed else np.float32)

@@ -1,0 +1,100 @@
+"""Methods: each is one file with a frozen `Config` and a `train`; this is the table of them and the one door."""
+
+import importlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from tomosift.data.sets import TrainingSets
+from tomosift.files import write_json
+from tomosift.nn.classifier import Classifier, save_classifier
+from tomosift.train.loop import Progress
+from tomosift.train.run import Run
+
+METHODS: dict[str, str] = {
+    "contrastive": "Pretrain an encoder on unlabeled subtomograms by contrasting views of each (CSSL).",
+    "supervised": "Train or fine-tune a classifier on labeled subtomograms.",
+}
+
+
+SEEN = "seen.json"
+"""File of a run that names the particles whose labels it was shown; nothing is to be evaluated on them."""
+
+
+@runtime_checkable
+class Method(Protocol):
+    """What the module of a method offers."""
+
+    USES_LABELS: bool
+    Config: type[Any]
+    train: Callable[..., Classifier]
+
+
+def method(name: str) -> Method:
+    """The module of a method.
+
+    Raises
+    ------
+    ValueError
+        When the table has no such name.
+    """
+    if name not in METHODS:
+        raise ValueError(f"method is {name!r}, expected one of {', '.join(METHODS)}")
+    module: Any = importlib.import_module(f"tomosift.methods.{name}")
+    return module  # type: ignore[no-any-return]
+
+
+def train(
+    name: str, config: Any, data: TrainingSets, folder: Path, seed: int, progress: Progress | None = None
+) -> Classifier:
+    """Train a method into the folder of a run, or resume that run, and return the model that its result holds.
+
+    Seeds torch before the model is built. A finished run is not trained again.
+
+    Raises
+    ------
+    FormatError
+        When the folder holds something else.
+    ValueError
+        When the method lacks data, for example labels.
+    """
+    module = method(name)
+    if not isinstance(config, module.Config):
+        raise ValueError(f"config is a {type(config).__name__}, expected {module.Config.__module__}.Config")
+    config.training.check()
+    described = {
+        "method": name,
+        "seed": seed,
+        "config": json.loads(json.dumps(asdict(config), default=os.fspath)),
+        "data": {
+            part: {"path": str(given.path), "boxes": len(given), "labeled": len(given.labeled_rows)}
+            for part, given in (
+                ("labeled", data.labeled),
+                ("unlabeled", data.unlabeled),
+                ("validation", data.validation),
+            )
+        },
+    }
+    resumed = (folder / "config.json").exists()
+    run = Run.open(folder, described)
+    seen = {
+        str(name)
+        for part in ((data.labeled, data.validation) if module.USES_LABELS else ())
+        for name in part.particles.particle_id[part.labeled_rows]
+    }
+    write_json(run.folder / SEEN, sorted(seen))
+    torch.manual_seed(seed)
+    try:
+        classifier = module.train(config, data, run, seed, progress)
+    except ValueError:
+        # Bad input, found before the first step: what is put right must not meet the run that never was.
+        if not resumed and not run.checkpoint.exists():
+            run.abandon()
+        raise
+    save_classifier(run.result, classifier)
+    return classifier

@@ -1,0 +1,149 @@
+"""Contrastive self-supervised pretraining (CSSL): two views of one particle attract, other particles repel.
+
+Source: Gupta et al. 2022, "Self-supervised learning for macromolecular structure classification based on cryo-electron
+tomograms", Front. Physiol. 13:957484. The readable text names neither framework nor settings; momentum contrast is
+what the lab's scripts use and is the reference here. All default values are ours.
+
+Deviations from those scripts: keys and queries are drawn from three-dimensional, wedge-aware views; the output has 128
+dimensions, never the number of classes; both views are used as query; views may be noise-independent.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tomosift.data.batches import Batch, Uniform
+from tomosift.data.sets import TrainingSets
+from tomosift.nn.classifier import Classifier, ModelCard
+from tomosift.nn.encoders import build_encoder
+from tomosift.nn.losses import info_nce, nt_xent
+from tomosift.physics.augmentation import ViewRanges, normalized, split_sectors, view
+from tomosift.train.loop import Progress, Training, fit
+from tomosift.train.run import Run
+
+USES_LABELS = False
+
+
+CONTRASTED = ViewRanges(noise_std=(0.0, 0.5), gain=(0.8, 1.2), log_gamma=(-0.2, 0.2), hidden_cubes=2, swapped_cubes=4)
+"""Views that raised probe accuracy most; each group's worth is in experiments/LOG.md."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of contrastive pretraining."""
+
+    encoder: str = "radial"
+    """Encoder to train; see `tomosift train --help` for the list."""
+    framework: Literal["moco", "simclr"] = "simclr"
+    """Momentum contrast with a queue of keys, or NT-Xent among the views of the batch."""
+    temperature: float = 0.2
+    """Temperature of the softmax over similarities."""
+    projection_size: int = 128
+    """Dimensions in which views are compared; the projection is thrown away afterwards."""
+    queue_size: int = 1024
+    """Keys that momentum contrast remembers; a multiple of the batch size is not needed."""
+    momentum: float = 0.99
+    """Share of the key encoder that stays at each step of momentum contrast."""
+    independent_noise: Literal["off", "halves", "sectors"] = "off"
+    """Views whose noise is independent: from half tomograms, or from alternating Fourier sectors."""
+    sector_deg: float = 9.0
+    """Width of those sectors about the tilt axis."""
+    views: ViewRanges = field(default_factory=lambda: CONTRASTED)
+    """How far two views may differ; the defaults are wider than those of supervised training."""
+    training: Training = field(default_factory=lambda: Training(steps=300, batch_size=96, learning_rate=2e-3))
+    """How long and how fast."""
+
+
+class Learner(nn.Module):
+    """Encoder, projection and, for momentum contrast, their slow copies and the queue."""
+
+    queue: Tensor
+
+    def __init__(self, config: Config, voxel_spacing_angstrom: float) -> None:
+        super().__init__()
+        self.config, self.voxel_spacing_angstrom = config, voxel_spacing_angstrom
+        self.encoder, self.projection = self._pair()
+        if config.framework == "moco":
+            self.slow_encoder, self.slow_projection = self._pair()
+            for fast, slow in self._fast_and_slow():
+                slow.data.copy_(fast.data)
+                slow.requires_grad_(False)
+            # Random keys repel from random directions only, which is harmless until the queue has filled.
+            self.register_buffer("queue", functional.normalize(torch.randn(config.queue_size, config.projection_size)))
+
+    def _pair(self) -> tuple[nn.Module, nn.Module]:
+        encoder = build_encoder(self.config.encoder)
+        size = encoder.embedding_size
+        return encoder, nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, self.config.projection_size))
+
+    def _fast_and_slow(self) -> list[tuple[Tensor, Tensor]]:
+        fast = [*self.encoder.parameters(), *self.projection.parameters()]
+        return list(zip(fast, [*self.slow_encoder.parameters(), *self.slow_projection.parameters()], strict=True))
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The contrastive loss of two views of each box."""
+        with torch.no_grad():
+            first, second = self.two_views(batch, generator)
+        if self.config.framework == "simclr":
+            projected = self.projection(self.encoder(torch.cat([first, second]))).float()
+            return {"loss": nt_xent(projected[: len(first)], projected[len(first) :], self.config.temperature)}
+        both = torch.cat([first, second])
+        with torch.no_grad():
+            for fast, slow in self._fast_and_slow():
+                slow.lerp_(fast, 1 - self.config.momentum)
+            keys = functional.normalize(self.slow_projection(self.slow_encoder(both)).float(), dim=1)
+        queries = self.projection(self.encoder(both)).float()
+        # The loss reads a copy: the queue is overwritten before the backward pass.
+        loss = info_nce(queries, keys.roll(len(first), 0), self.queue.clone(), self.config.temperature)
+        self.queue.copy_(torch.cat([keys, self.queue])[: self.config.queue_size])
+        return {"loss": loss}
+
+    def two_views(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "b d d d"], Float[Tensor, "b d d d"]]:
+        """Two independently drawn views, with independent noise where the configuration asks for it."""
+        sources = (batch.volume, batch.volume)
+        if self.config.independent_noise == "halves":
+            if batch.halves is None:
+                raise ValueError(
+                    "the set has no half boxes; extract with half tomograms or use independent_noise=sectors"
+                )
+            sources = (batch.halves[:, 0], batch.halves[:, 1])
+        elif self.config.independent_noise == "sectors":
+            phase = torch.rand(len(batch), generator=generator)
+            even, odd = split_sectors(batch.volume, self.config.sector_deg, phase)
+            sources = (normalized(even), normalized(odd))
+        first, second = (
+            view(
+                source,
+                batch.tilt_range_deg,
+                self.config.views.sample(len(batch), generator),
+                self.voxel_spacing_angstrom,
+                generator,
+            )
+            for source in sources
+        )
+        return first, second
+
+
+def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Progress | None = None) -> Classifier:
+    """Pretrain on ``data.unlabeled``; labels are not looked at. The result is an encoder without a head.
+
+    Raises
+    ------
+    ValueError
+        When there is no unlabeled subtomogram, or half boxes are asked for and the set has none.
+    """
+    if len(data.unlabeled) < 2:
+        raise ValueError(f"contrastive pretraining got {len(data.unlabeled)} subtomograms, expected at least 2")
+    learner = Learner(config, data.voxel_spacing_angstrom)
+    stream: Any = Uniform(data.unlabeled, config.training.batch_size, seed, halves=config.independent_noise == "halves")
+    fit(learner, stream, config.training, run, seed, progress=progress)
+    card = ModelCard(config.encoder, data.voxel_spacing_angstrom, data.box_size)
+    classifier = Classifier(build_encoder(config.encoder), card)
+    classifier.encoder.load_state_dict(learner.encoder.state_dict())
+    return classifier.eval()

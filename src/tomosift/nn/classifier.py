@@ -1,0 +1,148 @@
+"""The classifier: an encoder, a head and what is needed to use them rightly. Saved as safetensors and JSON."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tomosift.errors import FormatError
+from tomosift.files import write_json, written_then_renamed
+from tomosift.nn.encoders import ENCODERS, Encoder, build_encoder
+from tomosift.nn.probe import LinearProbe
+
+_WEIGHTS, _CARD = "model.safetensors", "model.json"
+_FORMAT = 1
+_LEAST_DEVIATION = 1e-3  # of an embedding's dimension; smaller ones are not blown up
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is; stored beside its weights."""
+
+    encoder: str
+    """Name in `ENCODERS`."""
+    voxel_spacing_angstrom: float
+    box_size: int
+    class_names: tuple[str, ...] = ()
+    """Empty for an encoder that was pretrained without classes."""
+    temperature: float = 1.0
+    """Logits are divided by it before the softmax, so that probabilities are calibrated."""
+    unknown_below: float = 0.0
+    """Particles whose best probability is lower are answered "unknown"."""
+
+
+class LinearHead(nn.Module):
+    """Logits from standardized embeddings.
+
+    While training, mean and deviation are those of the batch; otherwise they are fixed numbers, to be taken from plain
+    boxes by `standardize` after the encoder has changed. Running averages over augmented views, as batch normalization
+    keeps, do not fit plain boxes and cost up to 30 points of accuracy.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, embedding_size: int, class_count: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(embedding_size))
+        self.register_buffer("deviation", torch.ones(embedding_size))
+        self.linear = nn.Linear(embedding_size, class_count)
+
+    def forward(self, embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b k"]:
+        mean, deviation = self.mean, self.deviation
+        if self.training and len(embedding) > 1:
+            mean, deviation = embedding.mean(0), (embedding.var(0, unbiased=False) + _LEAST_DEVIATION**2).sqrt()
+        return self.linear((embedding - mean) / deviation)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def standardize(self, embeddings: Float[Tensor, "n e"]) -> None:
+        """Take mean and deviation from these embeddings."""
+        self.mean.copy_(embeddings.mean(0))
+        self.deviation.copy_(embeddings.std(0, unbiased=False).clamp(min=_LEAST_DEVIATION))
+
+    @torch.no_grad()
+    def load_probe(self, probe: LinearProbe) -> None:
+        """Become this probe, expressed in standardized embeddings; call `standardize` before."""
+        weight = torch.as_tensor(probe.weight, dtype=self.linear.weight.dtype)
+        bias = torch.as_tensor(probe.bias, dtype=self.linear.bias.dtype)
+        self.linear.bias.copy_(bias + weight @ self.mean)
+        self.linear.weight.copy_(weight * self.deviation)
+
+
+class Classifier(nn.Module):
+    """Boxes in, logits out. A model without classes has no head and gives embeddings only."""
+
+    def __init__(self, encoder: Encoder, card: ModelCard) -> None:
+        super().__init__()
+        self.card = card
+        self.encoder = encoder
+        self.head = LinearHead(encoder.embedding_size, len(card.class_names)) if card.class_names else None
+
+    def forward(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b k"]:
+        """Logits, before the temperature."""
+        if self.head is None:
+            raise ValueError("this model was trained without classes; fine-tune it with labels first")
+        return self.head(self.encoder(volume))  # type: ignore[no-any-return]
+
+
+def save_classifier(folder: Path, classifier: Classifier) -> None:
+    """Write the model into a folder, which then is complete or absent."""
+    with written_then_renamed(folder / _WEIGHTS) as temporary:
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in classifier.state_dict().items()}
+        save_file(tensors, temporary)
+    digest = hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest()
+    write_json(folder / _CARD, {"format": _FORMAT, **asdict(classifier.card), "sha256": digest})
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """A model from the folder of a run, or from the ``result`` folder itself; ready to evaluate.
+
+    Raises
+    ------
+    FormatError
+        When there is no finished model, or its files are damaged or do not fit together.
+    """
+    if (folder / "result").is_dir():
+        folder = folder / "result"
+    card = _read_card(folder / _CARD)
+    weights = folder / _WEIGHTS
+    if not weights.exists():
+        raise FormatError(weights, "file", "missing", "the weights of the model", "train it again")
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != card.pop("sha256"):
+        raise FormatError(weights, "checksum", "not that of model.json", "unchanged weights", "copy the folder again")
+    # The initial weights are overwritten, but drawing them must not disturb the caller's random numbers.
+    with torch.random.fork_rng(devices=[]):
+        classifier = Classifier(build_encoder(card["encoder"]), ModelCard(**card))
+    try:
+        classifier.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        first = str(error).splitlines()[-1].strip()
+        raise FormatError(weights, "weights", first, f"those of a {card['encoder']} model") from None
+    return classifier.eval()
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise FormatError(
+            path, "file", "missing", "a finished model", "run the same training command again to resume the run"
+        )
+    try:
+        card = json.loads(path.read_text())
+        number, card = card.pop("format"), dict(card)
+        card["class_names"] = tuple(str(name) for name in card["class_names"])
+        digest = str(card.pop("sha256"))
+        ModelCard(**card)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FormatError(path, "content", f"not a model card ({error})", "JSON as tomosift writes it") from None
+    if number != _FORMAT:
+        raise FormatError(path, "format", str(number), str(_FORMAT), "use the tomosift version that wrote it")
+    if card["encoder"] not in ENCODERS:
+        raise FormatError(path, "encoder", repr(card["encoder"]), f"one of {', '.join(ENCODERS)}")
+    return {**card, "sha256": digest}

@@ -1,0 +1,132 @@
+"""Rotation-invariant descriptors of a box: how density and detail are distributed over radius, angle and frequency.
+
+Single subtomograms are so noisy that a voxel says little and an average over a whole shell says much. These numbers
+do not change when the particle is turned about its center (apart from what the missing wedge takes away), cost one
+Fourier transform, and are the same for any box size, because radii count in shares of the box.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.special import sph_harm_y
+from torch import Tensor
+
+SHELLS = 12
+"""Shells from the center to the edge of the box, and from zero to the Nyquist frequency."""
+BLURS = (1 / 24, 1 / 12)
+"""Widths of the Gaussian blurs under which density is averaged, in shares of the box edge."""
+WINDOW = 0.2
+"""Width of the Gaussian window under which the power spectrum is taken, in shares of the box edge."""
+HARMONIC_SHELLS = 7
+"""Shells on which density is expanded in spherical harmonics, spaced by a sixteenth of the box edge."""
+HIGHEST_DEGREE = 6
+"""Highest degree of those harmonics: 2 tells long from round, 6 tells a ring of six from a ring of seven."""
+_PAIRS = [(a, b) for a in range(HARMONIC_SHELLS) for b in range(a, min(a + 3, HARMONIC_SHELLS))]
+DESCRIPTOR_SIZE = SHELLS * (2 * len(BLURS) + 1) + len(_PAIRS) * (HIGHEST_DEGREE + 1)
+_REFERENCE_SIZE = 24  # box edge at which a basis function has unit norm; only sets the scale of the power
+_LEAST_POWER = 0.05  # a few percent of what noise gives
+_FLOOR = 1e-3  # added to powers before their logarithm: about a thousandth of the noise of a normalized box
+
+
+def _shells(radius: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(voxels, SHELLS) weights of averages over overlapping shells; ``radius`` runs from 0 to 1 at the box edge.
+
+    Triangular in radius and at least a voxel wide, so that no shell of a small box is empty.
+    """
+    centers = np.arange(SHELLS) / SHELLS
+    spacing = max(1 / SHELLS, 2 / len(radius))
+    weights = np.clip(1 - np.abs(radius.reshape(-1, 1) - centers) / spacing, 0, None) * weight.reshape(-1, 1)
+    return np.asarray(weights / weights.sum(axis=0), dtype=np.float32)
+
+
+@lru_cache(maxsize=16)
+def _geometry(size: int) -> tuple[NDArray[np.float32], ...]:
+    """Shell weights in space, in Fourier space, the blurs and the window for boxes of this size."""
+    along, half = np.fft.fftfreq(size), np.fft.rfftfreq(size)
+    squared = along[:, None, None] ** 2 + along[:, None] ** 2 + half**2
+    multiplicity = np.broadcast_to(np.where((half == 0) | (half == 0.5), 1.0, 2.0), squared.shape)
+    offset = np.arange(size, dtype=np.float64) - size // 2
+    radius = np.sqrt(offset[:, None, None] ** 2 + offset[:, None] ** 2 + offset**2) / (size / 2)
+    blurs = np.stack([np.exp(-2 * np.pi**2 * (share * size) ** 2 * squared) for share in BLURS])
+    window = np.exp(-(radius**2) / 2 / (2 * WINDOW) ** 2)
+    return (
+        _shells(radius, np.ones_like(radius)),
+        _shells(2 * np.sqrt(squared), multiplicity),
+        blurs.astype(np.float32),
+        window.astype(np.float32),
+    )
+
+
+@lru_cache(maxsize=16)
+def _harmonics(size: int) -> tuple[NDArray[np.float32], ...]:
+    """Per degree l the (voxels, HARMONIC_SHELLS * (2l + 1)) basis of real harmonics times shells.
+
+    All orders of a degree share one norm, or turning would change the power that they hold together. It is such that a
+    particle has the same power in boxes of any size.
+    """
+    axis = np.arange(size) - size // 2
+    z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
+    radius = np.sqrt(z**2 + y**2 + x**2) + 1e-9
+    polar, azimuth = np.arccos(np.clip(z / radius, -1, 1)), np.arctan2(y, x)
+    width = size / 16
+    shells = [np.clip(1 - np.abs(radius - width * (k + 1)) / max(width, 1), 0, None) for k in range(HARMONIC_SHELLS)]
+    bases = []
+    for degree in range(HIGHEST_DEGREE + 1):
+        waves = [sph_harm_y(degree, m, polar, azimuth) for m in range(degree + 1)]
+        real = [waves[0].real, *(np.sqrt(2) * part for wave in waves[1:] for part in (wave.real, wave.imag))]
+        basis = np.stack([(shell * part).ravel() for shell in shells for part in real], axis=1)
+        norm = np.sqrt(np.square(basis).sum(axis=0).reshape(HARMONIC_SHELLS, -1).mean(axis=1))
+        basis *= (_REFERENCE_SIZE / size) ** 1.5 / np.repeat(norm, 2 * degree + 1)
+        bases.append(basis.astype(np.float32))
+    return tuple(bases)
+
+
+def _angular(smooth: Float[Tensor, "b v"], size: int) -> list[Tensor]:
+    """Per degree the log power of each shell and the correlation between near shells; turning changes neither."""
+    first, second = zip(*_PAIRS, strict=True)
+    parts = []
+    for degree, basis in enumerate(_harmonics(size)):
+        along = (smooth @ torch.from_numpy(basis).to(smooth.device)).reshape(len(smooth), HARMONIC_SHELLS, -1)
+        products = (along[:, list(first)] * along[:, list(second)]).sum(2) / (2 * degree + 1)
+        power = along.square().sum(2) / (2 * degree + 1)
+        # The floor keeps shells without power from correlating by rounding alone.
+        lengths = ((power[:, list(first)] + _LEAST_POWER) * (power[:, list(second)] + _LEAST_POWER)).sqrt()
+        own = torch.tensor([a == b for a, b in _PAIRS], device=smooth.device)
+        parts.append(0.5 * torch.where(own, torch.log(products.clamp(min=0) + _LEAST_POWER), products / lengths))
+    return parts
+
+
+def descriptors(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
+    """(b, DESCRIPTOR_SIZE) descriptors of normalized boxes, in float32, differentiable.
+
+    Angular power per degree and shell and its correlation between near shells, under the first blur; per blur the mean
+    and the standard deviation in each shell of the blurred and normalized box; then half the logarithm of the power in
+    each shell of Fourier space, under a Gaussian window about the center.
+
+    Source: Kazhdan, Funkhouser & Rusinkiewicz 2003, "Rotation invariant spherical harmonic representation of 3D shape
+    descriptors", for the angular power; correlations between shells, scales and all constants are ours.
+    """
+    volume = volume.float()
+    size, count = volume.shape[-1], len(volume)
+    # From numpy each time: a tensor made and kept in inference mode could not be used for training afterwards.
+    in_space, in_fourier, blurs, window = (torch.from_numpy(part).to(volume.device) for part in _geometry(size))
+    spectrum = torch.fft.rfftn(volume, dim=(1, 2, 3))
+    parts: list[Tensor] = []
+    for blur in blurs:
+        smooth = torch.fft.irfftn(spectrum * blur, s=(size, size, size), dim=(1, 2, 3)).reshape(count, -1)
+        smooth = smooth - smooth.mean(1, keepdim=True)
+        smooth = smooth / smooth.square().mean(1, keepdim=True).clamp(min=1e-12).sqrt()
+        mean = smooth @ in_space
+        variance = smooth.square() @ in_space - mean.square()
+        # The floor keeps the slope of the root finite where a shell is flat.
+        if not parts:
+            parts += _angular(smooth, size)
+        parts += [mean, variance.clamp(min=1e-4).sqrt()]
+    windowed = torch.fft.rfftn(volume * window, dim=(1, 2, 3))
+    power = (windowed.real.square() + windowed.imag.square()).reshape(count, -1) @ in_fourier
+    # Divided by the window's own energy, white noise has power 1 whatever the box size.
+    parts.append(0.5 * torch.log(power / window.square().sum() + _FLOOR))
+    return torch.cat(parts, dim=1)

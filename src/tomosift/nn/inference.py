@@ -1,0 +1,62 @@
+"""Running a trained encoder or classifier over many boxes that do not fit into memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from tomosift.nn.calibration import softmax
+from tomosift.nn.classifier import Classifier
+from tomosift.nn.encoders import Encoder
+
+ReadBoxes = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""Gives the boxes ``(b, d, d, d)`` of these rows."""
+
+ReportDone = Callable[[int, int], None]
+"""Called with the boxes done and the boxes in all."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of n boxes."""
+
+    embeddings: Float[np.ndarray, "n e"]
+    logits: Float[np.ndarray, "n k"]
+    probabilities: Float[np.ndarray, "n k"]
+    """Calibrated by the model's temperature; k = 0 for a model without classes."""
+
+
+@torch.inference_mode()
+def embed(
+    encoder: Encoder, read: ReadBoxes, count: int, batch_size: int = 64, done: ReportDone | None = None
+) -> Float[np.ndarray, "n e"]:
+    """Embeddings of all boxes in order, on whatever device the encoder is; its mode is left as it was."""
+    training = encoder.training
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    parts: list[NDArray[Any]] = [np.zeros((0, encoder.embedding_size), dtype=np.float32)]
+    for start in range(0, count, batch_size):
+        rows = np.arange(start, min(start + batch_size, count))
+        parts.append(encoder(torch.from_numpy(read(rows)).to(device)).float().cpu().numpy())
+        if done is not None:
+            done(int(rows[-1]) + 1, count)
+    encoder.train(training)
+    return np.concatenate(parts)
+
+
+@torch.inference_mode()
+def predict(
+    classifier: Classifier, read: ReadBoxes, count: int, batch_size: int = 64, done: ReportDone | None = None
+) -> Predictions:
+    """Embeddings, logits and calibrated probabilities of all boxes in order."""
+    embeddings = embed(classifier.encoder, read, count, batch_size, done)
+    if classifier.head is None:
+        none = np.zeros((count, 0))
+        return Predictions(embeddings, none, none)
+    device = next(classifier.parameters()).device
+    logits = classifier.head(torch.from_numpy(embeddings).to(device)).cpu().numpy().astype(np.float64)
+    return Predictions(embeddings, logits, softmax(logits, classifier.card.temperature))

@@ -1,0 +1,37 @@
+"""Losses between embeddings."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+
+def nt_xent(first: Float[Tensor, "b e"], second: Float[Tensor, "b e"], temperature: float) -> Float[Tensor, ""]:
+    """Normalized-temperature cross-entropy of 2b views: each must find its partner among the other 2b - 1.
+
+    Embeddings are L2-normalized here. Chance level is log(2b - 1).
+
+    Source: Chen et al. 2020, "A simple framework for contrastive learning of visual representations", equation 1.
+    """
+    embeddings = functional.normalize(torch.cat([first, second]), dim=1)
+    similarity = embeddings @ embeddings.T / temperature
+    similarity.fill_diagonal_(-torch.inf)
+    b = len(first)
+    partner = torch.arange(2 * b, device=first.device).roll(b)
+    return functional.cross_entropy(similarity, partner)
+
+
+def info_nce(
+    query: Float[Tensor, "b e"], key: Float[Tensor, "b e"], queue: Float[Tensor, "q e"], temperature: float
+) -> Float[Tensor, ""]:
+    """Cross-entropy of each query's own key against all keys of a queue; no gradient reaches keys or queue.
+
+    All arguments are L2-normalized here. Chance level is log(1 + q).
+
+    Source: He et al. 2020, "Momentum contrast for unsupervised visual representation learning", equation 1.
+    """
+    query = functional.normalize(query, dim=1)
+    key, queue = functional.normalize(key.detach(), dim=1), functional.normalize(queue.detach(), dim=1)
+    positive = (query * key).sum(dim=1, keepdim=True)
+    logits = torch.cat([positive, query @ queue.T], dim=1) / temperature
+    return functional.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))

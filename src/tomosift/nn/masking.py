@@ -1,0 +1,62 @@
+"""Fixed geometry of encoders: the soft sphere they look through, the blur before them, the shells they average over."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from tomosift.conventions import center_index
+
+# Kept as numpy arrays: a tensor made in inference mode and kept could not be used for training afterwards.
+
+
+@lru_cache(maxsize=32)
+def _sphere(size: int, edge_voxels: float) -> NDArray[np.float32]:
+    axis = np.arange(size) - center_index(size)
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+    outer = (size - 1) // 2 + 0.5
+    ramp = np.clip((outer - radius) / edge_voxels, 0, 1)
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * ramp), dtype=np.float32)
+
+
+def soft_sphere(
+    size: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32, edge_voxels: float = 2.0
+) -> Float[Tensor, "{size} {size} {size}"]:
+    """One inside the sphere that fits the box, zero outside, with a raised-cosine edge of this width inside it.
+
+    Centred on voxel ``size // 2``, the rotation centre, with the largest radius that stays in the box there.
+    """
+    return torch.from_numpy(_sphere(size, edge_voxels)).to(device=device, dtype=dtype)
+
+
+@lru_cache(maxsize=64)
+def _weights(shape: tuple[int, int, int], size: int, stride: int, shells: int) -> NDArray[np.float32]:
+    # A strided convolution with symmetric padding puts output i on input i * stride.
+    axes = [(np.arange(count) * stride - center_index(size)) / (size / 2) for count in shape]
+    radius = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2).reshape(-1, 1)
+    centers = np.linspace(0, 0.85, shells)
+    weights = np.clip(1 - np.abs(radius - centers) / max(centers[1], 2 * stride / size), 0, None)
+    return np.asarray(weights / weights.sum(axis=0), dtype=np.float32)
+
+
+def shell_weights(feature: Float[Tensor, "b c z y x"], size: int, stride: int, shells: int) -> Float[Tensor, "v k"]:
+    """Weights that average the voxels of a feature map over overlapping shells about the center of the input box."""
+    shape = (int(feature.shape[2]), int(feature.shape[3]), int(feature.shape[4]))
+    return torch.from_numpy(_weights(shape, size, stride, shells)).to(feature)
+
+
+def low_passed(volume: Float[Tensor, "b 1 d d d"], sigma_voxels: float = 1.0) -> Float[Tensor, "b 1 d d d"]:
+    """Boxes blurred by a Gaussian and brought back to zero mean and unit variance."""
+    reach = int(np.ceil(3 * sigma_voxels))
+    line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=volume.device) / sigma_voxels).square())
+    line = (line / line.sum()).to(volume.dtype)
+    for axis in range(3):
+        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
+        shape[axis + 2], padding[axis] = len(line), reach
+        volume = functional.conv3d(volume, line.view(shape), padding=padding)
+    volume = volume - volume.mean(dim=(2, 3, 4), keepdim=True)
+    return volume / volume.square().mean(dim=(2, 3, 4), keepdim=True).sqrt().clamp(min=1e-6)

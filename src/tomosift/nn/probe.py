@@ -1,0 +1,145 @@
+"""A linear classifier on frozen embeddings: the cheapest honest measure of what an encoder has learned."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+LABELS_TO_CROSS_VALIDATE = 10
+"""Labels of the rarest class from which cross-validation is less noisy than a fixed value."""
+INVERSE_REGULARIZATIONS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Values of C among which cross-validation on the training labels chooses."""
+FEW_LABELS_REGULARIZATION = 0.1
+"""C where some class has too few labels to cross-validate."""
+_NEVER = -1e4
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """``logits = embeddings @ weight.T + bias``, on embeddings as they are: standardization is folded in."""
+
+    weight: Float[np.ndarray, "k e"]
+    bias: Float[np.ndarray, " k"]
+    inverse_regularization: float
+    """C of the logistic regression on standardized embeddings."""
+
+    def logits(self, embeddings: Float[np.ndarray, "n e"]) -> Float[np.ndarray, "n k"]:
+        """One logit per particle and class."""
+        return np.asarray(np.asarray(embeddings, dtype=np.float64) @ self.weight.T + self.bias)
+
+
+def fit_probe(
+    embeddings: Float[np.ndarray, "n e"], labels: Int[np.ndarray, " n"], class_count: int | None = None
+) -> LinearProbe:
+    """Logistic regression on embeddings standardized with their own mean and deviation.
+
+    C is chosen by stratified cross-validation on these labels (five folds, lowest log loss, the smaller C on a tie),
+    and is 0.1 where a class has fewer than ten labels. Rows with label -1 are left out. A class without any label gets
+    weight 0 and a bias of -10000: it is never predicted.
+
+    Parameters
+    ----------
+    class_count
+        Number of classes; by default one more than the largest label.
+
+    Raises
+    ------
+    ValueError
+        When there is no label, or a label is not below ``class_count``.
+    """
+    known = labels >= 0
+    if not known.any():
+        raise ValueError("no particle has a label; the probe needs at least one")
+    x, y = np.asarray(embeddings[known], dtype=np.float64), labels[known]
+    k = int(y.max()) + 1 if class_count is None else class_count
+    if y.max() >= k:
+        raise ValueError(f"label {y.max()} was met but there are {k} classes, counted from 0")
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    scale = np.where(deviation > 1e-12, deviation, 1.0)
+    present = np.unique(y)
+    weight, bias = np.zeros((k, x.shape[1])), np.full(k, _NEVER)
+    if len(present) == 1:
+        bias[present] = 0.0
+        return LinearProbe(weight, bias, FEW_LABELS_REGULARIZATION)
+    standardized = (x - mean) / scale
+    chosen = _choose_regularization(standardized, y)
+    fitted_weight, fitted_bias = _fit(standardized, y, chosen)
+    weight[present] = fitted_weight / scale
+    bias[present] = fitted_bias - weight[present] @ mean
+    return LinearProbe(weight, bias, chosen)
+
+
+def linear_probe(
+    train_embeddings: Float[np.ndarray, "n e"],
+    train_labels: Int[np.ndarray, " n"],
+    test_embeddings: Float[np.ndarray, "m e"],
+    test_labels: Int[np.ndarray, " m"],
+) -> float:
+    """Accuracy of `fit_probe` on test particles; test labels choose nothing and rows with label -1 do not count.
+
+    Source: Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes"; standardization
+    and the rule for C are ours.
+
+    Raises
+    ------
+    ValueError
+        When the training or the test particles have no label.
+    """
+    known = test_labels >= 0
+    if not known.any():
+        raise ValueError("no test particle has a label; accuracy needs at least one")
+    predicted = fit_probe(train_embeddings, train_labels).logits(test_embeddings[known]).argmax(axis=1)
+    return float((predicted == test_labels[known]).mean())
+
+
+def crossed_logits(
+    embeddings: Float[np.ndarray, "n e"], labels: Int[np.ndarray, " n"], class_count: int
+) -> Float[np.ndarray, "m k"]:
+    """Logits of each particle by a probe that was fitted without it (up to five folds, stratified).
+
+    m is n, or 0 where some class has a single label and nothing can be left out. All rows must have a label.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    smallest = int(np.unique(labels, return_counts=True)[1].min())
+    if smallest < 2:
+        return np.zeros((0, class_count))
+    logits = np.zeros((len(labels), class_count))
+    folds = StratifiedKFold(min(5, smallest), shuffle=True, random_state=0)
+    for kept, left in folds.split(embeddings, labels):
+        logits[left] = fit_probe(embeddings[kept], labels[kept], class_count).logits(embeddings[left])
+    return logits
+
+
+def _fit(
+    x: Float[np.ndarray, "n e"], y: Int[np.ndarray, " n"], inverse_regularization: float
+) -> tuple[Float[np.ndarray, "k e"], Float[np.ndarray, " k"]]:
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=inverse_regularization, max_iter=5000).fit(x, y)
+    if len(model.classes_) > 2:
+        return model.coef_, model.intercept_
+    # scikit-learn keeps one row for two classes, the difference of their logits.
+    return np.concatenate([-model.coef_, model.coef_]) / 2, np.concatenate([-model.intercept_, model.intercept_]) / 2
+
+
+def _choose_regularization(x: Float[np.ndarray, "n e"], y: Int[np.ndarray, " n"]) -> float:
+    rarest = int(np.unique(y, return_counts=True)[1].min())
+    if rarest < LABELS_TO_CROSS_VALIDATE:
+        return FEW_LABELS_REGULARIZATION
+    from sklearn.metrics import log_loss
+    from sklearn.model_selection import StratifiedKFold
+
+    from tomosift.nn.calibration import softmax
+
+    folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(x, y))
+
+    def loss(value: float) -> float:
+        total = 0.0
+        for train, test in folds:
+            weight, bias = _fit(x[train], y[train], value)
+            total += log_loss(y[test], softmax(x[test] @ weight.T + bias), labels=np.unique(y))
+        return total
+
+    losses = [loss(value) for value in INVERSE_REGULARIZATIONS]
+    return INVERSE_REGULARIZATIONS[int(np.argmin(losses))]

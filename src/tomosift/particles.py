@@ -1,0 +1,132 @@
+"""The particle table: what goes into every command and comes out of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The voxel grid of a tomogram: what is needed to turn pixels or centered coordinates into Angstrom."""
+
+    shape_zyx: tuple[int, int, int]
+    voxel_spacing_angstrom: float
+
+    @property
+    def extent_zyx_angstrom(self) -> NDArray[np.float64]:
+        """(3,) edge lengths: size times spacing."""
+        return np.asarray(self.shape_zyx, dtype=np.float64) * self.voxel_spacing_angstrom
+
+
+@dataclass(frozen=True)
+class Particles:
+    """A table of n particles, the same whatever file it came from.
+
+    Frames: positions count from the *centre of voxel 0* of the tomogram. ``rotation`` turns the particle's reference
+    frame into the tomogram frame: a point at offset ``v`` from the particle's centre in the reference lies at
+    ``position + rotation @ v`` in the tomogram, with both as *zyx* column vectors.
+    """
+
+    particle_id: NDArray[Any]
+    """(n,) unique strings."""
+    tomogram: NDArray[Any]
+    """(n,) name of the tomogram as the file gives it."""
+    position_zyx_angstrom: NDArray[np.float64]
+    """(n, 3) with every shift of the file (``rlnOrigin*`` and its kin) already applied."""
+    rotation: NDArray[np.float64]
+    """(n, 3, 3); NaN where the file gives no orientation."""
+    class_name: NDArray[Any]
+    """(n,) strings, empty where unlabeled."""
+    score: NDArray[np.float64]
+    """(n,) the file's figure of merit, NaN where it has none."""
+    columns: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Every column of the input file, with its own names and values; n rows."""
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=lambda: MappingProxyType({}))
+    """The other blocks of the input file (optics groups, general, ...), by name."""
+    source: str = ""
+    """Dialect the table was read from (``relion3``, ``relion31``, ``relion4``, ``relion5``, ``dynamo`` ...). A writer
+    of the same dialect writes ``columns`` verbatim; empty once positions or rotations were changed."""
+
+    def __post_init__(self) -> None:
+        n = len(self.particle_id)
+        shapes = {
+            "tomogram": (self.tomogram.shape, (n,)),
+            "position_zyx_angstrom": (self.position_zyx_angstrom.shape, (n, 3)),
+            "rotation": (self.rotation.shape, (n, 3, 3)),
+            "class_name": (self.class_name.shape, (n,)),
+            "score": (self.score.shape, (n,)),
+        }
+        for name, (got, expected) in shapes.items():
+            if got != expected:
+                raise ValueError(f"{name} has shape {got}, expected {expected} for {n} particles")
+        if len(self.columns.columns) and len(self.columns) != n:
+            raise ValueError(f"columns has {len(self.columns)} rows, expected {n}")
+
+    def __len__(self) -> int:
+        return len(self.particle_id)
+
+    @classmethod
+    def create(
+        cls,
+        tomogram: Sequence[str] | NDArray[Any],
+        position_zyx_angstrom: NDArray[Any],
+        rotation: NDArray[Any] | None = None,
+        class_name: Sequence[str] | NDArray[Any] | None = None,
+        score: NDArray[Any] | None = None,
+        particle_id: Sequence[str] | NDArray[Any] | None = None,
+        columns: pd.DataFrame | None = None,
+        tables: Mapping[str, pd.DataFrame] | None = None,
+        source: str = "",
+    ) -> "Particles":
+        """Fill what is not given: no orientation (NaN), no class (empty), no score (NaN), ids ``tomogram/k``."""
+        names = np.asarray(tomogram, dtype=object).reshape(-1)
+        n = len(names)
+        if particle_id is None:
+            rank = pd.Series(names, dtype=object).groupby(names).cumcount().to_numpy() if n else np.zeros(0, int)
+            particle_id = [f"{name}/{k + 1:06d}" for name, k in zip(names, rank, strict=True)]
+        return cls(
+            particle_id=np.asarray(particle_id, dtype=object).reshape(-1),
+            tomogram=names,
+            position_zyx_angstrom=np.asarray(position_zyx_angstrom, dtype=np.float64).reshape(n, 3),
+            rotation=np.full((n, 3, 3), np.nan) if rotation is None else np.asarray(rotation, dtype=np.float64),
+            class_name=np.full(n, "", dtype=object) if class_name is None else np.asarray(class_name, dtype=object),
+            score=np.full(n, np.nan) if score is None else np.asarray(score, dtype=np.float64),
+            columns=pd.DataFrame(index=range(n)) if columns is None else columns.reset_index(drop=True),
+            tables=MappingProxyType(dict(tables or {})),
+            source=source,
+        )
+
+    def select(self, rows: NDArray[Any]) -> "Particles":
+        """The particles at these indices, or where this mask is true, in that order."""
+        return replace(
+            self,
+            particle_id=self.particle_id[rows],
+            tomogram=self.tomogram[rows],
+            position_zyx_angstrom=self.position_zyx_angstrom[rows],
+            rotation=self.rotation[rows],
+            class_name=self.class_name[rows],
+            score=self.score[rows],
+            columns=self.columns.iloc[rows if rows.dtype != bool else np.flatnonzero(rows)].reset_index(drop=True),
+        )
+
+    def with_columns(self, added: Mapping[str, NDArray[Any]]) -> "Particles":
+        """The same particles with columns added or replaced; geometry and source are untouched."""
+        return replace(self, columns=self.columns.assign(**added))
+
+    def with_geometry(
+        self, position_zyx_angstrom: NDArray[np.float64] | None = None, rotation: NDArray[np.float64] | None = None
+    ) -> "Particles":
+        """The same particles elsewhere or turned; writers then derive the coordinate columns anew."""
+        return replace(
+            self,
+            position_zyx_angstrom=self.position_zyx_angstrom
+            if position_zyx_angstrom is None
+            else position_zyx_angstrom,
+            rotation=self.rotation if rotation is None else rotation,
+            source="",
+        )

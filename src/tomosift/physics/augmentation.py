@@ -1,0 +1,238 @@
+"""Views of measured subtomograms: what else the microscope could have shown of the same particle.
+
+`ViewRanges` says what may change, `.sample` draws it per particle, `view` applies it. A measured box already lacks a
+wedge. Turning the box turns that wedge with it, so the wedge of the *tomogram frame* is imposed again afterwards: what
+remains is what a tilt series could have measured of the turned particle, and no view tells its rotation by the
+direction of its wedge.
+
+Source: the operations are those of the lab scripts behind CSSL (Gupta et al., Front. Physiol. 13:957484, 2022), made
+three-dimensional and cryo-ET-specific; all ranges are ours.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from tomosift.physics.ctf import ctf_3d
+from tomosift.physics.rotation import random_rotations, rotate
+from tomosift.physics.wedge import wedge_mask
+
+Range = tuple[float, float]
+
+ABLATION_GROUPS: dict[str, dict[str, object]] = {
+    "rotation": {"rotation_max_deg": 0.0},
+    "shift": {"shift_voxels": 0.0},
+    "scale": {"scale": (1.0, 1.0)},
+    "wedge": {"impose_wedge": False},
+    "ctf": {"defocus_probability": 0.0},
+    "noise": {"noise_std": (0.0, 0.0)},
+    "low-pass": {"low_pass_sigma_voxels": (0.0, 0.0)},
+    "intensity": {"gain": (1.0, 1.0), "log_gamma": (0.0, 0.0)},
+    "masking": {"hidden_cubes": 0, "swapped_cubes": 0},
+    "elastic": {"elastic_voxels": 0.0},
+}
+"""Name of each augmentation group and the settings of `ViewRanges` that switch it off."""
+
+
+@dataclass(frozen=True)
+class ViewRanges:
+    """How far two views of one particle may differ; a range is (low, high), drawn uniformly per particle."""
+
+    rotation_max_deg: float = 180.0
+    """Largest rotation angle; 180 is all of SO(3), 0 switches rotation off."""
+    shift_voxels: float = 1.0
+    """Largest shift along each axis."""
+    scale: Range = (0.95, 1.05)
+    """Magnification."""
+    impose_wedge: bool = True
+    """Impose the wedge of the tomogram frame again after the rotation."""
+    defocus_probability: float = 0.0
+    """Share of views seen through an extra contrast transfer function."""
+    defocus_um: Range = (1.0, 4.0)
+    """Defocus of that extra function, positive for underfocus."""
+    noise_std: Range = (0.0, 0.0)
+    """Standard deviation of added white noise, in units of the box's own standard deviation."""
+    low_pass_sigma_voxels: Range = (0.0, 0.0)
+    """Width of a Gaussian blur."""
+    gain: Range = (1.0, 1.0)
+    """Factor on the intensities after normalization."""
+    log_gamma: Range = (0.0, 0.0)
+    """Logarithm of the exponent of a contrast curve, sign(v) |v|^gamma."""
+    hidden_cubes: int = 0
+    """Cubes of a quarter of the box edge that are replaced by the mean."""
+    swapped_cubes: int = 0
+    """Cubes of an eighth of the box edge that are exchanged with others."""
+    elastic_voxels: float = 0.0
+    """Standard deviation of a smooth displacement field."""
+    mirror: bool = False
+    """Mirror half of the views. Off: it makes molecules that do not exist and hides a wrong handedness."""
+
+    def sample(self, n: int, generator: torch.Generator) -> "ViewParameters":
+        """Draw the parameters of n views; everything random except the noise itself is drawn here."""
+
+        def uniform(low_high: Range, *shape: int) -> Tensor:
+            low, high = low_high
+            return low + (high - low) * torch.rand(n, *shape, generator=generator)
+
+        return ViewParameters(
+            rotation=random_rotations(n, generator, self.rotation_max_deg),
+            shift_zyx_voxels=uniform((-self.shift_voxels, self.shift_voxels), 3),
+            scale=uniform(self.scale),
+            impose_wedge=self.impose_wedge,
+            # A defocus of NaN means no extra transfer function.
+            defocus_um=torch.where(uniform((0.0, 1.0)) < self.defocus_probability, uniform(self.defocus_um), torch.nan),
+            noise_std=uniform(self.noise_std),
+            low_pass_sigma_voxels=uniform(self.low_pass_sigma_voxels),
+            gain=uniform(self.gain),
+            gamma=uniform(self.log_gamma).exp(),
+            hidden_corner=uniform((0.0, 1.0), self.hidden_cubes, 3),
+            swapped_corner=uniform((0.0, 1.0), self.swapped_cubes, 2, 3),
+            elastic_zyx_voxels=self.elastic_voxels * torch.randn(n, 3, 4, 4, 4, generator=generator)
+            if self.elastic_voxels
+            else None,
+            mirrored=uniform((0.0, 1.0)) < (0.5 if self.mirror else 0.0),
+        )
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """What `view` does to each of n boxes; fields as in `ViewRanges`, one entry per box."""
+
+    rotation: Float[Tensor, "n 3 3"]
+    shift_zyx_voxels: Float[Tensor, "n 3"]
+    scale: Float[Tensor, " n"]
+    impose_wedge: bool
+    defocus_um: Float[Tensor, " n"]
+    noise_std: Float[Tensor, " n"]
+    low_pass_sigma_voxels: Float[Tensor, " n"]
+    gain: Float[Tensor, " n"]
+    gamma: Float[Tensor, " n"]
+    hidden_corner: Float[Tensor, "n h 3"]
+    swapped_corner: Float[Tensor, "n s 2 3"]
+    elastic_zyx_voxels: Float[Tensor, "n 3 4 4 4"] | None
+    mirrored: Tensor
+
+
+def normalized(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
+    """Each box with zero mean and unit variance; a constant box becomes zero."""
+    centered = volume - volume.mean(dim=(1, 2, 3), keepdim=True)
+    return centered / centered.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
+
+
+def view(
+    volume: Float[Tensor, "b d d d"],
+    tilt_range_deg: Float[Tensor, "b 2"],
+    parameters: ViewParameters,
+    voxel_spacing_angstrom: float,
+    generator: torch.Generator,
+) -> Float[Tensor, "b d d d"]:
+    """One view of each box: bent, turned, shifted and scaled in one resampling, then imaged again, then normalized.
+
+    Noise is added before the Fourier filters, so it lacks the same wedge as everything else. The argument is not
+    changed.
+    """
+    device, size = volume.device, volume.shape[-1]
+    spatial = _mirror(volume, parameters.mirrored.to(device))
+    field = parameters.elastic_zyx_voxels
+    displacement = None
+    if field is not None:
+        displacement = functional.interpolate(
+            field.to(device), size=(size, size, size), mode="trilinear", align_corners=True
+        ).permute(0, 2, 3, 4, 1)
+    spatial = rotate(
+        spatial,
+        parameters.rotation.to(device),
+        parameters.shift_zyx_voxels.to(device),
+        parameters.scale.to(device),
+        displacement_zyx_voxels=displacement,
+    )
+    spatial = _hide_and_swap(spatial, parameters)
+    if bool((parameters.gamma != 1).any()):
+        spatial = spatial.sign() * spatial.abs() ** parameters.gamma.to(device)[:, None, None, None]
+    if bool((parameters.noise_std > 0).any()):
+        noise = torch.randn(volume.shape, generator=generator, dtype=volume.dtype).to(device)
+        spatial = spatial + noise * parameters.noise_std.to(device)[:, None, None, None]
+    transfer = _transfer(size, tilt_range_deg, parameters, voxel_spacing_angstrom, device)
+    if transfer is not None:
+        spectrum = torch.fft.rfftn(spatial, dim=(1, 2, 3)) * transfer
+        spatial = torch.fft.irfftn(spectrum, s=(size, size, size), dim=(1, 2, 3))
+    return normalized(spatial) * parameters.gain.to(device)[:, None, None, None]
+
+
+def _transfer(
+    size: int, tilt_range_deg: Tensor, parameters: ViewParameters, voxel_spacing_angstrom: float, device: torch.device
+) -> Tensor | None:
+    """Product of wedge, blur and extra CTF on the rfftn layout; None where there is nothing to do."""
+    transfer: Tensor | None = None
+    if parameters.impose_wedge:
+        transfer = wedge_mask(size, tilt_range_deg)
+    sigma = parameters.low_pass_sigma_voxels.to(device)
+    if bool((sigma > 0).any()):
+        along = torch.fft.fftfreq(size, device=device).square()
+        half = torch.fft.rfftfreq(size, device=device).square()
+        exponent = (-2 * torch.pi**2) * sigma.square()[:, None]
+        # A Gaussian is a product over axes: three small exponentials instead of one of the whole box.
+        a, b = torch.exp(exponent * along), torch.exp(exponent * half)
+        blur = a[:, :, None, None] * a[:, None, :, None] * b[:, None, None, :]
+        transfer = blur if transfer is None else transfer * blur
+    extra = torch.isfinite(parameters.defocus_um)
+    if bool(extra.any()):
+        ctf = torch.ones(len(extra), size, size, size // 2 + 1, device=device)
+        ctf[extra] = ctf_3d(size, voxel_spacing_angstrom, parameters.defocus_um[extra].to(device))
+        transfer = ctf if transfer is None else transfer * ctf
+    return transfer
+
+
+def _mirror(volume: Tensor, mirrored: Tensor) -> Tensor:
+    if not bool(mirrored.any()):
+        return volume
+    # Flipping about voxel d // 2, so that the center stays where rotations expect it.
+    flipped = volume.flip(-1)
+    if volume.shape[-1] % 2 == 0:
+        flipped = flipped.roll(1, -1)
+    return torch.where(mirrored[:, None, None, None], flipped, volume)
+
+
+def _cube(corner: Tensor, edge: int, size: int) -> tuple[slice, slice, slice]:
+    """The cube whose corner is at this share of the room that is left for it."""
+    z, y, x = ((corner * (size - edge + 1)).long().clamp(max=size - edge)).tolist()
+    return slice(z, z + edge), slice(y, y + edge), slice(x, x + edge)
+
+
+def _hide_and_swap(volume: Tensor, parameters: ViewParameters) -> Tensor:
+    if parameters.hidden_corner.shape[1] == 0 and parameters.swapped_corner.shape[1] == 0:
+        return volume
+    size, result = volume.shape[-1], volume.clone()
+    for box, corners, pairs in zip(result, parameters.hidden_corner, parameters.swapped_corner, strict=True):
+        for first, second in pairs:
+            a, b = _cube(first, max(2, size // 8), size), _cube(second, max(2, size // 8), size)
+            box[a], box[b] = box[b].clone(), box[a].clone()
+        for corner in corners:
+            box[_cube(corner, max(2, size // 4), size)] = box.mean()
+    return result
+
+
+def split_sectors(
+    volume: Float[Tensor, "b d d d"], sector_deg: float, phase: Float[Tensor, " b"]
+) -> tuple[Float[Tensor, "b d d d"], Float[Tensor, "b d d d"]]:
+    """Two volumes with disjoint Fourier coefficients: alternating sectors about the tilt axis y.
+
+    For noise-independent views of particles without half tomograms: each tilt contributes to one of the two only, so
+    white noise in them is independent, at the price of half the spectrum each. ``phase`` in [0, 1) turns the sectors.
+    Their sum is the input.
+    """
+    size = volume.shape[-1]
+    along = torch.fft.fftfreq(size, device=volume.device)
+    half = torch.fft.rfftfreq(size, device=volume.device)
+    # The angle of the tilt plane that holds a coefficient, modulo 180 degrees: the same for k and -k.
+    angle = torch.rad2deg(torch.atan2(along[:, None], half[None, :])) % 180.0
+    if size % 2 == 0:
+        # The last plane holds k and -k both; they must fall into one sector.
+        angle[:, -1] = torch.rad2deg(torch.atan2(along.abs(), half[-1]))
+    even = ((angle / sector_deg + 2 * phase.to(volume.device)[:, None, None]).floor() % 2 == 0)[:, :, None, :]
+    spectrum = torch.fft.rfftn(volume, dim=(1, 2, 3))
+    first = torch.fft.irfftn(spectrum * even, s=volume.shape[1:], dim=(1, 2, 3))
+    return first, volume - first

@@ -1,0 +1,172 @@
+"""What the microscope makes of a particle.
+
+:class:`ImagingRanges` says how conditions vary, ``sample`` draws one set per particle, :func:`image` applies them.
+Simulation, augmentation and domain randomization are three uses of this pair.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tomosift.physics.conditions import ImagingParameters, ImagingRanges
+from tomosift.physics.ctf import ctf_3d
+from tomosift.physics.fourier import low_pass, power_gain, variance
+from tomosift.physics.noise import white_noise
+from tomosift.physics.rotation import rotate, rotate_upsampled
+from tomosift.physics.wedge import wedge_mask
+
+__all__ = ["ImagedParts", "ImagingParameters", "ImagingRanges", "image", "image_parts", "lab_protocol"]
+
+_AXES = (-3, -2, -1)
+
+
+@dataclass(frozen=True)
+class ImagedParts:
+    """One particle's image taken apart; add what you need."""
+
+    posed: Float[Tensor, "b d d d"]
+    """The density in its pose, before anything else: threshold it for a mask."""
+    signal: Float[Tensor, "b d d d"]
+    """The density as imaged, without noise."""
+    noise: Float[Tensor, "b v d d d"]
+    """Independent noise of each view."""
+    mask: Float[Tensor, "b d d h"]
+    """Measured coefficients (rfftn layout)."""
+
+    @property
+    def views(self) -> Float[Tensor, "b v d d d"]:
+        """Signal with the noise of each view."""
+        return self.signal[:, None] + self.noise
+
+    @property
+    def volume(self) -> Float[Tensor, "b d d d"]:
+        """The mean of the views: SNR as stated."""
+        return self.signal + self.noise.mean(dim=1)
+
+
+def image(
+    density: Float[Tensor, "b e e e"],
+    parameters: ImagingParameters,
+    generator: torch.Generator,
+    upsampling: int = 1,
+) -> Float[Tensor, "b d d d"]:
+    """Each density as the microscope would show it: pose, CTF, noise, low-pass, missing wedge.
+
+    In the tomogram frame: beam z, tilt axis y. ``parameters.snr`` is the variance of the returned signal over the
+    expected variance of the returned noise, exactly; infinity adds none. Density stays positive. Differentiable in the
+    density, the strength of the noise included. ``upsampling`` is the factor by which ``density`` is sampled finer than
+    the result (:func:`tomosift.physics.rotation.upsampled`): finer sources are posed more faithfully.
+
+    Source: the order follows the public subtomogram simulator of the aitom project. Deviations: each share of the noise
+    is scaled by its own transfer, so the SNR holds to the letter; the two shares, being Gaussian and independent, are
+    drawn as one field with the sum of their spectra, which has the same distribution and costs half; voxels beyond the
+    box are vacuum.
+    """
+    size = density.shape[-1] // upsampling
+    _, signal, noise, _ = _spectra(density, parameters, generator, views=1, upsampling=upsampling)
+    volume: Tensor = torch.fft.irfftn(signal + noise[:, 0], s=(size, size, size), dim=_AXES)
+    return volume
+
+
+def image_parts(
+    density: Float[Tensor, "b e e e"],
+    parameters: ImagingParameters,
+    generator: torch.Generator,
+    views: int = 1,
+    upsampling: int = 1,
+) -> ImagedParts:
+    """:func:`image` with its parts kept apart, and as several views of the same particle.
+
+    With two views they are the even and odd halves of a data set: the same signal, independent noise of twice the
+    variance each, so that their mean has the stated SNR. With one view, ``volume`` equals :func:`image`.
+
+    Raises
+    ------
+    ValueError
+        When ``views`` is below 1.
+    """
+    if views < 1:
+        raise ValueError(f"views is {views}, expected at least 1")
+    size = density.shape[-1] // upsampling
+    posed, signal, noise, mask = _spectra(density, parameters, generator, views, upsampling)
+    shape = (size, size, size)
+    return ImagedParts(
+        posed, torch.fft.irfftn(signal, s=shape, dim=_AXES), torch.fft.irfftn(noise, s=shape, dim=_AXES), mask
+    )
+
+
+def lab_protocol() -> ImagingRanges:
+    """The published simulation protocol of the field: 10 A voxels, 5 um underfocus, +-60 degrees, SNR 0.1, off center.
+
+    Cs 2.0 mm, 300 kV, envelope at 0.4 Nyquist, half of the noise before the CTF, final low-pass at half Nyquist with
+    an edge of an eighth, particle up to 8 voxels off center along each axis in whole voxels (made for boxes of 32).
+    Crowding is not imaging: put neighbors into the density. The amplitude contrast (0.07) and the cutoff of the late
+    noise (half Nyquist) are choices of this project where the protocol is silent.
+    """
+    return ImagingRanges(
+        spherical_aberration_mm=(2.0, 2.0),
+        envelope_nyquist=(0.4, 0.4),
+        cutoff_nyquist=(0.5, 0.5),
+        shift_voxels=(-8.0, 8.0),
+        shifts_whole_voxels=True,
+    )
+
+
+def _spectra(
+    density: Tensor, parameters: ImagingParameters, generator: torch.Generator, views: int, upsampling: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Posed density, spectra of imaged signal (b, ...) and noise (b, views, ...), and the wedge."""
+    if len(parameters) != density.shape[0]:
+        raise ValueError(f"got {density.shape[0]} densities but conditions of {len(parameters)}; expected one each")
+    p = parameters.to(density.device, density.dtype)
+    pose = (p.rotation, p.shift_zyx_voxels, p.scale)
+    posed = rotate(density, *pose) if upsampling == 1 else rotate_upsampled(density, upsampling, *pose)
+    size = posed.shape[-1]
+    mask = wedge_mask(size, p.tilt_range_deg, dual_axis=p.is_dual_axis)
+    last = mask * _low_pass(size, p.cutoff_nyquist)
+    first = last * _contrast_transfer(size, p) if p.has_ctf else last
+    signal = torch.fft.rfftn(posed, dim=_AXES) * first
+    if bool(torch.isinf(p.snr).all()):
+        return posed, signal, torch.zeros_like(signal)[:, None].expand(-1, views, -1, -1, -1), mask
+    strength = views * variance(signal) / p.snr
+    late = last * _low_pass(size, p.noise_cutoff_nyquist)
+    power = _scaled_power(first, strength * p.noise_before_ctf)
+    power = power + _scaled_power(late, strength * (1 - p.noise_before_ctf))
+    white = white_noise((len(p), views, size, size, size), generator, density.device, density.dtype)
+    noise = torch.fft.rfftn(white, dim=_AXES) * _root(power)[:, None]
+    return posed, signal, noise, mask
+
+
+def _low_pass(size: int, cutoff_nyquist: Tensor) -> Tensor:
+    if bool((cutoff_nyquist >= math.sqrt(3)).all()):
+        return cutoff_nyquist.new_ones(1, 1, 1, 1)
+    return low_pass(size, cutoff_nyquist)
+
+
+def _contrast_transfer(size: int, p: ImagingParameters) -> Tensor:
+    return ctf_3d(
+        size,
+        p.voxel_spacing_angstrom,
+        p.defocus_um,
+        p.voltage_kv,
+        p.spherical_aberration_mm,
+        p.amplitude_contrast,
+        p.phase_shift_deg,
+        p.b_factor_angstrom2,
+        p.envelope_nyquist,
+    )
+
+
+def _scaled_power(transfer: Tensor, wanted_variance: Tensor) -> Tensor:
+    """Power spectrum of noise shaped by ``transfer`` that has this variance over the box."""
+    per_power = wanted_variance / power_gain(transfer).clamp_min(torch.finfo(transfer.dtype).tiny)
+    return transfer**2 * per_power[:, None, None, None]
+
+
+def _root(power: Tensor) -> Tensor:
+    """Square root whose gradient is zero, not infinite, where nothing passes."""
+    some = power > 0
+    return torch.where(some, torch.where(some, power, torch.ones_like(power)).sqrt(), torch.zeros_like(power))

@@ -1,0 +1,87 @@
+"""The missing wedge: which Fourier coefficients of a subtomogram the tilt series has measured.
+
+A tilt of angle t turns the specimen right-handedly about y, so a point lands at x' = x cos t + z sin t of the image and
+the image fills the plane ``kz = kx tan t`` of Fourier space. A range (low, high) fills the coefficients between.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_TOLERANCE = 1e-6  # on sin * sin of the angles to both borders: keeps border coefficients whatever the rounding
+
+
+def wedge_mask(
+    box_size: int,
+    tilt_range_deg: Float[Tensor, "b 2"],
+    rotation: Float[Tensor, "b 3 3"] | None = None,
+    dual_axis: bool = False,
+    edge_voxels: float = 0.0,
+) -> Float[Tensor, "b d d h"]:
+    """Masks of measured coefficients on the rfftn layout ``(d, d, d // 2 + 1)``: 1 measured, 0 missing.
+
+    In the tomogram frame the beam is z and the tilt axis y. ``rotation`` is how the content has been turned since it
+    was cut from the tomogram: the mask turns with it, mask(R^T k). (-90, 90) is all ones; the mean (zero frequency) is
+    always kept. Each mask is Hermitian, mask(k) = mask(-k), also on the Nyquist planes, where a coefficient counts as
+    measured when either of its two aliases is: a masked spectrum therefore still belongs to a real volume.
+
+    Parameters
+    ----------
+    tilt_range_deg
+        Lowest and highest tilt, within -90 to 90.
+    dual_axis
+        Adds the coefficients of a second series: the first with x and y exchanged.
+    edge_voxels
+        Width in Fourier voxels over which a cosine falls from 1 on the border to 0 *outside* the range.
+
+    Raises
+    ------
+    ValueError
+        When a range is not low <= high within -90 to 90, or the edge is negative.
+    """
+    low, high = tilt_range_deg.unbind(-1)
+    if bool(((low > high) | (low < -90) | (high > 90)).any()):
+        raise ValueError(f"tilt ranges {tilt_range_deg.tolist()} are not all low <= high within -90 to 90 degrees")
+    if edge_voxels < 0:
+        raise ValueError(f"edge_voxels is {edge_voxels}, expected 0 or more")
+    mask: Tensor = _one_series(box_size, tilt_range_deg, rotation, edge_voxels, second_axis=False)
+    if dual_axis:
+        mask = torch.maximum(mask, _one_series(box_size, tilt_range_deg, rotation, edge_voxels, second_axis=True))
+    for plane in {0, box_size // 2} if box_size % 2 == 0 else {0}:
+        kept = mask[..., plane]
+        mask[..., plane] = torch.maximum(kept, kept.flip(-2, -1).roll((1, 1), (-2, -1)))
+    return mask
+
+
+def apply_mask(volume: Float[Tensor, "b d d d"], mask: Float[Tensor, "#b d d h"]) -> Float[Tensor, "b d d d"]:
+    """The volumes with their Fourier coefficients multiplied by a mask or transfer function on the rfftn layout."""
+    spectrum = torch.fft.rfftn(volume, dim=(-3, -2, -1))
+    masked: Tensor = torch.fft.irfftn(spectrum * mask, s=volume.shape[-3:], dim=(-3, -2, -1))
+    return masked
+
+
+def _one_series(
+    box_size: int, tilt_range_deg: Tensor, rotation: Tensor | None, edge_voxels: float, second_axis: bool
+) -> Tensor:
+    """A coefficient is measured when it lies between the two planes that bound the range, on either side.
+
+    With n(t) the normal of the plane filled by tilt t, n(low).k and n(high).k have opposite signs exactly there; their
+    product is even in k, which makes the mask symmetric to the last bit, and needs no angles.
+    """
+    radians = torch.deg2rad(tilt_range_deg)
+    none = torch.zeros_like(radians)
+    in_plane = -radians.sin()
+    normals = torch.stack([radians.cos(), *((in_plane, none) if second_axis else (none, in_plane))], dim=-1)
+    if rotation is not None:
+        normals = normals @ rotation.to(normals.dtype).transpose(-1, -2)  # R n, as rows
+    k = torch.fft.fftfreq(box_size, 1 / box_size, dtype=normals.dtype, device=normals.device)
+    half = k[: box_size // 2 + 1].abs()  # the last one of an even edge is stored as -d/2
+    n = normals[..., None, None, None]
+    to_planes = n[:, :, 0] * k[:, None, None] + n[:, :, 1] * k[:, None] + n[:, :, 2] * half
+    to_low, to_high = to_planes.unbind(1)
+    squared = k[:, None, None] ** 2 + k[:, None] ** 2 + half**2
+    measured: Tensor = to_low * to_high <= _TOLERANCE * squared
+    if edge_voxels == 0:
+        return measured.to(normals.dtype)
+    outside = torch.minimum(to_low.abs(), to_high.abs()).clamp(max=edge_voxels) / edge_voxels
+    return torch.where(measured, torch.ones_like(outside), 0.5 + 0.5 * torch.cos(torch.pi * outside))

@@ -1,0 +1,257 @@
+"""Whole data sets of simulated tomograms on disk, in the form users bring their own: MRC volumes and RELION 5 tables.
+
+::
+
+    folder/
+      simulation.json           the settings; a folder keeps to one
+      tomograms.star            sizes, spacing, paths of the reconstructions and their halves
+      tilt_series/<name>.star   tilt angles, dose, defocus
+      tomograms/<name>.mrc      and <name>_half1.mrc, <name>_half2.mrc
+      particles.star            the picks: slightly off center, without classes
+      particles_truth.star      the same rows with exact positions and classes
+      truth/<name>.csv          what particles*.star is put together from
+      labels/<name>_classes.mrc, <name>_instances.mrc
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tomosift.files import write_json
+from tomosift.io.star import write_particles
+from tomosift.io.star_text import write_star
+from tomosift.io.volumes import write_volume
+from tomosift.particles import Particles
+from tomosift.simulate.dataset_config import TomogramDatasetConfig, class_name_of, read_config
+from tomosift.simulate.dataset_tables import (
+    RELION_VERSION,
+    read_truth,
+    tilt_series_table,
+    tomogram_table,
+    truth_table,
+    write_truth,
+)
+from tomosift.simulate.densities import template
+from tomosift.simulate.specimen import Specimen, build_specimen
+from tomosift.simulate.tilt_series import SimulatedTomogram, record
+
+__all__ = [
+    "DatasetPaths",
+    "Progress",
+    "TomogramDatasetConfig",
+    "half_path",
+    "load_templates",
+    "read_config",
+    "simulate_dataset",
+    "specimen_of",
+    "write_label_table",
+]
+
+Progress = Callable[[int, int, str], None]
+"""Called with how many tomograms are done, how many there will be, and the name of the last."""
+
+
+@dataclass(frozen=True)
+class DatasetPaths:
+    """Where everything lies."""
+
+    folder: Path
+    tomograms: Path
+    """tomograms.star"""
+    particles: Path
+    """particles.star, the picks"""
+    particles_truth: Path
+    """particles_truth.star"""
+    volumes: Mapping[str, Path]
+    """Tomogram name -> its reconstruction."""
+
+    @classmethod
+    def of(cls, folder: Path, names: tuple[str, ...]) -> "DatasetPaths":
+        """The paths a data set of these tomograms has in ``folder``."""
+        return cls(
+            folder=folder,
+            tomograms=folder / "tomograms.star",
+            particles=folder / "particles.star",
+            particles_truth=folder / "particles_truth.star",
+            volumes={name: folder / "tomograms" / f"{name}.mrc" for name in names},
+        )
+
+
+def simulate_dataset(
+    config: TomogramDatasetConfig, folder: Path | str, progress: Progress | None = None
+) -> DatasetPaths:
+    """Simulate tomograms into ``folder``; those that are there already stay.
+
+    Every tomogram is a function of the configuration, its seed and its own number, so an interrupted or later enlarged
+    data set equals one made in a single run.
+
+    Raises
+    ------
+    ValueError
+        The folder holds a data set of other settings (only ``tomograms`` may differ), a class is neither in the atlas
+        nor a file, or a structure does not fit into ``template_extent_angstrom`` or the slab.
+    """
+    folder = Path(folder)
+    paths = DatasetPaths.of(folder, config.tomogram_names)
+    _claim(folder, config)
+    templates: dict[str, Float[Tensor, "d d d"]] = {}
+    for number, name in enumerate(config.tomogram_names):
+        if not paths.volumes[name].exists():
+            templates = templates or load_templates(config)
+            _simulate_one(config, templates, number, paths)
+        if progress is not None:
+            progress(number + 1, config.tomograms, name)
+    _write_tables(config, paths)
+    return paths
+
+
+def load_templates(config: TomogramDatasetConfig) -> dict[str, Float[Tensor, "d d d"]]:
+    """Class name -> density, the picked classes first."""
+    box_size = 2 * int(np.ceil(0.5 * config.template_extent_angstrom / config.voxel_spacing_angstrom))
+    return {
+        class_name_of(source): template(source, config.voxel_spacing_angstrom, box_size)
+        for source in (*config.classes, *config.distractors)
+    }
+
+
+def specimen_of(
+    config: TomogramDatasetConfig, templates: Mapping[str, Float[Tensor, "_ _ _"]], number: int
+) -> tuple[Specimen, np.random.Generator]:
+    """The specimen of one tomogram (0 = first), and the generator from which its imaging goes on.
+
+    Raises
+    ------
+    ValueError
+        A class finds no room at all.
+    """
+    rng = np.random.default_rng([config.seed, number])
+    picked = dict.fromkeys(config.class_names, config.particles_per_class)
+    others = dict.fromkeys(map(class_name_of, config.distractors), config.distractors_per_class)
+    specimen = build_specimen(
+        templates,
+        {**picked, **others},
+        config.shape_zyx,
+        config.voxel_spacing_angstrom,
+        rng=rng,
+        name=config.tomogram_names[number],
+        gap_angstrom=config.gap_angstrom,
+        surroundings=config.surroundings,
+    )
+    absent = [name for name, left in specimen.unplaced.items() if left == {**picked, **others}[name]]
+    if absent:
+        raise ValueError(
+            f"no room for a single {' or '.join(absent)} in a slab of {config.shape_zyx} voxels (z, y, x); "
+            "make shape_zyx larger or ask for fewer particles"
+        )
+    return specimen, rng
+
+
+def _claim(folder: Path, config: TomogramDatasetConfig) -> None:
+    """Leave the settings in the folder, or find that they are the same."""
+    path = folder / "simulation.json"
+    settings = json.loads(json.dumps(asdict(config)))
+    if path.exists():
+        there = json.loads(path.read_text())
+        differing = [f.name for f in fields(config) if f.name != "tomograms" and there.get(f.name) != settings[f.name]]
+        if differing:
+            told = "; ".join(f"{name} is {there.get(name)} there and {settings[name]} here" for name in differing)
+            raise ValueError(f"{folder} holds a data set of other settings ({told}); choose another folder")
+    write_json(path, settings)
+
+
+def _simulate_one(
+    config: TomogramDatasetConfig, templates: Mapping[str, Float[Tensor, "_ _ _"]], number: int, paths: DatasetPaths
+) -> None:
+    name = config.tomogram_names[number]
+    specimen, rng = specimen_of(config, templates, number)
+    tomogram = record(specimen, config.series(float(rng.uniform(*config.defocus_range_um))), rng=rng)
+    truth = truth_table(specimen, config.class_names, config.pick_jitter_angstrom, rng)
+    write_truth(paths.folder / "truth" / f"{name}.csv", truth)
+    series = {name: tilt_series_table(tomogram.acquisition)}
+    write_star(paths.folder / "tilt_series" / f"{name}.star", series, RELION_VERSION)
+    if config.labels:
+        _write_labels(specimen, paths.folder / "labels", name)
+    _write_reconstructions(config, tomogram, paths.volumes[name])
+
+
+def _write_labels(specimen: Specimen, folder: Path, name: str) -> None:
+    # MRC has no 32-bit integers; a slab holds far fewer than 32767 particles.
+    for kind, labels in (("classes", specimen.class_labels), ("instances", specimen.instance_labels)):
+        write_volume(folder / f"{name}_{kind}.mrc", labels.astype(np.int16), specimen.voxel_spacing_angstrom)
+
+
+def _write_reconstructions(config: TomogramDatasetConfig, tomogram: SimulatedTomogram, path: Path) -> None:
+    """Halves first, the full tomogram last: where that exists, everything does. Scaled to unit variance."""
+    full = tomogram.full
+    scale = np.float32((-1 if config.dark_on_disk else 1) / full.std(dtype=np.float64))
+    if config.halves:
+        for number, half in enumerate(tomogram.halves, start=1):
+            write_volume(half_path(path, number), half * scale, config.voxel_spacing_angstrom)
+    write_volume(path, full * scale, config.voxel_spacing_angstrom)
+
+
+def half_path(path: Path, number: int) -> Path:
+    """Where half 1 or 2 of a tomogram lies."""
+    return path.with_name(f"{path.stem}_half{number}{path.suffix}")
+
+
+def _write_tables(config: TomogramDatasetConfig, paths: DatasetPaths) -> None:
+    picks, truth = _picks_and_truth(config, paths.folder)
+    grids = dict.fromkeys(config.tomogram_names, config.grid)
+    write_particles(paths.particles, picks, grids=grids, dialect="relion5")
+    write_particles(paths.particles_truth, truth, grids=grids, dialect="relion5")
+    table = tomogram_table(config.tomogram_names, config.grid, config.series(0.0), config.halves)
+    write_star(paths.tomograms, {"global": table}, RELION_VERSION)
+
+
+def _picks_and_truth(config: TomogramDatasetConfig, folder: Path) -> tuple[Particles, Particles]:
+    picks, truth = read_truth([folder / "truth" / f"{name}.csv" for name in config.tomogram_names])
+    if not config.pick_angles:
+        picks = picks.with_geometry(rotation=np.full_like(picks.rotation, np.nan))
+    return picks, truth.with_columns(_class_columns(config, truth.class_name))
+
+
+def _class_columns(config: TomogramDatasetConfig, class_name: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    number = {name: k + 1 for k, name in enumerate(config.class_names)}
+    return {"rlnClassNumber": np.asarray([number[name] for name in class_name], dtype=int), "tomosiftClass": class_name}
+
+
+def write_label_table(
+    folder: Path | str, path: Path, per_class: int, *, seed: int = 0, tomograms: Sequence[str] | None = None
+) -> Path:
+    """Write what a person who labeled some picks would have: ``per_class`` picks of each class, with their class.
+
+    The rows are those of ``particles.star`` (same ids, same slightly wrong positions), drawn at random from all or
+    from the named tomograms; with the same seed, more per class means the same ones and more.
+
+    Raises
+    ------
+    ValueError
+        A class has too few particles, or a tomogram is not in the data set.
+    """
+    config = read_config(folder)
+    wanted = config.tomogram_names if tomograms is None else tuple(tomograms)
+    strangers = sorted(set(wanted) - set(config.tomogram_names))
+    if strangers:
+        raise ValueError(f"{', '.join(strangers)} not in {folder}; it has {', '.join(config.tomogram_names)}")
+    picks, truth = _picks_and_truth(config, Path(folder))
+    rng = np.random.default_rng(seed)
+    rows: list[int] = []
+    for name in config.class_names:
+        found = rng.permutation(np.flatnonzero((truth.class_name == name) & np.isin(truth.tomogram, wanted)))
+        if len(found) < per_class:
+            raise ValueError(
+                f"class {name} has {len(found)} particles in {len(wanted)} tomograms, asked for {per_class}"
+            )
+        rows.extend(found[:per_class])
+    chosen = np.sort(np.asarray(rows, dtype=int))
+    labeled = picks.select(chosen).with_columns(_class_columns(config, truth.class_name[chosen]))
+    write_particles(path, labeled, grids=dict.fromkeys(config.tomogram_names, config.grid), dialect="relion5")
+    return path

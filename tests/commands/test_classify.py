@@ -1,0 +1,176 @@
+"""The command that classifies: what survives in each format, and what is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dynamotable
+import numpy as np
+import pandas as pd
+import pytest
+import starfile
+
+from tomosift.cli import main
+from tomosift.data.subtomograms import open_subtomograms
+from tomosift.io import copick
+from tomosift.io.formats import read_particles
+from tomosift.nn.classifier import load_classifier
+from tomosift.nn.inference import predict
+
+Refused = Callable[..., str]
+CLASSES = ("apoferritin", "groel", "ribosome-70s")
+
+
+def classify(chain: Any, out: Path, *more: str) -> Path:
+    main(["classify", str(chain.classifier), str(chain.subtomograms), "--out", str(out), *more])
+    return out
+
+
+def expected(chain: Any) -> Any:
+    boxes = open_subtomograms(chain.subtomograms)
+    return predict(load_classifier(chain.classifier), boxes.volumes, len(boxes))
+
+
+def test_every_column_and_block_of_a_relion_table_survives(world: Any, chain: Any, tmp_path: Path) -> None:
+    given = starfile.read(world.paths.particles, always_dict=True)
+    found = starfile.read(classify(chain, tmp_path / "c.star"), always_dict=True)
+    pd.testing.assert_frame_equal(found["optics"], given["optics"])
+    pd.testing.assert_frame_equal(found["particles"][given["particles"].columns], given["particles"])
+    added = list(found["particles"].columns[len(given["particles"].columns) :])
+    assert added[:3] == ["rlnClassNumber", "tomosiftClass", "tomosiftConfidence"]
+    assert added[3:6] == [f"tomosiftProbability_{name}" for name in CLASSES]
+
+
+def test_written_values_are_those_of_the_model(chain: Any, tmp_path: Path) -> None:
+    table = starfile.read(classify(chain, tmp_path / "c.star"), always_dict=True)["particles"]
+    probabilities = expected(chain).probabilities
+    np.testing.assert_allclose(table[[f"tomosiftProbability_{n}" for n in CLASSES]], probabilities, atol=2e-6)
+    np.testing.assert_array_equal(table["rlnClassNumber"], probabilities.argmax(1) + 1)
+    assert table["tomosiftClass"].tolist() == [CLASSES[k] for k in probabilities.argmax(1)]
+
+
+def test_relion_output_reads_back_with_classes_and_the_same_geometry(world: Any, chain: Any, tmp_path: Path) -> None:
+    given = read_particles(world.paths.particles, grids=grids(world))
+    found = read_particles(classify(chain, tmp_path / "c.star"), grids=grids(world))
+    np.testing.assert_array_equal(found.position_zyx_angstrom, given.position_zyx_angstrom)
+    np.testing.assert_array_equal(found.rotation, given.rotation)
+    assert found.source == given.source == "relion5"
+    assert found.class_name.tolist() == [CLASSES[k] for k in expected(chain).probabilities.argmax(1)]
+
+
+def grids(world: Any) -> Any:
+    from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
+
+    return grids_by_name(open_tomograms(world.paths.tomograms))
+
+
+def test_embeddings_lie_beside_the_table_in_its_order(chain: Any, tmp_path: Path) -> None:
+    classify(chain, tmp_path / "c.star")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.star", "c_embeddings.npy"]
+    np.testing.assert_allclose(np.load(tmp_path / "c_embeddings.npy"), expected(chain).embeddings, atol=1e-5)
+
+
+def test_csv_holds_positions_classes_and_probabilities(chain: Any, tmp_path: Path) -> None:
+    table = pd.read_csv(classify(chain, tmp_path / "c.csv"))
+    assert len(table) == 45
+    boxes = open_subtomograms(chain.subtomograms)
+    position = table[["z_angstrom", "y_angstrom", "x_angstrom"]]
+    np.testing.assert_allclose(position, boxes.particles.position_zyx_angstrom, atol=1e-6)
+    np.testing.assert_allclose(table[[f"tomosiftProbability_{n}" for n in CLASSES]].sum(axis=1), 1, atol=5e-6)
+    assert table["class"].tolist() == table["tomosiftClass"].tolist()
+
+
+def test_dynamo_table_holds_class_numbers_and_pixels(chain: Any, tmp_path: Path) -> None:
+    table = dynamotable.read(classify(chain, tmp_path / "c.tbl"))
+    np.testing.assert_array_equal(table["class"], expected(chain).probabilities.argmax(1) + 1)
+    position = open_subtomograms(chain.subtomograms).particles.position_zyx_angstrom
+    back = read_particles(tmp_path / "c.tbl", voxel_spacing_angstrom=16.0)
+    np.testing.assert_allclose(back.position_zyx_angstrom, position, atol=1e-6)
+
+
+def copick_project(folder: Path, names: tuple[str, ...]) -> Path:
+    (folder / "overlay" / "ExperimentRuns").mkdir(parents=True)
+    objects = [{"name": name, "is_particle": True, "label": k + 1} for k, name in enumerate(names)]
+    content = {"name": "test", "pickable_objects": objects, "overlay_root": f"local://{folder}/overlay"}
+    (folder / "config.json").write_text(json.dumps(content))
+    return folder / "config.json"
+
+
+def test_copick_project_gets_one_file_per_run_and_class(chain: Any, tmp_path: Path) -> None:
+    project = classify(chain, copick_project(tmp_path, CLASSES))
+    found = copick.read_project(project)
+    assert len(found) == 45
+    boxes = open_subtomograms(chain.subtomograms)
+    answers = [CLASSES[k] for k in expected(chain).probabilities.argmax(1)]
+    given = sorted(zip(boxes.particles.tomogram, answers, boxes.particles.position_zyx_angstrom.tolist(), strict=True))
+    back = sorted(zip(found.tomogram, found.class_name, found.position_zyx_angstrom.tolist(), strict=True))
+    assert [row[:2] for row in back] == [row[:2] for row in given]
+    np.testing.assert_allclose([row[2] for row in back], [row[2] for row in given], atol=1e-6)
+
+
+def test_copick_project_without_the_classes_is_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
+    project = copick_project(tmp_path, ("ribosome-70s",))
+    said = refused("classify", chain.classifier, chain.subtomograms, "--out", project)
+    assert "add it to pickable_objects" in said
+
+
+def test_unsure_answers_are_unknown_and_can_be_dropped(chain: Any, tmp_path: Path) -> None:
+    confidence = expected(chain).probabilities.max(1)
+    limit = float(np.median(confidence))
+    table = starfile.read(classify(chain, tmp_path / "all.star", "--unknown-below", str(limit)), always_dict=True)
+    unknown = table["particles"]["rlnClassNumber"] == 0
+    np.testing.assert_array_equal(unknown, confidence < limit)
+    assert set(table["particles"]["tomosiftClass"][unknown]) == {"unknown"}
+    classify(chain, tmp_path / "sure.star", "--unknown-below", str(limit), "--drop-unknown")
+    kept = starfile.read(tmp_path / "sure.star", always_dict=True)["particles"]
+    assert len(kept) == int((~unknown).sum()) == len(np.load(tmp_path / "sure_embeddings.npy"))
+
+
+def test_leaving_nothing_is_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
+    words = ("classify", chain.classifier, chain.subtomograms, "--out", tmp_path / "c.star", "--drop-unknown")
+    assert "lower --unknown-below" in refused(*words, "--unknown-below", 2)
+
+
+def test_runs_without_classes_are_refused_with_what_to_do(chain: Any, tmp_path: Path, refused: Refused) -> None:
+    said = refused("classify", chain.pretrained, chain.subtomograms, "--out", tmp_path / "c.star")
+    assert "trained without classes" in said
+    assert "--init" in said
+
+
+def test_sets_of_another_voxel_spacing_are_refused(world: Any, chain: Any, tmp_path: Path, refused: Refused) -> None:
+    words = ["extract", str(world.paths.particles), "--tomograms", str(world.paths.tomograms)]
+    main([*words, "--out", str(tmp_path / "set"), "--voxel-spacing", "20", "--box-size", "16"])
+    said = refused("classify", chain.classifier, tmp_path / "set", "--out", tmp_path / "c.star")
+    assert "extract with --voxel-spacing 16" in said
+
+
+def test_unknown_formats_are_refused_before_the_work(chain: Any, tmp_path: Path, refused: Refused) -> None:
+    assert ".xyz" in refused("classify", chain.classifier, chain.subtomograms, "--out", tmp_path / "c.xyz")
+
+
+def test_folders_that_hold_no_model_are_refused(world: Any, chain: Any, tmp_path: Path, refused: Refused) -> None:
+    for folder in (tmp_path / "absent", world.folder):
+        assert "model" in refused("classify", folder, chain.subtomograms, "--out", tmp_path / "c.star")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "model.json"])
+def test_damaged_models_are_refused(chain: Any, tmp_path: Path, refused: Refused, file: str) -> None:
+    shutil.copytree(chain.classifier, tmp_path / "run")
+    path = tmp_path / "run" / "result" / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+    assert file in refused("classify", tmp_path / "run", chain.subtomograms, "--out", tmp_path / "c.star")
+
+
+def test_sets_with_a_shortened_shard_are_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
+    shutil.copytree(chain.subtomograms, tmp_path / "set")
+    shard = tmp_path / "set" / "boxes-00000.npy"
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    assert "boxes-00000.npy" in refused("classify", chain.classifier, tmp_path / "set", "--out", tmp_path / "c.star")
+
+
+def test_run_and_set_the_wrong_way_round_are_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
+    refused("classify", chain.subtomograms, chain.classifier, "--out", tmp_path / "c.star")

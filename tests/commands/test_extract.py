@@ -1,0 +1,95 @@
+"""The command that cuts boxes, and its refusals."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tomosift.cli import main
+from tomosift.data.subtomograms import open_subtomograms
+from tomosift.io.volumes import write_volume
+
+Refused = Callable[..., str]
+
+
+def test_set_holds_every_pick_with_its_columns_and_tilt_range(world: Any, chain: Any) -> None:
+    boxes = open_subtomograms(chain.subtomograms)
+    assert (len(boxes), boxes.box_size, boxes.voxel_spacing_angstrom) == (45, 16, 16.0)
+    assert boxes.has_halves
+    assert boxes.tomogram_names == ("tomogram_001", "tomogram_002", "tomogram_003")
+    assert "rlnTomoParticleName" in boxes.particles.columns
+    np.testing.assert_allclose(boxes.tilt_range_deg, [[-60, 60]] * 45)
+    assert len(boxes.labeled_rows) == 0
+
+
+def test_same_command_again_opens_the_finished_set(world: Any, chain: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in chain.subtomograms.iterdir()}
+    words = ["extract", str(world.paths.particles), "--tomograms", str(world.paths.tomograms)]
+    main([*words, "--out", str(chain.subtomograms), "--voxel-spacing", "16", "--box-size", "16"])
+    assert "45 boxes of 16^3 at 16 A from 3 tomograms" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in chain.subtomograms.iterdir()} == before
+
+
+def test_stated_tilt_range_goes_before_that_of_the_files(world: Any, tmp_path: Path) -> None:
+    words = ["extract", str(world.paths.particles), "--tomograms", str(world.paths.tomograms), "--out", str(tmp_path)]
+    main([*words, "--voxel-spacing", "16", "--box-size", "8", "--tilt-range", "-40", "50"])
+    np.testing.assert_allclose(open_subtomograms(tmp_path).tilt_range_deg, [[-40, 50]] * 45)
+
+
+def test_boxes_at_the_border_can_be_dropped_and_are_counted(
+    world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["extract", str(world.paths.particles), "--tomograms", str(world.paths.tomograms), "--out", str(tmp_path)]
+    main([*words, "--voxel-spacing", "16", "--box-size", "16", "--borders", "drop"])
+    kept = len(open_subtomograms(tmp_path))
+    assert 0 < kept < 45
+    assert f"{45 - kept} dropped" in capsys.readouterr().err
+    assert len((tmp_path / "dropped.csv").read_text().splitlines()) == 46 - kept
+
+
+def test_ready_made_boxes_come_in_without_tomograms(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        write_volume(tmp_path / "boxes" / f"box_{k}.mrc", rng.standard_normal((16, 16, 16)).astype(np.float32), 12.0)
+    main(["extract", str(tmp_path / "boxes"), "--out", str(tmp_path / "set")])
+    boxes = open_subtomograms(tmp_path / "set")
+    assert (len(boxes), boxes.box_size, boxes.voxel_spacing_angstrom) == (3, 16, 12.0)
+
+
+def test_missing_picks_are_refused(world: Any, tmp_path: Path, refused: Refused) -> None:
+    absent = tmp_path / "absent.star"
+    said = refused("extract", absent, "--tomograms", world.paths.tomograms, "--out", tmp_path / "set")
+    assert "absent.star" in said
+
+
+def test_missing_tomograms_are_refused(world: Any, tmp_path: Path, refused: Refused) -> None:
+    absent = tmp_path / "absent"
+    assert "absent" in refused("extract", world.paths.particles, "--tomograms", absent, "--out", tmp_path / "set")
+
+
+def test_missing_boxes_are_refused(tmp_path: Path, refused: Refused) -> None:
+    assert "absent" in refused("extract", tmp_path / "absent", "--out", tmp_path / "set")
+
+
+def test_tomograms_of_other_names_are_refused(world: Any, tmp_path: Path, refused: Refused) -> None:
+    write_volume(tmp_path / "volumes" / "other.mrc", np.ones((8, 8, 8), dtype=np.float32), 10.0)
+    folder = tmp_path / "volumes"
+    assert "tomogram_00" in refused("extract", world.paths.particles, "--tomograms", folder, "--out", tmp_path / "set")
+
+
+@pytest.mark.parametrize("option", ["--voxel-spacing", "--box-size", "--tomogram-spacing"])
+@pytest.mark.parametrize("value", ["0", "-3"])
+def test_sizes_that_are_none_are_refused(world: Any, tmp_path: Path, refused: Refused, option: str, value: str) -> None:
+    words = ("extract", world.paths.particles, "--tomograms", world.paths.tomograms, "--out", tmp_path / "set")
+    refused(*words, option, value)
+
+
+def test_a_folder_with_another_set_is_refused(world: Any, chain: Any, refused: Refused) -> None:
+    words = ("extract", world.paths.particles, "--tomograms", world.paths.tomograms, "--out", chain.subtomograms)
+    before = (chain.subtomograms / "set.json").read_text()
+    refused(*words, "--voxel-spacing", 16, "--box-size", 24)
+    assert (chain.subtomograms / "set.json").read_text() == before
+    assert json.loads(before)["box_size"] == 16

@@ -1,0 +1,75 @@
+"""Simulating a data set from the command line, and opening it again as a user would."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tomosift.cli import main
+from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
+from tomosift.data.tomograms import match_tomograms
+from tomosift.io.formats import read_particles
+from tomosift.io.volumes import write_volume
+
+
+@pytest.fixture(scope="module")
+def ball(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("maps") / "ball.mrc"
+    axis = np.arange(12) - 6.0
+    square = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
+    write_volume(path, np.exp(-0.5 * square / 1.6**2).astype(np.float32), 10.0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def words(ball: Path) -> list[str]:
+    return [
+        *("--classes", str(ball), "--tomograms", "2", "--particles-per-class", "4", "--shape-zyx", "16", "48", "48"),
+        *("--tilt-range-deg", "-40", "60", "--tilt-step-deg", "10", "--vesicles", "0", "--gold-beads", "0"),
+        *("--template-extent-angstrom", "120", "--snr-box-size", "12", "--no-labels"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("simulated")
+    main(["simulate", "--out", str(out), *words])
+    return out
+
+
+def test_the_folder_opens_with_tilt_range_halves_and_picks(folder: Path) -> None:
+    for source in (folder / "tomograms.star", [folder / "tomograms.star", folder / "tomograms"]):
+        tomograms = open_tomograms(source)
+        assert sorted(tomograms) == ["tomogram_001", "tomogram_002"]
+        for tomogram in tomograms.values():
+            assert tomogram.acquisition.tilt_range_deg == pytest.approx((-40, 60))
+            assert tomogram.half_paths is not None
+            assert tomogram.grid.shape_zyx == (16, 48, 48)
+        picks = read_particles(folder / "particles.star", grids=grids_by_name(tomograms))
+        assert set(match_tomograms(picks.tomogram, tomograms)) == {"tomogram_001", "tomogram_002"}
+        assert (picks.position_zyx_angstrom >= 0).all()
+
+
+def test_it_says_what_to_do_next_and_labels_come_on_request(
+    folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["simulate", "--out", str(folder), "--labels-per-class", "2", *words])
+    told = " ".join(capsys.readouterr().err.split())
+    assert "next: tomosift check" in told
+    assert (folder / "labels.star").exists()
+
+
+def test_other_settings_and_negative_numbers_end_in_one_sentence(
+    folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for extra, sentence in ((["--seed", "4"], "other settings"), (["--labels-per-class", "-1"], "labels-per-class")):
+        with pytest.raises(SystemExit) as end:
+            main(["simulate", "--out", str(folder), *words, *extra])
+        assert end.value.code == 2
+        assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_simulated_folder_passes_the_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picks, tomograms = folder / "particles.star", folder / "tomograms.star"
+    main(["check", str(picks), "--tomograms", str(tomograms), "--box-size", "12"])
+    assert "-40 to 60" in " ".join(capsys.readouterr().out.split())

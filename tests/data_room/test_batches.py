@@ -1,0 +1,132 @@
+"""Streams are pure functions of (seed, step)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tomosift.data.batches import Balanced, Batch, Episodes, Together, Uniform, prefetch
+from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter
+from tomosift.particles import Particles
+
+N, SIZE = 29, 4
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Subtomograms:
+    """29 boxes: 18 of class a, 7 of b, 2 of c, 2 unlabeled."""
+    rng = np.random.default_rng(0)
+    names = np.asarray(["a"] * 18 + ["b"] * 7 + ["c"] * 2 + [""] * 2, dtype=object)
+    particles = Particles.create(["t"] * N, np.zeros((N, 3)), class_name=names)
+    writer = SubtomogramWriter(tmp_path_factory.mktemp("set"), SIZE, 10.0, shard_size=8, halves=True)
+    volume = rng.normal(size=(N, SIZE, SIZE, SIZE)).astype(np.float32)
+    halves = rng.normal(size=(N, 2, SIZE, SIZE, SIZE)).astype(np.float32)
+    writer.append(volume, particles, np.array([-60, 55]), halves)
+    return writer.close()
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return torch.equal(one.index, other.index) and torch.equal(one.volume, other.volume)
+
+
+def test_a_batch_is_the_rows_of_the_set(data: Subtomograms) -> None:
+    batch = Uniform(data, 5, seed=1, halves=True).batch(3)
+    rows = batch.index.numpy()
+    np.testing.assert_array_equal(batch.volume.numpy(), data.volumes(rows))
+    assert batch.halves is not None
+    np.testing.assert_array_equal(batch.halves.numpy(), data.halves(rows))
+    np.testing.assert_array_equal(batch.label.numpy(), data.label[rows])
+    assert batch.tilt_range_deg.tolist() == [[-60, 55]] * 5
+    assert batch.rotation.isnan().all()
+    assert {batch.volume.dtype, batch.rotation.dtype, batch.tilt_range_deg.dtype} == {torch.float32}
+    assert Uniform(data, 5, seed=1).batch(3).halves is None
+    assert same(batch.to("cpu"), batch)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 70), st.integers(0, 5))
+def test_every_particle_comes_once_per_epoch(data: Subtomograms, batch_size: int, seed: int) -> None:
+    stream = Uniform(data, batch_size, seed)
+    steps = -(-3 * N // batch_size)
+    drawn = np.concatenate([stream.rows(step) for step in range(steps)])[: 3 * N].reshape(3, N)
+    for epoch in drawn:
+        assert sorted(epoch.tolist()) == list(range(N))
+    assert drawn[0].tolist() != drawn[1].tolist()
+
+
+def test_batches_depend_on_seed_and_step_alone(data: Subtomograms) -> None:
+    for kind in (Uniform, Balanced):
+        forward = [kind(data, 6, 2).batch(step) for step in range(12)]
+        stream = kind(data, 6, 2)
+        backward = [stream.batch(step) for step in reversed(range(12))][::-1]
+        assert all(same(one, other) for one, other in zip(forward, backward, strict=True))
+        assert not same(kind(data, 6, 3).batch(0), forward[0])
+        assert not same(forward[1], forward[0])
+
+
+def test_balanced_batches_hold_each_class_equally_often(data: Subtomograms) -> None:
+    stream = Balanced(data, 9, seed=0)
+    for step in range(20):
+        batch = stream.batch(step)
+        assert batch.label.bincount().tolist() == [3, 3, 3]
+        assert len(set(batch.index[batch.label == 1].tolist())) == 3
+    shares = torch.cat([Balanced(data, 4).batch(step).label for step in range(300)]).bincount() / 1200
+    assert torch.allclose(shares, torch.full((3,), 1 / 3), atol=0.03)
+
+
+def test_support_and_query_never_share_a_particle(data: Subtomograms) -> None:
+    stream = Episodes(data, ways=2, shots=3, queries=4, seed=5)
+    for step in range(20):
+        episode = stream.batch(step)
+        assert episode.support.label.tolist() == [0] * 3 + [1] * 3
+        assert episode.query.label.tolist() == [0] * 4 + [1] * 4
+        assert not set(episode.support.index.tolist()) & set(episode.query.index.tolist())
+        for part in (episode.support, episode.query):
+            original = torch.from_numpy(data.label)[part.index]
+            assert torch.equal(episode.classes[part.label], original)
+    assert same(stream.batch(3).query, Episodes(data, 2, 3, 4, 5).batch(3).query)
+    assert stream.batch(0).to("cpu").classes.tolist() == stream.batch(0).classes.tolist()
+
+
+def test_joined_streams_keep_step(data: Subtomograms) -> None:
+    labeled, every = Balanced(data, 3), Uniform(data, 7)
+    first, second = Together((labeled, every)).batch(4)
+    assert same(first, labeled.batch(4))
+    assert same(second, every.batch(4))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_reading_ahead_changes_nothing(data: Subtomograms, workers: int) -> None:
+    stream = Uniform(data, 4, seed=9)
+    got = list(prefetch(stream, start_step=3, stop_step=17, workers=workers))
+    assert len(got) == 14
+    assert all(same(batch, stream.batch(step)) for step, batch in enumerate(got, start=3))
+
+
+def test_reading_ahead_can_be_left_and_passes_errors_on(data: Subtomograms) -> None:
+    endless: Iterator[Batch] = prefetch(Uniform(data, 4), workers=2)
+    next(endless)
+    endless.close()  # type: ignore[attr-defined]
+
+    class Broken:
+        def batch(self, step: int) -> Batch:
+            raise OSError(f"disk gone at {step}")
+
+    with pytest.raises(OSError, match="disk gone at 2"):
+        list(prefetch(Broken(), start_step=2, workers=2))
+
+
+def test_impossible_requests_say_what_to_do(data: Subtomograms) -> None:
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        Uniform(data, 0)
+    with pytest.raises(ValueError, match="select at least one"):
+        Uniform(data.select(np.zeros(0, dtype=np.int64)), 4)
+    with pytest.raises(ValueError, match="label at least one"):
+        Balanced(data.select(np.array([27, 28])), 4)
+    with pytest.raises(ValueError, match="2 classes have 5 or more"):
+        Episodes(data, ways=3, shots=2, queries=3)
+    with pytest.raises(ValueError, match="workers is -1"):
+        next(prefetch(Uniform(data, 4), workers=-1))

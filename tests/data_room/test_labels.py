@@ -1,0 +1,118 @@
+"""Labels that come in a file of their own find their particles."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tomosift.data.labels import transfer_labels
+from tomosift.particles import Particles
+
+
+def particles(count: int = 6, seed: int = 0) -> Particles:
+    """Particles at least 50 A apart, alternating between two tomograms."""
+    rng = np.random.default_rng(seed)
+    position = np.stack([np.arange(count) * 100.0, rng.uniform(0, 50, count), rng.uniform(0, 50, count)], axis=1)
+    return Particles.create([f"TS_{k % 2 + 1:02d}" for k in range(count)], position)
+
+
+def labels_at(found: Particles, rows: list[int], names: list[str], offset: float = 0.0) -> Particles:
+    chosen = found.select(np.array(rows))
+    moved = chosen.position_zyx_angstrom + np.array([0.0, offset, 0.0])
+    return Particles.create(chosen.tomogram, moved, class_name=names)
+
+
+def named(found: Particles, names: list[str], column: str = "rlnTomoParticleName") -> Particles:
+    return replace(found, columns=pd.DataFrame({column: names}))
+
+
+@given(st.permutations(range(6)), st.integers(1, 6), st.integers(0, 100))
+def test_labels_find_their_particles_in_any_order(order: list[int], count: int, seed: int) -> None:
+    found = particles(seed=seed)
+    rows = order[:count]
+    classes = transfer_labels(found, labels_at(found, rows, [f"class {row}" for row in rows], offset=3.0))
+    assert classes.tolist() == [f"class {row}" if row in rows else "" for row in range(6)]
+
+
+def test_rows_without_a_class_label_nothing() -> None:
+    found = particles()
+    assert transfer_labels(found, labels_at(found, [0, 1, 2], ["", "b", ""])).tolist() == ["", "b", "", "", "", ""]
+
+
+def test_names_go_before_places() -> None:
+    found = named(particles(), [f"TS/{k}" for k in range(6)])
+    labels = named(labels_at(found, [0], ["a"]), ["TS/4"])
+    assert transfer_labels(found, labels).tolist() == ["", "", "", "", "a", ""]
+
+
+@pytest.mark.parametrize("column", ["rlnTomoParticleName", "rlnImageName", "tomosiftParticleId"])
+def test_any_of_the_naming_columns_will_do(column: str) -> None:
+    found = named(particles(), list("uvwxyz"), column)
+    assert transfer_labels(found, named(labels_at(found, [0], ["a"]), ["z"], column)).tolist()[-1] == "a"
+
+
+def test_names_that_are_not_unique_are_no_names() -> None:
+    found = named(particles(), ["same"] * 6)
+    labels = named(labels_at(found, [2], ["a"]), ["same"])
+    assert transfer_labels(found, labels).tolist() == ["", "", "a", "", "", ""]
+
+
+def test_names_of_other_files_are_no_names() -> None:
+    found = named(particles(), list("uvwxyz"))
+    labels = named(labels_at(found, [2], ["a"]), ["elsewhere"])
+    assert transfer_labels(found, labels).tolist() == ["", "", "a", "", "", ""]
+
+
+def test_names_decide_with_a_tomogram_spelled_differently() -> None:
+    found = named(particles(), list("uvwxyz"))
+    labels = named(replace(labels_at(found, [0], ["a"]), tomogram=np.array(["other"], dtype=object)), ["w"])
+    assert transfer_labels(found, labels).tolist() == ["", "", "a", "", "", ""]
+
+
+@pytest.mark.parametrize("spelling", ["TS_01.mrc", "TS_01_10.00Apx.mrc", "TS_01.tomostar"])
+def test_suffixes_of_tomogram_names_do_not_matter(spelling: str) -> None:
+    found = particles()
+    labels = replace(labels_at(found, [2], ["a"]), tomogram=np.array([spelling], dtype=object))
+    assert transfer_labels(found, labels).tolist()[2] == "a"
+
+
+def test_tolerance_includes_its_own_length() -> None:
+    found = particles()
+    labels = labels_at(found, [3], ["a"], offset=30.0)
+    assert transfer_labels(found, labels, 30.0 + 1e-9).tolist()[3] == "a"
+    with pytest.raises(ValueError, match=r"1 of 1 labels belong to no particle within 29 A.*30 A away"):
+        transfer_labels(found, labels, 29.0)
+
+
+def test_particles_of_other_tomograms_are_not_near() -> None:
+    found = particles()
+    labels = replace(labels_at(found, [0], ["a"]), tomogram=np.array(["TS_07"], dtype=object))
+    with pytest.raises(ValueError, match="in another tomogram"):
+        transfer_labels(found, labels)
+
+
+def test_positions_that_are_unknown_are_refused() -> None:
+    found = particles()
+    labels = labels_at(found, [0], ["a"])
+    with pytest.raises(ValueError, match="belong to no particle"):
+        transfer_labels(found, labels.with_geometry(np.full((1, 3), np.nan)))
+
+
+def test_two_classes_for_one_particle_are_refused_and_named() -> None:
+    found = particles()
+    with pytest.raises(ValueError, match=r"TS_01/000001 is labeled a and b; keep one of the two"):
+        transfer_labels(found, labels_at(found, [0, 0], ["a", "b"]))
+
+
+def test_the_same_class_twice_is_fine() -> None:
+    found = particles()
+    assert transfer_labels(found, labels_at(found, [0, 0], ["a", "a"])).tolist() == ["a", "", "", "", "", ""]
+
+
+def test_files_without_classes_are_refused_with_the_column_to_add() -> None:
+    found = particles()
+    with pytest.raises(ValueError, match=r"names no class; add a column tomosiftClass \(STAR\) or class \(CSV\)"):
+        transfer_labels(found, labels_at(found, [0], [""]))

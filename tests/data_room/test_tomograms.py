@@ -1,0 +1,186 @@
+"""Finding tomograms, matching their names and telling their contrast."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
+from tomosift.data.tomograms import Tomogram, canonical_name, estimate_contrast, match_tomograms
+from tomosift.errors import FormatError
+from tomosift.io.volumes import write_volume
+from tomosift.particles import Grid
+
+
+def tomograms(*names: str) -> dict[str, Tomogram]:
+    return {name: Tomogram(name, Path(f"{name}.mrc"), Grid((9, 9, 9), 10.0)) for name in names}
+
+
+def touch(path: Path, spacing: float | None = 10.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(path, np.random.default_rng(0).normal(size=(9, 10, 11)).astype(np.float32), spacing)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("TS_01", "TS_01"),
+        ("TS_01.tomostar", "TS_01"),
+        ("TS_01", "rec_TS_01"),
+        ("TS_01.tomostar", "TS_01_10.00Apx"),
+        ("tomograms/rec_TS_01.mrc", "TS_01"),
+        ("TS_01.mrc", "TS_01_Vol"),
+        ("folder\\TS_01.rec", "TS_01_rec"),
+    ],
+)
+def test_names_of_one_tomogram_match(name: str, key: str) -> None:
+    assert match_tomograms([name, name], tomograms(key, "TS_02")) == {name: key}
+
+
+def test_an_exact_name_goes_before_a_similar_one() -> None:
+    assert match_tomograms(["TS_01"], tomograms("TS_01", "rec_TS_01")) == {"TS_01": "TS_01"}
+
+
+def test_names_without_tomogram_are_listed_with_both_sides() -> None:
+    with pytest.raises(ValueError, match=r"1 of 2 .* no tomogram: 'TS_9'; the tomograms are 'TS_01', 'TS_02'"):
+        match_tomograms(["TS_01", "TS_9"], tomograms("TS_01", "TS_02"))
+    with pytest.raises(ValueError, match="fit several tomograms"):
+        match_tomograms(["TS_01.tomostar"], tomograms("TS_01_10.00Apx", "TS_01_5.00Apx"))
+
+
+def test_a_name_of_nothing_but_trimmings_keeps_something() -> None:
+    assert [canonical_name(name) for name in ("rec_", ".mrc", "_rec", "rec_rec_a.mrc.gz")] == [
+        "rec_",
+        ".mrc",
+        "_rec",
+        "a",
+    ]
+
+
+def test_a_folder_gives_whole_tomograms_with_their_halves(tmp_path: Path) -> None:
+    for name in ("A", "A_half1", "A_half2", "B_Vol", "B_ODD_Vol", "B_EVN_Vol", "C", "even/C", "odd/C", "D", "D_EVN"):
+        touch(tmp_path / f"{name}.mrc")
+    (tmp_path / "notes.txt").write_text("nothing")
+    found = open_tomograms(tmp_path)
+    assert sorted(found) == ["A", "B_Vol", "C", "D", "D_EVN"]
+    halves = {name: found[name].half_paths for name in found}
+    assert halves["A"] == (tmp_path / "A_half1.mrc", tmp_path / "A_half2.mrc")
+    assert halves["B_Vol"] == (tmp_path / "B_EVN_Vol.mrc", tmp_path / "B_ODD_Vol.mrc")
+    assert halves["C"] == (tmp_path / "even/C.mrc", tmp_path / "odd/C.mrc")
+    assert halves["D"] is None
+    assert found["A"].grid == Grid((9, 10, 11), 10.0)
+
+
+def test_a_missing_voxel_spacing_can_be_stated(tmp_path: Path) -> None:
+    path = touch(tmp_path / "A.mrc", None)
+    with pytest.raises(FormatError, match="--tomogram-spacing"):
+        open_tomograms([path])
+    assert open_tomograms([path], voxel_spacing_angstrom=7.5)["A"].grid.voxel_spacing_angstrom == 7.5
+
+
+def test_sources_without_tomograms_say_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no tomogram"):
+        open_tomograms(tmp_path)
+    with pytest.raises(ValueError, match="name at least one"):
+        open_tomograms([])
+    with pytest.raises(FormatError, match="missing"):
+        open_tomograms(tmp_path / "absent")
+    one, other = touch(tmp_path / "a/X.mrc"), touch(tmp_path / "b/X.mrc")
+    with pytest.raises(ValueError, match="same name 'X'"):
+        open_tomograms([one, other])
+
+
+def test_a_half_on_another_grid_is_refused(tmp_path: Path) -> None:
+    for name in ("A", "A_half1"):
+        touch(tmp_path / f"{name}.mrc")
+    write_volume(tmp_path / "A_half2.mrc", np.ones((4, 4, 4), dtype=np.float32), 10.0)
+    with pytest.raises(FormatError, match="same grid"):
+        open_tomograms(tmp_path)
+
+
+def test_a_copick_project_gives_one_tomogram_per_run(tmp_path: Path) -> None:
+    root = tmp_path / "static"
+    for run in ("TS_1", "TS_2"):
+        for spacing in ("10.000", "20.000"):
+            touch(root / "ExperimentRuns" / run / f"VoxelSpacing{spacing}" / "wbp.zarr", float(spacing))
+    touch(root / "ExperimentRuns/TS_1/VoxelSpacing10.000/denoised.zarr")
+    config = tmp_path / "project.json"
+    config.write_text(json.dumps({"static_root": f"local://{root}", "overlay_root": "s3://bucket"}))
+    found = open_tomograms(config, voxel_spacing_angstrom=10.0, tomogram_type="wbp")
+    assert sorted(found) == ["TS_1", "TS_2"]
+    assert found["TS_2"].grid.voxel_spacing_angstrom == 10.0
+    with pytest.raises(ValueError, match="choose a type"):
+        open_tomograms(config, voxel_spacing_angstrom=10.0)
+    with pytest.raises(ValueError, match="wbp at 10 A, wbp at 20 A"):
+        open_tomograms(config, voxel_spacing_angstrom=5.0)
+    config.write_text(json.dumps({"static_root": "s3://bucket"}))
+    with pytest.raises(FormatError, match="download"):
+        open_tomograms(config)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_contrast_is_told_from_picked_boxes(tmp_path: Path, inverted: bool) -> None:
+    rng = np.random.default_rng(1)
+    volume = rng.normal(size=(64, 64, 64)).astype(np.float32)
+    centers = rng.integers(12, 52, size=(30, 3))
+    for z, y, x in centers:
+        volume[z - 2 : z + 3, y - 2 : y + 3, x - 2 : x + 3] -= 1
+    write_volume(tmp_path / "dark.mrc", volume, 10.0)
+    tomogram = open_tomograms([tmp_path / "dark.mrc"], inverted=inverted)["dark"]
+    contrast = estimate_contrast(tomogram, centers * 10.0, 14)
+    assert contrast.sign == (1 if inverted else -1)
+    assert contrast.confidence > 0.999
+    elsewhere = estimate_contrast(tomogram, rng.integers(8, 56, size=(5, 3)) * 10.0, 14)
+    assert elsewhere.sign == 0
+    with pytest.raises(ValueError, match="wholly in dark"):
+        estimate_contrast(tomogram, np.zeros((3, 3)), 14)
+    with pytest.raises(ValueError, match="at least 8"):
+        estimate_contrast(tomogram, centers * 10.0, 4)
+
+
+def test_real_tomograms_open_and_crop(real_data: Path) -> None:
+    found = open_tomograms(real_data / "tomograms", voxel_spacing_angstrom=10.0)
+    assert {"tomo_int16", "cylindra_13pf_MT"} <= set(found)
+    for tomogram in found.values():
+        center = np.asarray(tomogram.grid.shape_zyx) / 2 + 0.25
+        box = tomogram.crop(center, 8)
+        assert box.shape == (8, 8, 8)
+        assert np.isfinite(box).all()
+
+
+def test_tilt_angles_are_read_from_files_beside_tomograms(tmp_path: Path) -> None:
+    for name in ("A", "B_10.00Apx", "C"):
+        touch(tmp_path / "reconstruction" / f"{name}.mrc")
+    (tmp_path / "reconstruction" / "A.rawtlt").write_text("-60\n0\n60\n")
+    (tmp_path / "reconstruction" / "A.tlt").write_text("-51\n0\n58\n")
+    (tmp_path / "B.xml").write_text("<TiltSeries><Angles>-30\n0\n45</Angles></TiltSeries>")
+    (tmp_path / "reconstruction" / "C.xml").write_text("<objlist/>")
+    told: list[str] = []
+    found = open_tomograms(tmp_path / "reconstruction", tell=told.append)
+    ranges = {name: found[name].acquisition.tilt_range_deg for name in found}
+    assert ranges == {"A": (-51, 58), "B_10.00Apx": (-30, 45), "C": (-60, 60)}
+    assert any("2 tomograms are from files beside them" in sentence for sentence in told)
+    assert any("C.xml" in sentence and "passed over" in sentence for sentence in told)
+
+
+def test_a_table_gives_spacing_and_leaves_out_what_is_not_on_disk(tmp_path: Path) -> None:
+    labels = ("Name", "TiltSeriesPixelSize", "SizeX", "SizeY", "SizeZ", "ReconstructedTomogram")
+    head = "\n".join(f"_rlnTomo{label}" for label in labels)
+    rows = "A 7.5 11 10 9 A.mrc\nB 7.5 11 10 9 B.mrc\n"
+    (tmp_path / "tomograms.star").write_text(f"data_global\n\nloop_\n{head}\n{rows}")
+    with pytest.raises(FormatError, match="give the tomograms"):
+        open_tomograms(tmp_path / "tomograms.star")
+    touch(tmp_path / "A.mrc", None)
+    told: list[str] = []
+    found = open_tomograms(tmp_path / "tomograms.star", tell=told.append)
+    assert list(found) == ["A"]
+    assert found["A"].grid == Grid((9, 10, 11), 7.5)
+    assert "1 of 2 tomograms of the table have no volume" in told[0]
+
+
+def test_grids_go_by_every_unique_name_of_a_tomogram() -> None:
+    grids = grids_by_name(tomograms("TS_01_10.00Apx", "rec_TS_02"))
+    assert {"TS_01", "TS_01_10.00Apx", "TS_01_10.00Apx.mrc", "TS_02"} <= set(grids)
+    assert "TS_01" not in grids_by_name(tomograms("TS_01_10.00Apx", "TS_01_5.00Apx"))

@@ -1,0 +1,243 @@
+"""Conformance of every method: what the table promises, each keeps."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tomosift import methods
+from tomosift.data.sets import TrainingSets
+from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
+from tomosift.errors import FormatError, NonFiniteLossError
+from tomosift.methods import METHODS, contrastive, supervised
+from tomosift.nn.classifier import load_classifier
+from tomosift.nn.inference import predict
+from tomosift.particles import Particles
+from tomosift.physics.augmentation import ViewRanges
+from tomosift.train.loop import Training
+
+SHAPES = ("ball", "plate", "rod")
+
+
+def draw(shape: str, rng: np.random.Generator, size: int = 16) -> np.ndarray:
+    axis = np.arange(size) - size // 2
+    coordinates = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).astype(float)
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    widths = {"ball": (3, 3, 3), "plate": (1, 5, 5), "rod": (1, 1, 6)}[shape]
+    density = np.exp(-0.5 * (((coordinates @ turn) / widths) ** 2).sum(-1))
+    return density / density.std() + rng.normal(size=density.shape)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Subtomograms:
+    """Three shapes, 40 of each, 16^3, SNR 1, in four tomograms."""
+    rng = np.random.default_rng(0)
+    names = [SHAPES[k % 3] for k in range(120)]
+    boxes = np.stack([draw(name, rng) for name in names]).astype(np.float32)
+    tomogram = [f"tomogram_{k // 30}" for k in range(120)]
+    folder = tmp_path_factory.mktemp("shapes") / "set"
+    particles = Particles.create(tomogram, np.zeros((120, 3)), class_name=names)
+    writer = SubtomogramWriter(folder, box_size=16, voxel_spacing_angstrom=10.0)
+    writer.append(boxes, particles, np.tile(np.float32([-90, 90]), (120, 1)))
+    writer.close()
+    return open_subtomograms(folder)
+
+
+@pytest.fixture(scope="module")
+def sets(shapes: Subtomograms) -> TrainingSets:
+    last = shapes.particles.tomogram == "tomogram_3"
+    return TrainingSets(shapes.select(~last), shapes.select(~last), shapes.select(last))
+
+
+def short(name: str, steps: int) -> object:
+    config = methods.method(name).Config()
+    return replace(config, training=replace(config.training, steps=steps, batch_size=12, checkpoint_every=3))
+
+
+def test_every_method_is_a_file_of_its_name_with_source_and_frozen_config() -> None:
+    folder = Path(methods.__file__).parent
+    assert set(METHODS) == {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    for name in METHODS:
+        module = methods.method(name)
+        assert "Source:" in (module.__doc__ or "")
+        config = module.Config()
+        assert dataclasses.is_dataclass(config)
+        assert type(config).__dataclass_params__.frozen
+        json.dumps(dataclasses.asdict(config))
+
+
+def test_unknown_method_is_named_with_the_alternatives() -> None:
+    with pytest.raises(ValueError, match="'magic', expected one of contrastive"):
+        methods.method("magic")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_same_seed_gives_same_weights_and_another_seed_others(name: str, sets: TrainingSets, tmp_path: Path) -> None:
+    one, two, other = (
+        methods.train(name, short(name, 3), sets, tmp_path / folder, seed)
+        for folder, seed in (("one", 1), ("two", 1), ("other", 2))
+    )
+    equal = [torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True)]
+    assert all(equal)
+    differ = [torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)]
+    assert not all(differ)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_model_saves_and_loads_to_the_same_predictions(name: str, sets: TrainingSets, tmp_path: Path) -> None:
+    trained = methods.train(name, short(name, 2), sets, tmp_path / "run", 0)
+    loaded = load_classifier(tmp_path / "run")
+    assert loaded.card == trained.card
+    a, b = (predict(model, sets.validation.volumes, 5) for model in (trained, loaded))
+    np.testing.assert_array_equal(a.embeddings, b.embeddings)
+    np.testing.assert_array_equal(a.probabilities, b.probabilities)
+
+
+def interrupted(losses_until: int) -> object:
+    class Stop(Exception):
+        pass
+
+    def progress(step: int, steps: int, losses: dict[str, float]) -> None:
+        if step == losses_until:
+            raise Stop
+
+    return progress, Stop
+
+
+@pytest.mark.parametrize("framework", ["simclr", "moco"])
+@pytest.mark.parametrize("at", [2, 4])
+def test_resumed_pretraining_ends_in_the_weights_of_an_uninterrupted_one(
+    framework: str, at: int, sets: TrainingSets, tmp_path: Path
+) -> None:
+    config = replace(short("contrastive", 6), framework=framework, queue_size=48)
+    whole = methods.train("contrastive", config, sets, tmp_path / "whole", 3)
+    progress, stop = interrupted(at)
+    with pytest.raises(stop):
+        methods.train("contrastive", config, sets, tmp_path / "parts", 3, progress)
+    resumed = methods.train("contrastive", config, sets, tmp_path / "parts", 3)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_resumed_fine_tuning_keeps_the_best_weights_of_an_uninterrupted_one(sets: TrainingSets, tmp_path: Path) -> None:
+    config = replace(short("supervised", 8), evaluate_every=2, patience=2)
+    whole = methods.train("supervised", config, sets, tmp_path / "whole", 3)
+    progress, stop = interrupted(5)
+    with pytest.raises(stop):
+        methods.train("supervised", config, sets, tmp_path / "parts", 3, progress)
+    resumed = methods.train("supervised", config, sets, tmp_path / "parts", 3)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert whole.card == resumed.card
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from tomosift import methods
+from tomosift.data.sets import TrainingSets
+from tomosift.data.subtomograms import open_subtomograms
+from tomosift.methods.contrastive import Config
+from tomosift.train.loop import Training
+boxes = open_subtomograms(Path(sys.argv[1]))
+config = Config(training=Training(steps=12, batch_size=12, checkpoint_every=4))
+methods.train("contrastive", config, TrainingSets(boxes, boxes, boxes), Path(sys.argv[2]), 5,
+              lambda step, steps, losses: print(step, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_at_a_random_step_then_resume_gives_the_same_weights(
+    shapes: Subtomograms, tmp_path: Path
+) -> None:
+    def command(folder: str) -> list[str]:
+        return [sys.executable, "-c", _KILLED, str(shapes.path), str(tmp_path / folder)]
+
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    step = int(np.random.default_rng().integers(1, 12))
+    process = subprocess.Popen(command("parts"), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= step:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    process.wait()
+    process.stdout.close()
+    subprocess.run(command("parts"), check=True, capture_output=True)
+    whole, parts = (load_classifier(tmp_path / name).state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole), f"killed at step {step}"
+
+
+def test_run_folder_of_another_configuration_is_refused_and_left_alone(sets: TrainingSets, tmp_path: Path) -> None:
+    methods.train("contrastive", short("contrastive", 1), sets, tmp_path / "run", 0)
+    before = (tmp_path / "run" / "config.json").read_text()
+    with pytest.raises(FormatError, match="give another --out"):
+        methods.train("contrastive", short("contrastive", 2), sets, tmp_path / "run", 0)
+    assert (tmp_path / "run" / "config.json").read_text() == before
+
+
+def test_non_finite_loss_stops_clearly_and_keeps_the_checkpoint(sets: TrainingSets, tmp_path: Path) -> None:
+    config = replace(
+        short("supervised", 9), training=Training(steps=9, batch_size=12, checkpoint_every=1, learning_rate=1e30)
+    )
+    with pytest.raises(NonFiniteLossError, match="lower learning rate"):
+        methods.train("supervised", config, sets, tmp_path / "run", 0)
+    assert not (tmp_path / "run" / "result").exists()
+
+
+def test_fewer_than_two_labeled_classes_are_refused(shapes: Subtomograms, tmp_path: Path) -> None:
+    balls = shapes.select(shapes.label == 0)
+    with pytest.raises(ValueError, match="labels name 1 classes, expected at least 2"):
+        methods.train("supervised", short("supervised", 1), TrainingSets(balls, balls, balls), tmp_path / "run", 0)
+
+
+def test_encoder_of_another_voxel_spacing_is_refused(sets: TrainingSets, tmp_path: Path) -> None:
+    methods.train("contrastive", short("contrastive", 1), sets, tmp_path / "pre", 0)
+    finer = TrainingSets(
+        *(replace(part, voxel_spacing_angstrom=7.0) for part in (sets.labeled, sets.unlabeled, sets.validation))
+    )
+    config = replace(short("supervised", 1), init=tmp_path / "pre")
+    with pytest.raises(ValueError, match="extract with --voxel-spacing 10"):
+        methods.train("supervised", config, finer, tmp_path / "run", 0)
+
+
+@pytest.mark.slow
+def test_supervised_training_learns_three_shapes(sets: TrainingSets, tmp_path: Path) -> None:
+    config = supervised.Config(training=Training(steps=60, batch_size=24))
+    classifier = methods.train("supervised", config, sets, tmp_path / "run", 0)
+    predictions = predict(classifier, sets.validation.volumes, len(sets.validation))
+    assert (predictions.probabilities.argmax(1) == sets.validation.label).mean() > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["simclr", "moco"])
+def test_pretraining_brings_the_loss_below_chance(framework: str, sets: TrainingSets, tmp_path: Path) -> None:
+    config = contrastive.Config(
+        framework=framework,
+        queue_size=48,
+        views=ViewRanges(rotation_max_deg=30.0),
+        training=Training(steps=40, batch_size=24),
+    )
+    losses: list[float] = []
+    methods.train(
+        "contrastive", config, sets, tmp_path / "run", 0, lambda step, steps, found: losses.append(found["loss"])
+    )
+    assert np.mean(losses[-5:]) < np.log(47) - 0.3
+
+
+def test_a_finished_run_is_returned_without_training_again(sets: TrainingSets, tmp_path: Path) -> None:
+    methods.train("contrastive", short("contrastive", 3), sets, tmp_path / "run", 0)
+    started = time.monotonic()
+    called: list[int] = []
+    methods.train("contrastive", short("contrastive", 3), sets, tmp_path / "run", 0, lambda *step: called.append(1))
+    assert not called
+    assert time.monotonic() - started < 20

@@ -1,0 +1,198 @@
+"""The classifier on disk: what is saved is what is loaded, and damage is told in one sentence."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tomosift.errors import FormatError
+from tomosift.nn.classifier import Classifier, LinearHead, ModelCard, load_classifier, save_classifier
+from tomosift.nn.encoders import ENCODERS, build_encoder
+from tomosift.nn.inference import embed, predict
+from tomosift.nn.probe import fit_probe
+
+CARD = ModelCard("rb3d", 10.0, 16, ("apoferritin", "ribosome"), temperature=1.7, unknown_below=0.4)
+
+
+def boxes(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, 16, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def fresh(card: ModelCard = CARD) -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(build_encoder(card.encoder), card).eval()
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    save_classifier(tmp_path / "model", fresh())
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("classes", [(), ("a", "b", "c")])
+def test_saved_and_loaded_is_the_same_model(encoder: str, classes: tuple[str, ...], tmp_path: Path) -> None:
+    model = fresh(replace(CARD, encoder=encoder, class_names=classes))
+    save_classifier(tmp_path, model)
+    loaded = load_classifier(tmp_path)
+    assert loaded.card == model.card
+    assert not loaded.training
+    state = loaded.state_dict()
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_model_is_found_in_the_folder_of_its_run(tmp_path: Path) -> None:
+    save_classifier(tmp_path / "run" / "result", fresh())
+    assert load_classifier(tmp_path / "run").card == CARD
+
+
+def test_loading_leaves_the_callers_random_numbers_alone(saved: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_classifier(saved)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_model_without_classes_embeds_but_gives_no_logits() -> None:
+    model = fresh(replace(CARD, class_names=()))
+    assert model.encoder(boxes(2)).shape == (2, 256)
+    with pytest.raises(ValueError, match="trained without classes; fine-tune it with labels first"):
+        model(boxes(2))
+    predictions = predict(model, lambda rows: boxes(3).numpy()[rows], 3)
+    assert predictions.probabilities.shape == (3, 0)
+
+
+def _edit(field: str, value: object) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        card = json.loads((folder / "model.json").read_text())
+        card[field] = value
+        (folder / "model.json").write_text(json.dumps(card))
+
+    return damage
+
+
+def _drop(field: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        card = json.loads((folder / "model.json").read_text())
+        del card[field]
+        (folder / "model.json").write_text(json.dumps(card))
+
+    return damage
+
+
+def _with_checksum(folder: Path) -> None:
+    _edit("sha256", hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest())(folder)
+
+
+def _truncate(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def _truncate_with_checksum(folder: Path) -> None:
+    _truncate(folder)
+    _with_checksum(folder)
+
+
+def _flip_a_byte(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no card": (lambda folder: (folder / "model.json").unlink(), "is missing, expected a finished model"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "is missing, expected the weights"),
+    "truncated": (_truncate, "checksum is not that of model.json"),
+    "truncated, checksum mended": (_truncate_with_checksum, "expected those of a rb3d model"),
+    "one bit flipped": (_flip_a_byte, "checksum is not that of model.json"),
+    "wrong checksum": (_edit("sha256", "0" * 64), "checksum is not that of model.json"),
+    "unknown encoder": (_edit("encoder", "resnet"), "encoder is 'resnet', expected one of "),
+    "another encoder": (_edit("encoder", "residual"), "expected those of a residual model"),
+    "other classes": (_edit("class_names", ["a", "b", "c"]), "expected those of a rb3d model"),
+    "later format": (_edit("format", 99), "format is 99, expected 1; use the tomosift version"),
+    "no format": (_drop("format"), "not a model card"),
+    "no checksum": (_drop("sha256"), "not a model card"),
+    "no classes": (_drop("class_names"), "not a model card"),
+    "foreign field": (_edit("flavor", "vanilla"), "not a model card"),
+    "not JSON": (
+        lambda folder: (folder / "model.json").write_text("{'encoder'"),
+        "expected JSON as tomosift writes it",
+    ),
+    "a list": (lambda folder: (folder / "model.json").write_text("[1, 2]"), "expected JSON as tomosift writes it"),
+    "binary": (lambda folder: (folder / "model.json").write_bytes(b"\xff\xfe\x00"), "not a model card"),
+    "empty": (lambda folder: (folder / "model.json").write_text(""), "not a model card"),
+    "empty weights": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "checksum is not that"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_model_is_refused_in_one_sentence_that_names_the_file(damage: str, saved: Path) -> None:
+    harm, sentence = DAMAGES[damage]
+    harm(saved)
+    with pytest.raises(FormatError) as caught:
+        load_classifier(saved)
+    message = str(caught.value)
+    assert sentence in message
+    assert str(saved) in message
+    assert "\n" not in message
+
+
+def test_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="is missing, expected a finished model"):
+        load_classifier(tmp_path / "nowhere")
+
+
+def test_head_expresses_a_probe_in_standardized_embeddings() -> None:
+    rng = np.random.default_rng(0)
+    label = np.arange(40) % 2
+    embeddings = (rng.normal(size=(40, 6)) * 3 + 5 + 4 * label[:, None]).astype(np.float32)
+    probe = fit_probe(embeddings, label, 2)
+    head = LinearHead(6, 2)
+    head.standardize(torch.from_numpy(embeddings))
+    head.load_probe(probe)
+    with torch.inference_mode():
+        logits = head(torch.from_numpy(embeddings)).numpy()
+    np.testing.assert_allclose(logits, probe.logits(embeddings), rtol=1e-3, atol=1e-3)
+
+
+def test_standardized_embeddings_have_zero_mean_and_unit_deviation() -> None:
+    head, embeddings = LinearHead(4, 2), torch.randn(50, 4) * 7 + 3
+    embeddings[:, 3] = 2.0  # a constant must not divide by zero
+    head.standardize(embeddings)
+    standardized = (embeddings - head.mean) / head.deviation
+    assert torch.allclose(standardized.mean(0), torch.zeros(4), atol=1e-5)
+    assert torch.allclose(standardized.std(0, unbiased=False), torch.tensor([1.0, 1, 1, 0]), atol=1e-5)
+
+
+def test_predictions_do_not_depend_on_the_batch_size_and_leave_the_mode_alone() -> None:
+    model, volumes = fresh().train(), boxes(5).numpy()
+    calls: list[tuple[int, int]] = []
+    small = predict(model, lambda rows: volumes[rows], 5, batch_size=2, done=lambda *done: calls.append(done))
+    large = predict(model, lambda rows: volumes[rows], 5, batch_size=64)
+    np.testing.assert_allclose(small.logits, large.logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(small.probabilities.sum(1), 1.0)
+    assert calls == [(2, 5), (4, 5), (5, 5)]
+    assert model.training
+
+
+def test_temperature_of_the_card_softens_the_probabilities_only() -> None:
+    model, volumes = fresh(), boxes(4).numpy()
+    warm = predict(model, lambda rows: volumes[rows], 4)
+    model.card = replace(CARD, temperature=1.0)
+    cold = predict(model, lambda rows: volumes[rows], 4)
+    np.testing.assert_array_equal(warm.logits, cold.logits)
+    expected = torch.softmax(torch.from_numpy(cold.logits) / 1.7, dim=1).numpy()
+    np.testing.assert_allclose(warm.probabilities, expected, rtol=1e-6)
+
+
+def test_no_boxes_give_no_embeddings() -> None:
+    assert embed(fresh().encoder, lambda rows: boxes(1).numpy()[rows], 0).shape == (0, 256)

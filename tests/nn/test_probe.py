@@ -1,0 +1,71 @@
+"""The linear probe."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tomosift.nn.probe import FEW_LABELS_REGULARIZATION, INVERSE_REGULARIZATIONS, fit_probe, linear_probe
+
+
+def blobs(n: int, k: int = 4, spread: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """n embeddings of width 8 around k centers on axes of very different scale."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % k
+    centers = np.random.default_rng(99).normal(size=(k, 8)) * 3
+    return (centers[labels] + generator.normal(size=(n, 8)) * spread) * np.geomspace(1e-3, 1e3, 8) + 5, labels
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_logits_equal_a_scikit_learn_pipeline(k: int) -> None:
+    x, y = blobs(80, k)
+    probe = fit_probe(x, y)
+    reference = make_pipeline(StandardScaler(), LogisticRegression(C=probe.inverse_regularization, max_iter=5000)).fit(
+        x, y
+    )
+    mine, theirs = probe.logits(x), reference.decision_function(x)
+    difference = mine[:, 1] - mine[:, 0]
+    np.testing.assert_allclose(difference, theirs if k == 2 else theirs[:, 1] - theirs[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_clear_blobs_are_told_apart_and_noise_is_not() -> None:
+    assert linear_probe(*blobs(40), *blobs(400, seed=1)) > 0.95
+    x, y = np.random.default_rng(0).normal(size=(300, 8)), np.arange(300) % 4
+    assert linear_probe(x[:100], y[:100], x[100:], y[100:]) < 0.4
+
+
+def test_test_labels_choose_nothing() -> None:
+    train, (x, y) = blobs(60, spread=3.0), blobs(500, spread=3.0, seed=1)
+    predicted = fit_probe(*train).logits(x).argmax(axis=1)
+    for labels in (y, (y + 1) % 4):
+        assert linear_probe(*train, x, labels) == pytest.approx((predicted == labels).mean())
+
+
+def test_regularization_is_fixed_below_three_labels_and_cross_validated_above() -> None:
+    assert fit_probe(*blobs(8)).inverse_regularization == FEW_LABELS_REGULARIZATION
+    assert fit_probe(*blobs(400, spread=0.1)).inverse_regularization == max(INVERSE_REGULARIZATIONS)
+    noise = np.random.default_rng(0).normal(size=(60, 8)), np.arange(60) % 3
+    assert fit_probe(*noise).inverse_regularization <= 0.01
+
+
+def test_a_class_without_labels_is_never_predicted() -> None:
+    x, y = blobs(40)
+    probe = fit_probe(x, np.where(y == 2, -1, y), class_count=6)
+    assert probe.weight.shape == (6, 8)
+    assert set(probe.logits(x).argmax(axis=1)) <= {0, 1, 3}
+
+
+def test_one_class_and_constant_embeddings_are_no_error() -> None:
+    assert fit_probe(np.ones((4, 3)), np.full(4, 1)).logits(np.zeros((2, 3))).argmax(axis=1).tolist() == [1, 1]
+    assert np.isfinite(fit_probe(np.ones((6, 3)), np.arange(6) % 2).logits(np.ones((2, 3)))).all()
+
+
+def test_missing_labels_are_refused_in_one_sentence() -> None:
+    x, y = blobs(8)
+    with pytest.raises(ValueError, match="no particle has a label"):
+        fit_probe(x, np.full(8, -1))
+    with pytest.raises(ValueError, match="no test particle has a label"):
+        linear_probe(x, y, x, np.full(8, -1))
+    with pytest.raises(ValueError, match="there are 2 classes"):
+        fit_probe(x, y, class_count=2)
