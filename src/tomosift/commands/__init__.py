@@ -8,6 +8,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train a method on a set: contrastive pretraining, supervised fine-tuning.",
     "classify": "Write a class, its probability and an embedding for every particle of a set.",
     "evaluate": "Write an HTML report on a trained run: accuracy, confusion, calibration, pictures.",
+    "benchmark": "Measure how much a label is worth: protocols, baselines and label budgets into one table.",
     "simulate": "Simulate crowded tomograms of known structures, with picks, as real files.",
     "atlas": "List the built-in structures, or add one of your own.",
     "quickstart": "Simulate a small world and run the whole job on it, to see that everything works.",

@@ -2,12 +2,13 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from tomosift.errors import FormatError
-from tomosift.files import written_beside
+from tomosift.files import written_then_renamed
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     writer.writeheader()
     for row in sorted(rows, key=lambda row: (row.protocol, -row.snr, row.method, row.labels_per_class, row.seed)):
         writer.writerow({name: "" if value is None else value for name, value in asdict(row).items()})
-    with written_beside(path) as beside:
+    with written_then_renamed(path) as beside:
         beside.write_text(stream.getvalue())
 
 
@@ -62,21 +63,36 @@ def read_table(path: Path) -> list[Row]:
         return [_row(path, number, line) for number, line in enumerate(reader, 2)]
 
 
+def row_from(values: Mapping[str, Any]) -> Row:
+    """A row from strings or JSON values; empty ones count as None.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        When a field is missing or of the wrong kind.
+    """
+
+    def maybe(name: str) -> float | None:
+        return None if values[name] in {"", None} else float(values[name])
+
+    return Row(
+        protocol=str(values["protocol"]),
+        snr=float(values["snr"]),
+        method=str(values["method"]),
+        budget=str(values["budget"]),
+        labels_per_class=float(values["labels_per_class"]),
+        seed=int(values["seed"]),
+        accuracy=float(values["accuracy"]),
+        macro_f1=float(values["macro_f1"]),
+        calibration_error=maybe("calibration_error"),
+        unknown_auroc=maybe("unknown_auroc"),
+        test_particles=int(values["test_particles"]),
+        seconds=float(values["seconds"]),
+    )
+
+
 def _row(path: Path, number: int, line: dict[str, str]) -> Row:
     try:
-        return Row(
-            protocol=line["protocol"],
-            snr=float(line["snr"]),
-            method=line["method"],
-            budget=line["budget"],
-            labels_per_class=float(line["labels_per_class"]),
-            seed=int(line["seed"]),
-            accuracy=float(line["accuracy"]),
-            macro_f1=float(line["macro_f1"]),
-            calibration_error=float(line["calibration_error"]) if line["calibration_error"] else None,
-            unknown_auroc=float(line["unknown_auroc"]) if line["unknown_auroc"] else None,
-            test_particles=int(line["test_particles"]),
-            seconds=float(line["seconds"]),
-        )
+        return row_from(line)
     except (TypeError, ValueError) as error:
         raise FormatError(path, f"line {number}", str(error), "numbers as `write_table` writes them") from None

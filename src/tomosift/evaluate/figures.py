@@ -15,7 +15,7 @@ from tomosift.evaluate.metrics import Calibration, Selective
 
 _INK, _MUTED, _ACCENT, _RULE, _SECOND = "#010203", "#010204", "#010205", "#010206", "#010207"
 _VARIABLES = {_INK: "--ink", _MUTED: "--muted", _ACCENT: "--accent", _RULE: "--rule", _SECOND: "--second"}
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tomosift",
     "text.parse_math": False,
@@ -41,7 +41,7 @@ _MARGINS: Any = {"left": 0.12, "right": 0.98, "bottom": 0.115, "top": 0.98}
 
 def reliability_figure(calibration: Calibration) -> str:
     """SVG of accuracy against confidence with Wilson intervals, above the number of particles per bin."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(5.2, 4.6))
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1), gridspec_kw=_MARGINS | {"hspace": 0.08})
         top.plot([0, 1], [0, 1], "--", color=_MUTED, linewidth=1)
@@ -63,12 +63,12 @@ def reliability_figure(calibration: Calibration) -> str:
         bottom.set(ylim=(0, None), xlabel="Confidence", ylabel="Particles")
         bottom.locator_params(axis="y", nbins=2)
         figure.align_ylabels()
-        return _svg(figure, "reliability", f"Accuracy against confidence; mean gap {calibration.expected_error:.3f}")
+        return svg(figure, "reliability", f"Accuracy against confidence; mean gap {calibration.expected_error:.3f}")
 
 
 def coverage_figure(selective: Selective, threshold: float | None) -> str:
     """SVG of the accuracy of the particles kept against the share kept; a mark where ``threshold`` lies."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(5.2, 4.6))
         axes = figure.subplots(gridspec_kw=_MARGINS)
         axes.plot(selective.coverage, selective.accuracy, "-", color=_ACCENT, linewidth=1.8)
@@ -84,10 +84,11 @@ def coverage_figure(selective: Selective, threshold: float | None) -> str:
             axes.text(x, y - 0.03 * (1.02 - min(lowest, 0.5)), text, ha=side, va="top", color=_SECOND)
         axes.set(xlim=(0, 1.02), ylim=(min(lowest - 0.05, 0.5) if lowest > 0.05 else 0, 1.02))
         axes.set(xlabel="Share of particles kept", ylabel="Accuracy of those kept")
-        return _svg(figure, "coverage", "Accuracy of the particles kept against the share of particles kept")
+        return svg(figure, "coverage", "Accuracy of the particles kept against the share of particles kept")
 
 
-def _svg(figure: Any, prefix: str, description: str) -> str:
+def svg(figure: Any, prefix: str, description: str) -> str:
+    """The figure as inline SVG with ids of its own and the page's colors in place of the stand-ins."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

@@ -3,6 +3,7 @@
 It opens without a network, follows light and dark, prints, and needs no script except for pointing at the map.
 """
 
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tomosift.evaluate.sections import (
 )
 from tomosift.files import written_then_renamed
 
-__all__ = ["Comparison", "ReportInput", "render_report", "write_report"]
+__all__ = ["Comparison", "ReportInput", "page", "render_report", "write_report"]
 
 _NAVIGATION = {
     "confusion": "Confusion",
@@ -41,9 +42,9 @@ _NAVIGATION = {
 
 def write_report(path: Path, report: ReportInput) -> None:
     """Write the report to ``path``; the file is complete or absent."""
-    page = render_report(report)
+    text = render_report(report)
     with written_then_renamed(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def render_report(report: ReportInput) -> str:
@@ -69,6 +70,15 @@ def render_report(report: ReportInput) -> str:
     links = "".join(f'<a href="#{name}">{_NAVIGATION[name]}</a>' for name, body in sections.items() if body)
     tomograms = np.unique(report.particles.tomogram.astype(str))
     shown = ", ".join(tomograms[:4]) + (f" and {len(tomograms) - 4} more" if len(tomograms) > 4 else "")
+    header = (
+        f'<p class="headline">{escape(headline(report, scores))}</p>{key_figures(report, scores, reliability)}{hint}'
+        f'{compared}<p class="basis">Tomograms: {escape(shown)}</p>'
+    )
+    return page(report.title, header, f'<nav aria-label="Sections">{links}</nav>', sections.values(), "map.js")
+
+
+def page(title: str, header: str, navigation: str, sections: Iterable[str], script: str | None = None) -> str:
+    """A whole page around ready HTML: title, style, header, navigation, sections and a script of this package."""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -76,12 +86,10 @@ def render_report(report: ReportInput) -> str:
         # Nothing may be loaded from anywhere, whatever a name in the data looks like.
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
-        f"<title>{escape(report.title)}</title><style>{_page_file('style.css')}</style></head><body>"
-        f'<header><p class="kicker">tomosift report</p><h1>{escape(report.title)}</h1>'
-        f'<p class="headline">{escape(headline(report, scores))}</p>{key_figures(report, scores, reliability)}{hint}'
-        f'{compared}<p class="basis">Tomograms: {escape(shown)}</p></header>'
-        f'<nav aria-label="Sections">{links}</nav><main>{"".join(sections.values())}</main>'
-        f"<script>{_page_file('map.js')}</script></body></html>\n"
+        f"<title>{escape(title)}</title><style>{_page_file('style.css')}</style></head><body>"
+        f'<header><p class="kicker">tomosift report</p><h1>{escape(title)}</h1>{header}</header>'
+        f"{navigation}<main>{''.join(sections)}</main>"
+        f"{f'<script>{_page_file(script)}</script>' if script else ''}</body></html>\n"
     )
 
 

@@ -2,7 +2,9 @@
 
 Source: Gupta et al. 2022, Front. Physiol. 13:957484, fine-tunes the whole network from pretrained weights ("finetune"
 here). Starting that from a fitted linear probe at a gentle rate ("probe-then-finetune") follows Kumar et al. 2022,
-"Fine-tuning can distort pretrained features and underperform out-of-distribution". All default values are ours.
+"Fine-tuning can distort pretrained features and underperform out-of-distribution". Spreading labels over the
+graph of unlabeled particles first follows Zhou et al. 2004 (see `tomosift.nn.spreading`); that combination and all
+default values are ours.
 """
 
 from dataclasses import dataclass, field, replace
@@ -24,6 +26,7 @@ from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.inference import embed, predict
 from tomosift.nn.probe import crossed_logits, fit_probe
+from tomosift.nn.spreading import spread_labels
 from tomosift.physics.augmentation import ViewRanges, view
 from tomosift.train.loop import Progress, Training, Validation, fit
 from tomosift.train.run import Run
@@ -32,6 +35,8 @@ Tuning = Literal["auto", "finetune", "probe-then-finetune", "probe"]
 
 _MOST_TO_CALIBRATE = 1000
 """Unlabeled particles that are looked at for calibration."""
+_MOST_TO_SPREAD_OVER = 5000
+"""Unlabeled particles over which labels are spread; the graph of more would cost minutes and teach little."""
 _LABELS_TO_SPLIT = 8
 """Labels per class from which a fifth can be spared for early stopping and calibration."""
 
@@ -49,6 +54,8 @@ class Config:
     tuning: Tuning = "auto"
     """Whole network at once; from a fitted probe at a gentle rate; frozen probe; auto: the second, from scratch the
     first."""
+    spread: bool = False
+    """Let the labels spread over unlabeled particles with similar embeddings first, and learn from all of them."""
     encoder_rate: float = 0.1
     """Learning rate of a pretrained encoder, as a share of that of the head."""
     unknown_below: float = 0.0
@@ -112,6 +119,11 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     assert head is not None  # there are classes, so there is a head
     embeddings = _standardize(classifier, labeled)
     crossed = crossed_logits(embeddings, labeled.label, len(data.class_names))
+    told = labeled
+    if config.spread and len(data.unlabeled):
+        labeled = _spread(classifier, embeddings, told, data.unlabeled)
+        run.log(event="spread", particles=len(labeled), per_class=np.bincount(labeled.label).tolist())
+        embeddings = _standardize(classifier, labeled)
     if tuning != "finetune":
         head.load_probe(fit_probe(embeddings, labeled.label, len(data.class_names)))
     if tuning != "probe":
@@ -135,7 +147,8 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
             progress=progress,
         )
         _standardize(classifier, labeled)
-    temperature = _temperature(classifier, data, labeled, held_out, crossed, tuning)
+    frozen = tuning == "probe" and labeled is told
+    temperature = _temperature(classifier, data, told, held_out, crossed, frozen)
     run.log(event="calibrated" if temperature else "not calibrated: no labels to spare", temperature=temperature)
     classifier.card = replace(classifier.card, temperature=temperature or 1.0)
     return classifier.eval()
@@ -169,6 +182,17 @@ def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
     return Classifier(encoder or build_encoder(name), card)
 
 
+def _spread(
+    classifier: Classifier, embeddings: NDArray[np.float32], labeled: Subtomograms, unlabeled: Subtomograms
+) -> Subtomograms:
+    """Unlabeled particles with the classes that the labeled ones give them."""
+    count = min(len(unlabeled), _MOST_TO_SPREAD_OVER)
+    some = unlabeled.select(np.unique(np.linspace(0, len(unlabeled) - 1, count).astype(np.int64)))
+    asked = embed(classifier.encoder, some.volumes, len(some))
+    label = spread_labels(embeddings, labeled.label, asked, len(labeled.class_names))
+    return some.with_labels(np.array(labeled.class_names, dtype=object)[label], labeled.class_names)
+
+
 def _standardize(classifier: Classifier, labeled: Subtomograms) -> NDArray[np.float32]:
     """Give the head the statistics of the plain labeled boxes under the encoder as it is now; returns embeddings."""
     embeddings = embed(classifier.encoder, labeled.volumes, len(labeled))
@@ -193,18 +217,19 @@ def _temperature(
     labeled: Subtomograms,
     held_out: Subtomograms,
     crossed: NDArray[np.float64],
-    tuning: Tuning,
+    frozen: bool,
 ) -> float | None:
     """Temperature from particles that the weights have not seen; None where there is nothing to fit it to.
 
-    Held-out labels are best. Without them a frozen probe is calibrated on its cross-validated logits; a tuned network
-    has none, so its mean confidence on unlabeled particles is brought to the probe's cross-validated accuracy.
+    Held-out labels are best. Without them a frozen probe is calibrated on its cross-validated logits; a tuned network,
+    or one that learned from spread labels, has none, so its mean confidence on unlabeled particles is brought to the
+    probe's cross-validated accuracy.
     """
     if len(held_out):
         return fit_temperature(predict(classifier, held_out.volumes, len(held_out)).logits, held_out.label)
     if not len(crossed):
         return None
-    if tuning == "probe":
+    if frozen:
         return fit_temperature(crossed, labeled.label)
     rows = np.linspace(0, len(data.unlabeled) - 1, min(len(data.unlabeled), _MOST_TO_CALIBRATE)).astype(np.int64)
     if not len(rows):

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tomosift.data.set_reader import SET_FILE, open_subtomograms
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.particles import Particles
@@ -182,6 +183,8 @@ def simulate_subtomograms(
 ) -> Subtomograms:
     """Simulate a set into ``folder`` and open it; an interrupted run is gone on with where its shards end.
 
+    A finished set of the same configuration is opened as it is.
+
     Classes are mixed: every run of boxes holds all of them. Every batch is a function of the configuration, its seed
     and its own number. Beside labels and poses, the table of particles keeps the shift, the SNR, the defocus and the
     number of neighbors of each box. Positions are made up: the boxes of one batch lie side by side along z.
@@ -197,6 +200,11 @@ def simulate_subtomograms(
         The folder holds another set, a class is neither in the atlas nor a file, or a structure does not fit.
     """
     spacing = config.voxel_spacing_angstrom
+    described = json.loads(json.dumps(asdict(config)))
+    if (Path(folder) / SET_FILE).exists():
+        finished = open_subtomograms(folder)
+        if finished.provenance.get("simulated") == described:
+            return finished
     if templates is None:
         edge = 2 * math.ceil(0.5 * config.template_extent_angstrom / spacing)
         templates = {
@@ -216,7 +224,7 @@ def simulate_subtomograms(
         shard_size=config.shard_size,
         halves=config.halves,
         class_names=config.class_names,
-        provenance={"simulated": json.loads(json.dumps(asdict(config)))},
+        provenance={"simulated": described},
     )
     written = set(writer.written_order.tolist())
     with writer:

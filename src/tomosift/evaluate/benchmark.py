@@ -1,0 +1,214 @@
+"""The benchmark: protocol x noise x method x label budget x seed, one small file per finished cell, one table of all.
+
+A killed benchmark goes on with the cells that are missing. Cells that share particles and pretraining form a group;
+groups, not cells, are shared out over machines.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tomosift.data.splits import few_labels
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.errors import FormatError
+from tomosift.evaluate.benchmark_table import Row, row_from
+from tomosift.evaluate.contestants import CONTESTANTS, DEFAULT_CONTESTANTS, Task
+from tomosift.evaluate.metrics import calibration, score
+from tomosift.evaluate.protocols import PROTOCOLS, World, build_world
+from tomosift.files import write_json
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """What to measure; where empty, the protocol's own choice."""
+
+    methods: tuple[str, ...] = DEFAULT_CONTESTANTS
+    """Rows of the table."""
+    snrs: tuple[float, ...] = ()
+    """Noise levels; inf is no noise."""
+    budgets: tuple[str, ...] = ()
+    """Labels per class (5), a share of the training part (5%), or all."""
+    seeds: int = 3
+    """Each draws its own particles, noise, labeled subset and initial weights."""
+    per_class: int = 0
+    """Particles of each class, instead of the protocol's number."""
+    scale: float = 1.0
+    """Factor on the numbers of training steps of all methods."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the table."""
+
+    protocol: str
+    snr: float
+    seed: int
+    method: str
+    budget: str
+
+    @property
+    def group(self) -> str:
+        """Name of what this cell shares with others: the particles and the pretraining on them."""
+        return f"{self.protocol}-snr{self.snr:g}-seed{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """Unique, and fit for a file name."""
+        return f"{self.group}-{self.method}-{self.budget.replace('%', 'percent')}"
+
+
+def cells_of(protocol: str, config: BenchmarkConfig) -> list[Cell]:
+    """All cells of a protocol, those of one group in a row.
+
+    Raises
+    ------
+    ValueError
+        When the protocol or a method is unknown, a budget cannot be read, or there is no seed.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    for name in config.methods:
+        if name not in CONTESTANTS:
+            raise ValueError(f"method is {name!r}, expected one of {', '.join(CONTESTANTS)}")
+    if config.seeds < 1 or config.scale <= 0 or config.per_class < 0:
+        got = f"seeds is {config.seeds}, scale is {config.scale:g} and per_class is {config.per_class}"
+        raise ValueError(f"{got}, expected at least 1, more than 0 and at least 0")
+    budgets = config.budgets or PROTOCOLS[protocol].budgets
+    for budget in budgets:
+        labels_per_class(budget, 100.0)
+    return [
+        Cell(protocol, float(snr), seed, method, budget)
+        for seed in range(config.seeds)
+        for snr in config.snrs or PROTOCOLS[protocol].snrs
+        for budget in budgets
+        for method in config.methods
+    ]
+
+
+def labels_per_class(budget: str, training_per_class: float) -> int:
+    """Labels of each class that a budget means where ``training_per_class`` are at hand on average.
+
+    Raises
+    ------
+    ValueError
+        When the budget is neither a positive number, a percentage nor ``all``.
+    """
+    if budget == "all":
+        return math.ceil(1e9)
+    share = budget.endswith("%")
+    try:
+        number = float(budget[:-1]) if share else int(budget)
+    except ValueError:
+        number = 0
+    if not 0 < number < math.inf or (share and number > 100):
+        raise ValueError(f"budget is {budget!r}, expected labels per class (5), a share (5%) or all")
+    return max(1, round(number / 100 * training_per_class)) if share else int(number)
+
+
+def shard_of(cells: Sequence[Cell], index: int, count: int) -> list[Cell]:
+    """The cells of one of ``count`` machines (``index`` from 0): every count-th group."""
+    groups = list(dict.fromkeys(cell.group for cell in cells))
+    mine = set(groups[index::count])
+    return [cell for cell in cells if cell.group in mine]
+
+
+Report = Callable[[int, int, str], None]
+"""Called with the cells that are done, all cells, and what is worked on."""
+
+
+def run_benchmark(
+    protocol: str,
+    config: BenchmarkConfig,
+    folder: Path,
+    shard: tuple[int, int] = (0, 1),
+    report: Report | None = None,
+) -> list[Row]:
+    """Measure what is missing below ``folder`` and return all rows that are there, other shards' and runs' as well.
+
+    Raises
+    ------
+    ValueError
+        See `cells_of`; also when the folder was made with other particle numbers or step counts.
+    """
+    cells = shard_of(cells_of(protocol, config), *shard)
+    _claim(folder, config)
+    worlds: dict[str, World] = {}
+    for done, cell in enumerate(cells):
+        if report is not None:
+            report(done, len(cells), cell.name)
+        path = folder / "cells" / f"{cell.name}.json"
+        if path.exists():
+            continue
+        if cell.group not in worlds:
+            worlds = {cell.group: _world(cell, config, folder)}  # one at a time: tables of particles take memory
+        write_json(path, asdict(_measure(cell, config, worlds[cell.group], folder)))
+    if report is not None:
+        report(len(cells), len(cells), "")
+    return finished_rows(folder)
+
+
+def finished_rows(folder: Path) -> list[Row]:
+    """Rows of all finished cells below a folder."""
+    rows = []
+    for path in sorted((folder / "cells").glob("*.json")):
+        try:
+            rows.append(row_from(json.loads(path.read_text())))
+        except (ValueError, TypeError, KeyError) as error:
+            advice = "delete the file to measure it again"
+            raise FormatError(path, "content", str(error), "a finished cell", advice) from None
+    return rows
+
+
+def _claim(folder: Path, config: BenchmarkConfig) -> None:
+    mine = {"scale": config.scale, "per_class": config.per_class}
+    path = folder / "benchmark.json"
+    if path.exists() and json.loads(path.read_text()) != mine:
+        raise ValueError(f"{path} says {path.read_text().strip()}, asked for now is {mine}; use another --out")
+    write_json(path, mine)
+
+
+def _world(cell: Cell, config: BenchmarkConfig, folder: Path) -> World:
+    protocol = PROTOCOLS[cell.protocol]
+    if config.per_class:
+        protocol = replace(protocol, per_class=config.per_class)
+    return build_world(protocol, cell.snr, cell.seed, folder / "worlds" / cell.group)
+
+
+def _measure(cell: Cell, config: BenchmarkConfig, world: World, folder: Path) -> Row:
+    train, test = world.train, world.test
+    known = train.select(train.labeled_rows)
+    wanted = labels_per_class(cell.budget, len(known) / len(known.class_names))
+    labeled: Subtomograms = known.select(few_labels(known, wanted, cell.seed))
+    task = Task(world, labeled, cell.seed, folder / "shared" / cell.group, folder / "runs" / cell.name, config.scale)
+    started = time.monotonic()
+    probabilities = CONTESTANTS[cell.method][1](task)
+    predicted = probabilities.argmax(axis=1)
+    found = score(test.label, predicted, test.class_names, test.particles.tomogram, cell.seed, resamples=1)
+    return Row(
+        protocol=cell.protocol,
+        snr=cell.snr,
+        method=cell.method,
+        budget=cell.budget,
+        labels_per_class=round(len(labeled) / len(labeled.class_names), 2),
+        seed=cell.seed,
+        accuracy=round(found.accuracy.value, 4),
+        macro_f1=round(found.macro_f1.value, 4),
+        calibration_error=round(calibration(probabilities, test.label).expected_error, 4),
+        unknown_auroc=_unknown_auroc(probabilities, test.label),
+        test_particles=int((test.label >= 0).sum()),
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _unknown_auroc(probabilities: np.ndarray, label: np.ndarray) -> float | None:
+    """Chance that a particle of the classes is called with more confidence than one of none of them."""
+    if (label >= 0).all() or (label < 0).all():
+        return None
+    from sklearn.metrics import roc_auc_score
+
+    return round(float(roc_auc_score(label >= 0, probabilities.max(axis=1))), 4)

@@ -1,0 +1,190 @@
+"""Protocols of the benchmark: which particles, under which conditions, with how many labels. A protocol is one entry.
+
+All structures are those of the built-in atlas: bead models of real entries, so that every table can be made again
+without a download.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tomosift.data.extract import extract
+from tomosift.data.labels import transfer_labels
+from tomosift.data.splits import split_by_tomogram
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
+from tomosift.io.formats import read_particles
+from tomosift.physics.imaging import lab_protocol
+from tomosift.simulate.dataset import simulate_dataset
+from tomosift.simulate.dataset_config import TomogramDatasetConfig
+from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+
+BUDGETS = ("1", "5", "10", "25", "100", "1%", "5%", "25%", "all")
+"""Labels per class, shares of the training part, or all labels there are."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A question to the methods."""
+
+    sentence: str
+    classes: tuple[str, ...]
+    """Atlas names of the classes that are labeled and asked for."""
+    others: tuple[str, ...] = ()
+    """Atlas names of particles of none of the classes; they are among the unlabeled and among the test particles."""
+    pretrained_on: tuple[str, ...] = ()
+    """Atlas names of what pretraining sees instead of the particles of ``classes``."""
+    snrs: tuple[float, ...] = (0.1,)
+    budgets: tuple[str, ...] = ("5",)
+    per_class: int = 500
+    box_size: int = 32
+    voxel_spacing_angstrom: float = 10.0
+    shift_voxels: float = 2.0
+    """Farthest that a particle lies off the center of its box, along each axis."""
+    in_situ: bool = False
+    """From tomograms with per-tilt noise and reconstruction; otherwise box by box."""
+
+
+_TEN: tuple[str, ...] = (
+    "ribosome-70s",
+    "ribosome-30s",
+    "groel",
+    "proteasome-20s",
+    "rubisco",
+    "apoferritin",
+    "clpb",
+    "stnv-capsid",
+    "cav1-1",
+    "hsp90-sba1",
+)
+
+PROTOCOLS: dict[str, Protocol] = {
+    "lab-ten": Protocol(
+        "Ten complexes, crowded and up to 8 voxels off center, imaged as in the field's published simulation.",
+        classes=_TEN,
+        snrs=(math.inf, 0.1, 0.05, 0.03),
+        budgets=BUDGETS,
+        shift_voxels=8.0,
+    ),
+    "centered-ten": Protocol(
+        "The same ten with picks within 2 voxels of the center, as a good picker leaves them.",
+        classes=_TEN,
+        snrs=(0.1, 0.03),
+        budgets=BUDGETS,
+    ),
+    "lookalikes": Protocol(
+        "Eight complexes in four pairs or more of like size: barrels and rings, subunits, small globules.",
+        classes=("groel", "proteasome-20s", "clpb", "cpn60-single-ring", "rubisco", "apoferritin", "igg", "hsp90-sba1"),
+    ),
+    "small": Protocol(
+        "Six complexes of 62 to 157 kDa.",
+        classes=("achbp", "albumin", "get3", "hsp70-sse1", "hsp90-sba1", "igg"),
+    ),
+    "in-situ": Protocol(
+        "Seven complexes in crowded tomograms; three in ten particles are of none of the classes.",
+        classes=("ribosome-70s", "groel", "proteasome-20s", "rubisco", "apoferritin", "stnv-capsid", "cav1-1"),
+        others=("ribosome-30s", "clpb", "hsp90-sba1"),
+        per_class=288,
+        in_situ=True,
+    ),
+    "unseen": Protocol(
+        "Pretrained on eight complexes, labeled and asked on six others.",
+        classes=("groel", "rubisco", "apoferritin", "clpb", "ribosome-30s", "cav1-1"),
+        pretrained_on=(
+            "ribosome-70s",
+            "proteasome-20s",
+            "stnv-capsid",
+            "hsp90-sba1",
+            "igg",
+            "achbp",
+            "get3",
+            "hsp70-sse1",
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """The particles of one protocol at one noise level and seed; splits are by tomogram (or batch of simulation)."""
+
+    train: Subtomograms
+    """60 %, with the true class of all but those of no class."""
+    validation: Subtomograms
+    """20 %, spare: no method of the table looks at it, so that labels are counted honestly."""
+    test: Subtomograms
+    """20 %; particles of none of the classes are unlabeled in it."""
+    pretraining: Subtomograms
+    """What pretraining sees, without labels; the training part unless the protocol says otherwise."""
+
+
+def build_world(protocol: Protocol, snr: float, seed: int, folder: Path) -> World:
+    """Simulate (or open) the particles below ``folder``; noise, poses and split all vary with the seed.
+
+    Raises
+    ------
+    ValueError
+        When the folder holds other particles.
+    """
+    everything = _particles(protocol, protocol.classes + protocol.others, snr, seed, folder / "particles")
+    split = split_by_tomogram(everything.particles, (0.6, 0.2, 0.2), seed)
+    train, validation, test = (_known(everything.select(rows), protocol.classes) for rows in split)
+    before = train
+    if protocol.pretrained_on:
+        before = _particles(protocol, protocol.pretrained_on, snr, seed + 1_000_000, folder / "pretrained-on")
+    return World(train, validation, test, before.with_labels(np.full(len(before), "")))
+
+
+def _known(part: Subtomograms, classes: tuple[str, ...]) -> Subtomograms:
+    names = part.particles.class_name.astype(str)
+    return part.with_labels(np.where(np.isin(names, classes), names, "").astype(object), classes)
+
+
+def _particles(protocol: Protocol, classes: tuple[str, ...], snr: float, seed: int, folder: Path) -> Subtomograms:
+    if protocol.in_situ:
+        return _from_tomograms(protocol, classes, snr, seed, folder)
+    shift = protocol.shift_voxels
+    ranges = replace(lab_protocol(), snr=(snr, snr), shift_voxels=(-shift, shift))
+    return simulate_subtomograms(
+        SubtomogramSetConfig(
+            classes=classes,
+            per_class=protocol.per_class,
+            box_size=protocol.box_size,
+            ranges=ranges,
+            voxel_spacing_angstrom=protocol.voxel_spacing_angstrom,
+            seed=seed,
+        ),
+        folder,
+    )
+
+
+def _from_tomograms(protocol: Protocol, classes: tuple[str, ...], snr: float, seed: int, folder: Path) -> Subtomograms:
+    each = 12
+    config = TomogramDatasetConfig(
+        classes=classes,
+        particles_per_class=each,
+        tomograms=max(5, protocol.per_class // each),
+        shape_zyx=(40, 220, 220),
+        voxel_spacing_angstrom=protocol.voxel_spacing_angstrom,
+        snr=None if math.isinf(snr) else snr,
+        snr_box_size=protocol.box_size,
+        pick_jitter_angstrom=10.0,
+        halves=False,
+        labels=False,
+        seed=seed,
+    )
+    paths = simulate_dataset(config, folder / "tomograms")
+    tomograms = open_tomograms(paths.tomograms)
+    grids = grids_by_name(tomograms)
+    picks, truth = (read_particles(path, grids=grids) for path in (paths.particles, paths.particles_truth))
+    boxes = extract(
+        picks,
+        tomograms,
+        folder / "boxes",
+        voxel_spacing_angstrom=protocol.voxel_spacing_angstrom,
+        box_size=protocol.box_size,
+        workers=2,
+    )
+    return boxes.with_labels(transfer_labels(boxes.particles, truth))
