@@ -17,7 +17,7 @@ from tomosift.train.run import environment
 def command(
     protocol: Annotated[str, tyro.conf.Positional],
     config: Annotated[BenchmarkConfig, tyro.conf.arg(name="")],
-    out: Path,
+    out: Path = Path("benchmark"),
     shard: str = "1/1",
 ) -> None:
     """Run a protocol of the benchmark, or "list" them; a killed one goes on where it stopped.

@@ -1,0 +1,47 @@
+"""Particles are found where they were put."""
+
+import pytest
+import torch
+
+from tomosift.nn.centering import find_centers, recentered
+
+
+def ball(size: int, center: tuple[int, int, int], radius: float, hollow: bool = False) -> torch.Tensor:
+    axis = torch.arange(size) - size // 2
+    z, y, x = torch.meshgrid(*(axis - offset for offset in center), indexing="ij")
+    distance = (z**2 + y**2 + x**2).float().sqrt()
+    shell = (distance - radius).abs() < 1.2
+    return (shell if hollow else distance < radius).float()
+
+
+@pytest.mark.parametrize("size", [24, 31, 32])
+@pytest.mark.parametrize("hollow", [False, True])
+def test_balls_and_shells_are_found_where_they_are(size: int, hollow: bool) -> None:
+    places = [(0, 0, 0), (3, -2, 5), (-5, 4, 0)]
+    boxes = torch.stack([ball(size, place, size / 6, hollow) for place in places])
+    assert find_centers(boxes).tolist() == [list(place) for place in places]
+    assert find_centers(-boxes).tolist() == [list(place) for place in places]
+
+
+def test_a_ball_in_noise_is_found_to_a_voxel_or_two() -> None:
+    generator = torch.Generator().manual_seed(0)
+    place = (6, -7, 3)
+    clean = ball(32, place, 5.0).expand(20, 32, 32, 32)
+    noisy = clean + torch.randn(clean.shape, generator=generator)
+    error = (find_centers(noisy) - torch.tensor(place)).float().norm(dim=1)
+    assert float(error.median()) <= 1.5
+
+
+def test_the_search_ends_at_its_reach() -> None:
+    far = ball(32, (12, 0, 0), 3.0)[None]
+    assert int(find_centers(far, reach=1 / 8)[0].abs().max()) <= 4
+
+
+def test_recentered_boxes_hold_the_particle_in_the_middle_and_zeros_at_the_border() -> None:
+    box = torch.ones(1, 16, 16, 16)
+    box[0, 11, 5, 8] = 7.0
+    moved = recentered(box, torch.tensor([[3, -3, 0]]))
+    assert float(moved[0, 8, 8, 8]) == 7.0
+    assert float(moved[0, 13:].abs().max()) == 0.0
+    assert float(moved[0, :, :3].abs().max()) == 0.0
+    assert torch.equal(recentered(box, torch.zeros(1, 3, dtype=torch.int64)), box)
