@@ -24,6 +24,7 @@ import tyro
 from tomosift import methods
 from tomosift.data.extract import extract
 from tomosift.data.labels import transfer_labels
+from tomosift.data.set_reader import SET_FILE, open_subtomograms
 from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import few_labels
 from tomosift.data.subtomograms import Subtomograms
@@ -84,14 +85,17 @@ def world(options: Options) -> tuple[Subtomograms, Subtomograms]:
         read_particles(path, grids=grids_by_name(tomograms)) for path in (paths.particles, paths.particles_truth)
     )
     name = f"set-{options.box_size}-{options.voxel_spacing:g}"
-    boxes = extract(
-        picks,
-        tomograms,
-        options.work / name,
-        voxel_spacing_angstrom=options.voxel_spacing,
-        box_size=options.box_size,
-        workers=2,
-    )
+    if (options.work / name / SET_FILE).exists():
+        boxes = open_subtomograms(options.work / name)
+    else:
+        boxes = extract(
+            picks,
+            tomograms,
+            options.work / name,
+            voxel_spacing_angstrom=options.voxel_spacing,
+            box_size=options.box_size,
+            workers=2,
+        )
     boxes = boxes.with_labels(transfer_labels(boxes.particles, truth))
     held_out = np.isin(boxes.particles.tomogram.astype(str), config.tomogram_names[3 * options.tomograms // 4 :])
     return boxes.select(~held_out), boxes.select(held_out)

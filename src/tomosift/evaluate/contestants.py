@@ -110,14 +110,6 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Probabilities]]] = {
         "Contrastive pretraining, labels spread over unlabeled particles, then the default fine-tuning.",
         _from_pretrained(Contrastive(), "contrastive", spread=True),
     ),
-    "cssl-centered": (
-        "The default recipe with an encoder that finds the particle in its box first.",
-        _from_pretrained(Contrastive(encoder="centered"), "contrastive-centered"),
-    ),
-    "scratch-centered": (
-        "That network, the same views and steps without pretraining.",
-        _scratch(encoder="centered", tuning="finetune"),
-    ),
     "scratch": ("The same network, views and steps without pretraining.", _scratch(tuning="finetune")),
     "random-probe": ("Logistic regression on embeddings of the untrained network.", _scratch(tuning="probe")),
     "pca": ("Logistic regression on principal components of the descriptors.", _principal_components),

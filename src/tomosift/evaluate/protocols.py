@@ -12,6 +12,7 @@ import numpy as np
 
 from tomosift.data.extract import extract
 from tomosift.data.labels import transfer_labels
+from tomosift.data.set_reader import SET_FILE, open_subtomograms
 from tomosift.data.splits import split_by_tomogram
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
@@ -75,7 +76,7 @@ PROTOCOLS: dict[str, Protocol] = {
         budgets=BUDGETS,
     ),
     "lookalikes": Protocol(
-        "Eight complexes in four pairs or more of like size: barrels and rings, subunits, small globules.",
+        "Eight complexes of like size: barrels and rings, small globules.",
         classes=("groel", "proteasome-20s", "clpb", "cpn60-single-ring", "rubisco", "apoferritin", "igg", "hsp90-sba1"),
     ),
     "small": Protocol(
@@ -179,12 +180,15 @@ def _from_tomograms(protocol: Protocol, classes: tuple[str, ...], snr: float, se
     tomograms = open_tomograms(paths.tomograms)
     grids = grids_by_name(tomograms)
     picks, truth = (read_particles(path, grids=grids) for path in (paths.particles, paths.particles_truth))
-    boxes = extract(
-        picks,
-        tomograms,
-        folder / "boxes",
-        voxel_spacing_angstrom=protocol.voxel_spacing_angstrom,
-        box_size=protocol.box_size,
-        workers=2,
-    )
+    if (folder / "boxes" / SET_FILE).exists():
+        boxes = open_subtomograms(folder / "boxes")
+    else:
+        boxes = extract(
+            picks,
+            tomograms,
+            folder / "boxes",
+            voxel_spacing_angstrom=protocol.voxel_spacing_angstrom,
+            box_size=protocol.box_size,
+            workers=2,
+        )
     return boxes.with_labels(transfer_labels(boxes.particles, truth))

@@ -18,7 +18,6 @@ from tomosift.nn.masking import low_passed, shell_weights, soft_sphere
 
 ENCODERS: dict[str, str] = {
     "radial": "The default: a small network on rotation-invariant descriptors; very fast, best with few labels.",
-    "centered": "The same about a center that it finds itself: for picks that are off by more than a few voxels.",
     "residual": "Strided 3-D residual convolutions averaged over shells, beside the same descriptors.",
     "rb3d": "Concatenating multi-path blocks of the lab scripts behind CSSL, pooled head; 0.12 M parameters.",
     "dsrf3d_v2": "Three double-convolution stages of the lab scripts behind CSSL, pooled head; 0.86 M parameters.",
@@ -80,11 +79,13 @@ class _ResidualBlock(nn.Module):
 
 
 class Radial(Encoder):
-    """The default; ours. Rotation-invariant descriptors of the box and a small network on them.
+    """The default; ours. Rotation-invariant descriptors of the box about two centers, and a small network on them.
 
     At the noise of single subtomograms and with minutes of training on a CPU this is far ahead of convolutions, which
-    first have to learn to average; figures are in experiments/LOG.md. It does not see how density is arranged *within*
-    a shell; `Residual` does.
+    first have to learn to average. It does not see how density is arranged *within* a shell; `Residual` does.
+
+    Descriptors about the wrong center are worth little, so they are taken about the middle of the box, which is right
+    where picks are good, and about the point where the particle seems to lie. Figures are in experiments/LOG.md.
     """
 
     embedding_size = 256
@@ -92,24 +93,14 @@ class Radial(Encoder):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(DESCRIPTOR_SIZE, 256), nn.ReLU(), nn.Linear(256, self.embedding_size), nn.ReLU()
+            nn.Linear(2 * DESCRIPTOR_SIZE, 256), nn.ReLU(), nn.Linear(256, self.embedding_size), nn.ReLU()
         )
 
     def embed(self, volume: Float[Tensor, "b 1 d d d"]) -> Float[Tensor, "b e"]:
-        return self.layers(descriptors(volume[:, 0]))  # type: ignore[no-any-return]
-
-
-class Centered(Radial):
-    """`Radial` about the point where the particle seems to lie, up to a quarter of the box edge away; ours.
-
-    Descriptors about the wrong center are worth little: with particles up to 8 voxels off, logistic regression on them
-    fell from 0.94 to 0.53, and came back to 0.79 with centers found. Where picks are good to a voxel or two, the search
-    loses more than it finds, which is why this is not the default; figures are in experiments/LOG.md.
-    """
-
-    def embed(self, volume: Float[Tensor, "b 1 d d d"]) -> Float[Tensor, "b e"]:
         boxes = volume[:, 0]
-        return super().embed(recentered(boxes, find_centers(boxes))[:, None])
+        found = recentered(boxes, find_centers(boxes))
+        about_both = torch.cat([descriptors(boxes), descriptors(found)], dim=1)
+        return self.layers(about_both)  # type: ignore[no-any-return]
 
 
 class Residual(Encoder):
@@ -269,7 +260,6 @@ def _kaiming_fan_out(module: nn.Module) -> None:
 
 _BUILDERS: dict[str, Callable[[], Encoder]] = {
     "radial": Radial,
-    "centered": Centered,
     "residual": Residual,
     "rb3d": RB3D,
     "dsrf3d_v2": DSRF3Dv2,

@@ -9,7 +9,8 @@ Source: the operations are those of the lab scripts behind CSSL (Gupta et al., F
 three-dimensional and cryo-ET-specific; all ranges are ours.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,8 @@ from tomosift.physics.rotation import random_rotations, rotate
 from tomosift.physics.wedge import wedge_mask
 
 Range = tuple[float, float]
+
+_AT_ONCE = 32  # boxes; more leave the processor's cache and take a quarter longer
 
 ABLATION_GROUPS: dict[str, dict[str, object]] = {
     "rotation": {"rotation_max_deg": 0.0},
@@ -115,6 +118,11 @@ class ViewParameters:
     elastic_zyx_voxels: Float[Tensor, "n 3 4 4 4"] | None
     mirrored: Tensor
 
+    def select(self, part: slice) -> "ViewParameters":
+        """The parameters of some of the views."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value[part] for name, value in values.items() if isinstance(value, Tensor)})
+
 
 def normalized(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
     """Each box with zero mean and unit variance; a constant box becomes zero."""
@@ -134,6 +142,11 @@ def view(
     Noise is added before the Fourier filters, so it lacks the same wedge as everything else. The argument is not
     changed.
     """
+    some = range(0, max(len(volume), 1), _AT_ONCE)
+    if len(some) > 1:
+        parts = (slice(start, start + _AT_ONCE) for start in some)
+        given = (voxel_spacing_angstrom, generator)
+        return torch.cat([view(volume[part], tilt_range_deg[part], parameters.select(part), *given) for part in parts])
     device, size = volume.device, volume.shape[-1]
     spatial = _mirror(volume, parameters.mirrored.to(device))
     field = parameters.elastic_zyx_voxels
@@ -168,7 +181,9 @@ def _transfer(
     """Product of wedge, blur and extra CTF on the rfftn layout; None where there is nothing to do."""
     transfer: Tensor | None = None
     if parameters.impose_wedge:
-        transfer = wedge_mask(size, tilt_range_deg)
+        # Most sets have one tilt range: one mask then serves all.
+        same = bool((tilt_range_deg == tilt_range_deg[:1]).all())
+        transfer = wedge_mask(size, tilt_range_deg[:1] if same else tilt_range_deg)
     sigma = parameters.low_pass_sigma_voxels.to(device)
     if bool((sigma > 0).any()):
         along = torch.fft.fftfreq(size, device=device).square()
@@ -196,23 +211,26 @@ def _mirror(volume: Tensor, mirrored: Tensor) -> Tensor:
     return torch.where(mirrored[:, None, None, None], flipped, volume)
 
 
-def _cube(corner: Tensor, edge: int, size: int) -> tuple[slice, slice, slice]:
-    """The cube whose corner is at this share of the room that is left for it."""
-    z, y, x = ((corner * (size - edge + 1)).long().clamp(max=size - edge)).tolist()
-    return slice(z, z + edge), slice(y, y + edge), slice(x, x + edge)
+def _cubes(corner: Float[Tensor, "b 3"], edge: int, size: int) -> Tensor:
+    """(b, edge^3) places, in flattened boxes, of cubes whose corners are at these shares of the room left for them."""
+    z, y, x = (corner * (size - edge + 1)).long().clamp(max=size - edge).unbind(1)
+    along = torch.arange(edge, device=corner.device)
+    inside = (along[:, None, None] * size + along[:, None]) * size + along
+    return ((z * size + y) * size + x)[:, None] + inside.flatten()
 
 
 def _hide_and_swap(volume: Tensor, parameters: ViewParameters) -> Tensor:
     if parameters.hidden_corner.shape[1] == 0 and parameters.swapped_corner.shape[1] == 0:
         return volume
-    size, result = volume.shape[-1], volume.clone()
-    for box, corners, pairs in zip(result, parameters.hidden_corner, parameters.swapped_corner, strict=True):
-        for first, second in pairs:
-            a, b = _cube(first, max(2, size // 8), size), _cube(second, max(2, size // 8), size)
-            box[a], box[b] = box[b].clone(), box[a].clone()
-        for corner in corners:
-            box[_cube(corner, max(2, size // 4), size)] = box.mean()
-    return result
+    size, result = volume.shape[-1], volume.flatten(1).clone()
+    for pair in parameters.swapped_corner.to(volume.device).unbind(1):
+        first, second = (_cubes(corner, max(2, size // 8), size) for corner in pair.unbind(1))
+        one, other = result.gather(1, first), result.gather(1, second)
+        result.scatter_(1, first, other).scatter_(1, second, one)
+    for corner in parameters.hidden_corner.to(volume.device).unbind(1):
+        hidden = _cubes(corner, max(2, size // 4), size)
+        result.scatter_(1, hidden, result.mean(dim=1, keepdim=True).expand_as(hidden))
+    return result.reshape(volume.shape)
 
 
 def split_sectors(
