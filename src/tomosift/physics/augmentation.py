@@ -120,8 +120,9 @@ class ViewParameters:
 
     def select(self, part: slice) -> "ViewParameters":
         """The parameters of some of the views."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value[part] for name, value in values.items() if isinstance(value, Tensor)})
+        every = ((field.name, getattr(self, field.name)) for field in fields(self))
+        tensors: dict[str, Any] = {name: value[part] for name, value in every if isinstance(value, Tensor)}
+        return replace(self, **tensors)
 
 
 def normalized(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
