@@ -110,9 +110,9 @@ def _budgets(rows: Sequence[Row]) -> list[str]:
 
 def _learning_curve(rows: Sequence[Row], name: str) -> str:
     with rc_context(STYLE):
-        figure = Figure(figsize=(8.2, 4.8))
+        figure = Figure(figsize=(5.6, 3.9))
         axes = figure.subplots()
-        figure.subplots_adjust(left=0.08, right=0.98, bottom=0.115, top=0.98)
+        figure.subplots_adjust(left=0.11, right=0.98, bottom=0.13, top=0.98)
         for number, method in enumerate(dict.fromkeys(row.method for row in rows)):
             color, marker = _LINES[number % len(_LINES)]
             points = [_of(rows, method, budget) for budget in _budgets(rows)]
