@@ -22,20 +22,15 @@ import torch
 import tyro
 
 from tomosift import methods
-from tomosift.data.extract import extract
-from tomosift.data.labels import transfer_labels
-from tomosift.data.set_reader import SET_FILE, open_subtomograms
 from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import few_labels
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
-from tomosift.io.formats import read_particles
+from tomosift.evaluate.protocols import boxes_from_tomograms
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.nn.inference import embed, predict
 from tomosift.nn.probe import linear_probe
 from tomosift.physics.augmentation import ABLATION_GROUPS
-from tomosift.simulate.dataset import simulate_dataset
 from tomosift.simulate.dataset_config import TomogramDatasetConfig
 
 TEN = ("7p6z.cif.gz", "4v4r_30S.pdb.gz", "3j9i.pdb.gz", "1oel.pdb.gz", "1bxn.pdb.gz")
@@ -79,24 +74,15 @@ def world(options: Options) -> tuple[Subtomograms, Subtomograms]:
         labels=False,
         seed=options.world_seed,
     )
-    paths = simulate_dataset(config, options.work / "world", lambda done, total, name: say(f"{done}/{total} {name}"))
-    tomograms = open_tomograms(paths.tomograms)
-    picks, truth = (
-        read_particles(path, grids=grids_by_name(tomograms)) for path in (paths.particles, paths.particles_truth)
+    spacing, size = options.voxel_spacing, options.box_size
+    boxes = boxes_from_tomograms(
+        config,
+        options.work / "world",
+        options.work / f"set-{size}-{spacing:g}",
+        spacing,
+        size,
+        lambda done, total, name: say(f"{done}/{total} {name}"),
     )
-    name = f"set-{options.box_size}-{options.voxel_spacing:g}"
-    if (options.work / name / SET_FILE).exists():
-        boxes = open_subtomograms(options.work / name)
-    else:
-        boxes = extract(
-            picks,
-            tomograms,
-            options.work / name,
-            voxel_spacing_angstrom=options.voxel_spacing,
-            box_size=options.box_size,
-            workers=2,
-        )
-    boxes = boxes.with_labels(transfer_labels(boxes.particles, truth))
     held_out = np.isin(boxes.particles.tomogram.astype(str), config.tomogram_names[3 * options.tomograms // 4 :])
     return boxes.select(~held_out), boxes.select(held_out)
 

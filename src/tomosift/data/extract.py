@@ -15,7 +15,7 @@ import tomosift
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG
 from tomosift.data.cutter import CHUNK_VOXELS, Cutter, cut_in_order, fault_of
 from tomosift.data.cutting import cut_box
-from tomosift.data.set_reader import SET_FILE, Subtomograms, open_subtomograms, read_set_file
+from tomosift.data.set_reader import Subtomograms, finished_set
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.files import written_then_renamed
@@ -99,7 +99,8 @@ def extract(
         "particles": _digest(particles),
         "tomograms": {key: _described(tomogram) for key, tomogram in used.items()},
     }
-    if (finished := _finished(Path(out), request, box_size, voxel_spacing_angstrom)) is not None:
+    grid = {"box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
+    if (finished := finished_set(out, {**request, **grid})) is not None:
         return finished
     writer = SubtomogramWriter(out, box_size, voxel_spacing_angstrom, shard_size, halved, class_names, request)
     keys = np.asarray([key_of[str(name)] for name in particles.tomogram], dtype=object)
@@ -181,7 +182,8 @@ def import_boxes(
         "particles": _digest(boxes.particles),
         "tilt_ranges": hashlib.sha256(np.ascontiguousarray(tilt).tobytes()).hexdigest(),
     }
-    if (finished := _finished(Path(out), request, size, spacing)) is not None:
+    grid = {"box_size": size, "voxel_spacing_angstrom": spacing}
+    if (finished := finished_set(out, {**request, **grid})) is not None:
         return finished
     writer = SubtomogramWriter(out, size, spacing, shard_size, class_names=class_names, provenance=request)
     known, dropped, done = set(writer.written_order.tolist()), dict[int, str](), 0
@@ -224,16 +226,6 @@ def _finish(writer: SubtomogramWriter, particles: Particles, dropped: dict[int, 
         with written_then_renamed(writer.path / DROPPED_FILE) as temporary:
             table.to_csv(temporary, index=False)
     return writer.close({"dropped": dict(reasons)})
-
-
-def _finished(out: Path, request: dict[str, Any], box_size: int, voxel_spacing_angstrom: float) -> Subtomograms | None:
-    """The set in this folder if it is finished and just what is asked for."""
-    if not (out / SET_FILE).exists():
-        return None
-    described = read_set_file(out)
-    asked = {**request, "box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
-    there = {**described.get("provenance", {}), **described}
-    return open_subtomograms(out) if all(there.get(key) == value for key, value in asked.items()) else None
 
 
 def _digest(particles: Particles) -> str:

@@ -1,7 +1,7 @@
 """An opened set of subtomograms; `tomosift.data.subtomograms` says what a set is."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,15 @@ def open_subtomograms(path: Path | str) -> Subtomograms:
     tilt = np.stack([added["tilt_low_deg"], added["tilt_high_deg"]], axis=1).astype(np.float32)
     stored = added["stored"].astype(np.int64)
     return Subtomograms(path, particles, label, names, tilt, spacing, size, halved, provenance, stored, shards, halves)
+
+
+def finished_set(path: Path | str, request: Mapping[str, Any]) -> Subtomograms | None:
+    """The set in this folder if it is finished and its description and provenance hold all that is asked for."""
+    if not (Path(path) / SET_FILE).exists():
+        return None
+    described = read_set_file(Path(path))
+    there = {**described.get("provenance", {}), **described}
+    return open_subtomograms(path) if all(there.get(key) == value for key, value in request.items()) else None
 
 
 def half_name(box_name: str) -> str:

@@ -6,6 +6,7 @@ groups, not cells, are shared out over machines.
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -99,7 +100,7 @@ def labels_per_class(budget: str, training_per_class: float) -> int:
         When the budget is neither a positive number, a percentage nor ``all``.
     """
     if budget == "all":
-        return math.ceil(1e9)
+        return sys.maxsize
     share = budget.endswith("%")
     try:
         number = float(budget[:-1]) if share else int(budget)

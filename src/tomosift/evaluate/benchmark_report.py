@@ -48,10 +48,8 @@ def render_benchmark_report(rows: Sequence[Row], provenance: Mapping[str, Any]) 
     """The report as HTML text, one section for each protocol and noise level."""
     if not rows:
         raise ValueError("no cell of the benchmark is finished, so there is nothing to report; run it first")
-    worlds = sorted({(row.protocol, row.snr) for row in rows}, key=lambda world: (world[0], -world[1]))
     sections, links = [], []
-    for number, (protocol, snr) in enumerate(worlds):
-        mine = [row for row in rows if (row.protocol, row.snr) == (protocol, snr)]
+    for number, ((protocol, snr), mine) in enumerate(_by_world(rows).items()):
         title = f"{protocol}, {'no noise' if math.isinf(snr) else f'SNR {snr:g}'}"
         known = PROTOCOLS.get(protocol)
         lead = escape(known.sentence) if known else ""
@@ -78,18 +76,22 @@ def render_benchmark_report(rows: Sequence[Row], provenance: Mapping[str, Any]) 
     return page("How much a label is worth", header, navigation, sections)
 
 
+def _by_world(rows: Sequence[Row]) -> dict[tuple[str, float], list[Row]]:
+    """Rows of each protocol and noise level, the least noise first."""
+    worlds: dict[tuple[str, float], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.protocol, -row.snr)):
+        worlds.setdefault((row.protocol, row.snr), []).append(row)
+    return worlds
+
+
 def _headline(rows: Sequence[Row]) -> str:
     """Pretrained against scratch at the budget nearest to five labels, in the first world that has both."""
-    by_world = sorted({(r.protocol, r.snr) for r in rows}, key=lambda w: (w[0], -w[1]))
-    for protocol, snr in by_world:
-        mine = [r for r in rows if (r.protocol, r.snr) == (protocol, snr)]
+    for (protocol, snr), mine in _by_world(rows).items():
         both = {r.budget for r in mine if r.method == "cssl"} & {r.budget for r in mine if r.method == "scratch"}
         if both:
             labels = {r.budget: r.labels_per_class for r in mine}
             budget = min(both, key=lambda b: abs(labels[b] - 5))
-            before, after = (
-                mean(r.accuracy for r in mine if r.method == m and r.budget == budget) for m in ("scratch", "cssl")
-            )
+            before, after = (mean(r.accuracy for r in _of(mine, method, budget)) for method in ("scratch", "cssl"))
             noise = "without noise" if math.isinf(snr) else f"at SNR {snr:g}"
             return (
                 f"{protocol} {noise}, {labels[budget]:g} labels per class: {after:.2f} with pretraining, "

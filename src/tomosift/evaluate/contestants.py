@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,10 +19,10 @@ from tomosift.nn.calibration import softmax
 from tomosift.nn.descriptors import descriptors
 from tomosift.nn.inference import predict
 from tomosift.nn.probe import fit_probe
-from tomosift.train.loop import Progress
 
 _COMPONENTS = 24  # more would give a handful of labels more directions than they can weigh
 Probabilities = Float[np.ndarray, "n k"]
+Config = TypeVar("Config", Contrastive, Supervised)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,6 @@ class Task:
     """Folder for the runs of this cell alone."""
     scale: float = 1.0
     """Factor on the default numbers of training steps, for quick looks; below 1 the rows are undertrained alike."""
-    progress: Progress | None = None
 
     @property
     def data(self) -> TrainingSets:
@@ -47,23 +47,20 @@ class Task:
         return TrainingSets(self.labeled, train.with_labels(np.full(len(train), ""), train.class_names), none)
 
 
-def _steps(config: Contrastive | Supervised, task: Task) -> dict[str, object]:
-    training = config.training
-    return {"training": replace(training, steps=max(10, round(training.steps * task.scale)))}
+def _scaled(config: Config, task: Task) -> Config:
+    training = replace(config.training, steps=max(10, round(config.training.steps * task.scale)))
+    return replace(config, training=training)
 
 
 def _pretrained(task: Task, config: Contrastive, name: str) -> Path:
     boxes = task.world.pretraining
     folder = task.shared / name
-    config = replace(config, **_steps(config, task))  # type: ignore[arg-type]
-    methods.train("contrastive", config, TrainingSets(boxes, boxes, boxes), folder, task.seed, task.progress)
+    methods.train("contrastive", _scaled(config, task), TrainingSets(boxes, boxes, boxes), folder, task.seed)
     return folder
 
 
 def _supervised(task: Task, config: Supervised) -> Probabilities:
-    config = replace(config, **_steps(config, task))  # type: ignore[arg-type]
-    folder = task.folder / "run"
-    classifier = methods.train("supervised", config, task.data, folder, task.seed, task.progress)
+    classifier = methods.train("supervised", _scaled(config, task), task.data, task.folder / "run", task.seed)
     return predict(classifier, task.world.test.volumes, len(task.world.test)).probabilities
 
 

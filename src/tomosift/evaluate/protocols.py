@@ -12,13 +12,12 @@ import numpy as np
 
 from tomosift.data.extract import extract
 from tomosift.data.labels import transfer_labels
-from tomosift.data.set_reader import SET_FILE, open_subtomograms
 from tomosift.data.splits import split_by_tomogram
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
 from tomosift.io.formats import read_particles
 from tomosift.physics.imaging import lab_protocol
-from tomosift.simulate.dataset import simulate_dataset
+from tomosift.simulate.dataset import Progress, simulate_dataset
 from tomosift.simulate.dataset_config import TomogramDatasetConfig
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
@@ -176,19 +175,32 @@ def _from_tomograms(protocol: Protocol, classes: tuple[str, ...], snr: float, se
         labels=False,
         seed=seed,
     )
-    paths = simulate_dataset(config, folder / "tomograms")
+    spacing, size = protocol.voxel_spacing_angstrom, protocol.box_size
+    return boxes_from_tomograms(config, folder / "tomograms", folder / "boxes", spacing, size)
+
+
+def boxes_from_tomograms(
+    config: TomogramDatasetConfig,
+    tomogram_folder: Path,
+    box_folder: Path,
+    voxel_spacing_angstrom: float,
+    box_size: int,
+    progress: Progress | None = None,
+) -> Subtomograms:
+    """Boxes cut from simulated tomograms, through the same files and doors as a user's, with their true classes.
+
+    What is finished is opened, what was interrupted is gone on with.
+    """
+    paths = simulate_dataset(config, tomogram_folder, progress)
     tomograms = open_tomograms(paths.tomograms)
     grids = grids_by_name(tomograms)
     picks, truth = (read_particles(path, grids=grids) for path in (paths.particles, paths.particles_truth))
-    if (folder / "boxes" / SET_FILE).exists():
-        boxes = open_subtomograms(folder / "boxes")
-    else:
-        boxes = extract(
-            picks,
-            tomograms,
-            folder / "boxes",
-            voxel_spacing_angstrom=protocol.voxel_spacing_angstrom,
-            box_size=protocol.box_size,
-            workers=2,
-        )
+    boxes = extract(
+        picks,
+        tomograms,
+        box_folder,
+        voxel_spacing_angstrom=voxel_spacing_angstrom,
+        box_size=box_size,
+        workers=2,
+    )
     return boxes.with_labels(transfer_labels(boxes.particles, truth))

@@ -121,9 +121,9 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     crossed = crossed_logits(embeddings, labeled.label, len(data.class_names))
     told = labeled
     if config.spread and len(data.unlabeled):
-        labeled = _spread(classifier, embeddings, told, data.unlabeled)
+        labeled, embeddings = _spread(embeddings, told, data.unlabeled, classifier)
+        head.standardize(torch.from_numpy(embeddings))
         run.log(event="spread", particles=len(labeled), per_class=np.bincount(labeled.label).tolist())
-        embeddings = _standardize(classifier, labeled)
     if tuning != "finetune":
         head.load_probe(fit_probe(embeddings, labeled.label, len(data.class_names)))
     if tuning != "probe":
@@ -183,14 +183,18 @@ def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
 
 
 def _spread(
-    classifier: Classifier, embeddings: NDArray[np.float32], labeled: Subtomograms, unlabeled: Subtomograms
-) -> Subtomograms:
-    """Unlabeled particles with the classes that the labeled ones give them."""
-    count = min(len(unlabeled), _MOST_TO_SPREAD_OVER)
-    some = unlabeled.select(np.unique(np.linspace(0, len(unlabeled) - 1, count).astype(np.int64)))
+    embeddings: NDArray[np.float32], labeled: Subtomograms, unlabeled: Subtomograms, classifier: Classifier
+) -> tuple[Subtomograms, NDArray[np.float32]]:
+    """Unlabeled particles with the classes that the labeled ones give them, and their embeddings."""
+    some = _some(unlabeled, _MOST_TO_SPREAD_OVER)
     asked = embed(classifier.encoder, some.volumes, len(some))
     label = spread_labels(embeddings, labeled.label, asked, len(labeled.class_names))
-    return some.with_labels(np.array(labeled.class_names, dtype=object)[label], labeled.class_names)
+    return some.with_labels(np.array(labeled.class_names, dtype=object)[label], labeled.class_names), asked
+
+
+def _some(boxes: Subtomograms, most: int) -> Subtomograms:
+    """At most so many of the particles, spaced evenly."""
+    return boxes.select(np.unique(np.linspace(0, len(boxes) - 1, min(len(boxes), most)).astype(np.int64)))
 
 
 def _standardize(classifier: Classifier, labeled: Subtomograms) -> NDArray[np.float32]:
@@ -231,9 +235,8 @@ def _temperature(
         return None
     if frozen:
         return fit_temperature(crossed, labeled.label)
-    rows = np.linspace(0, len(data.unlabeled) - 1, min(len(data.unlabeled), _MOST_TO_CALIBRATE)).astype(np.int64)
-    if not len(rows):
+    if not len(data.unlabeled):
         return None
-    some = data.unlabeled.select(np.unique(rows))
+    some = _some(data.unlabeled, _MOST_TO_CALIBRATE)
     accuracy = float((crossed.argmax(axis=1) == labeled.label).mean())
     return temperature_for_accuracy(predict(classifier, some.volumes, len(some)).logits, accuracy)

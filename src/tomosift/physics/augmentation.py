@@ -143,9 +143,8 @@ def view(
     Noise is added before the Fourier filters, so it lacks the same wedge as everything else. The argument is not
     changed.
     """
-    some = range(0, max(len(volume), 1), _AT_ONCE)
-    if len(some) > 1:
-        parts = (slice(start, start + _AT_ONCE) for start in some)
+    if len(volume) > _AT_ONCE:
+        parts = (slice(start, start + _AT_ONCE) for start in range(0, len(volume), _AT_ONCE))
         given = (voxel_spacing_angstrom, generator)
         return torch.cat([view(volume[part], tilt_range_deg[part], parameters.select(part), *given) for part in parts])
     device, size = volume.device, volume.shape[-1]

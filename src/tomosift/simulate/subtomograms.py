@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tomosift.data.set_reader import SET_FILE, open_subtomograms
+from tomosift.data.set_reader import finished_set
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.particles import Particles
@@ -200,11 +200,10 @@ def simulate_subtomograms(
         The folder holds another set, a class is neither in the atlas nor a file, or a structure does not fit.
     """
     spacing = config.voxel_spacing_angstrom
-    described = json.loads(json.dumps(asdict(config)))
-    if (Path(folder) / SET_FILE).exists():
-        finished = open_subtomograms(folder)
-        if finished.provenance.get("simulated") == described:
-            return finished
+    provenance = {"simulated": json.loads(json.dumps(asdict(config)))}
+    finished = finished_set(folder, provenance)
+    if finished is not None:
+        return finished
     if templates is None:
         edge = 2 * math.ceil(0.5 * config.template_extent_angstrom / spacing)
         templates = {
@@ -224,7 +223,7 @@ def simulate_subtomograms(
         shard_size=config.shard_size,
         halves=config.halves,
         class_names=config.class_names,
-        provenance={"simulated": described},
+        provenance=provenance,
     )
     written = set(writer.written_order.tolist())
     with writer:
