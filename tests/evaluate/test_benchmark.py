@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.evaluate import benchmark
+from tomosift.evaluate import benchmark, comparators
 from tomosift.evaluate.benchmark import (
     BenchmarkConfig,
     cells_of,
@@ -18,8 +18,9 @@ from tomosift.evaluate.benchmark import (
 )
 from tomosift.evaluate.benchmark_report import render_benchmark_report
 from tomosift.evaluate.benchmark_table import Row, read_table, write_table
-from tomosift.evaluate.contestants import CONTESTANTS, DEFAULT_CONTESTANTS, Task
+from tomosift.evaluate.contestants import CONTESTANTS, DEFAULT_CONTESTANTS
 from tomosift.evaluate.protocols import PROTOCOLS, Protocol, build_world
+from tomosift.evaluate.task import Task
 from tomosift.simulate.atlas import atlas_names
 
 ROW = Row("lab-ten", 0.1, "cssl", "5", 5.0, 0, 0.91, 0.9, 0.03, None, 720, 12.5)
@@ -165,12 +166,29 @@ def test_the_report_states_the_gap_and_draws_a_curve_per_noise_level() -> None:
         render_benchmark_report([], {})
 
 
-@pytest.mark.parametrize("name", ["pca", "random-probe"])
-def test_rows_answer_for_every_test_particle(tmp_path: Path, name: str) -> None:
-    world = build_world(replace(SMALL, voxel_spacing_angstrom=20.0), 1.0, 0, tmp_path / "world")
+@pytest.mark.parametrize("name", ["pca", "random-probe", "templates", "triplet", "torchio", "simclr-plain"])
+def test_rows_answer_for_every_test_particle(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "torchio":
+        pytest.importorskip("torchio", reason="torchio is a comparator of the bench extra")
+    monkeypatch.setattr(comparators, "_POSES", 40)
+    monkeypatch.setattr(comparators, "_OTHERS_PER_CLASS", 10)
+    protocol = replace(SMALL, voxel_spacing_angstrom=20.0)
+    world = build_world(protocol, 1.0, 0, tmp_path / "world")
     labeled = world.train.select(world.train.labeled_rows[:40])
-    task = Task(world, labeled, 0, tmp_path / "shared", tmp_path / "cell", scale=0.05)
+    task = Task(protocol, 1.0, world, labeled, 0, tmp_path / "shared", tmp_path / "cell", scale=0.03)
     probabilities = CONTESTANTS[name][1](task)
     assert probabilities.shape == (len(world.test), 2)
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert (probabilities.argmax(axis=1) == world.test.label).mean() > 0.7
+
+
+def test_runs_that_cells_share_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparators, "_OTHERS_PER_CLASS", 8)
+    protocol = replace(SMALL, voxel_spacing_angstrom=20.0)
+    world = build_world(protocol, 1.0, 0, tmp_path / "world")
+    labeled = world.train.select(world.train.labeled_rows[:10])
+    for folder in ("one", "two"):
+        task = Task(protocol, 1.0, world, labeled, 0, tmp_path / "shared", tmp_path / folder, scale=0.03)
+        CONTESTANTS["triplet"][1](task)
+        lines = (tmp_path / "shared" / "triplet" / "log.jsonl").read_text().count('"loss"')
+        assert lines == 1

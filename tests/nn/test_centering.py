@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tomosift.nn.centering import find_centers, recentered
+from tomosift.nn.centering import find_centers, fit_spread, recentered
 
 
 def ball(size: int, center: tuple[int, int, int], radius: float, hollow: bool = False) -> torch.Tensor:
@@ -32,9 +32,31 @@ def test_a_ball_in_noise_is_found_to_a_voxel_or_two() -> None:
     assert float(error.median()) <= 1.5
 
 
-def test_the_search_ends_at_its_reach() -> None:
+def test_the_search_ends_at_a_quarter_of_the_box() -> None:
     far = ball(32, (12, 0, 0), 3.0)[None]
-    assert int(find_centers(far, reach=1 / 8)[0].abs().max()) <= 4
+    assert int(find_centers(far)[0].abs().max()) <= 8
+
+
+def test_expected_places_win_over_stronger_neighbors() -> None:
+    pair = (ball(32, (0, 0, 0), 3.0) + 2 * ball(32, (8, 0, 0), 3.0))[None]
+    assert find_centers(pair).tolist() == [[8, 0, 0]]
+    assert find_centers(pair, spread=1 / 32).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("far", [1, 4])
+@pytest.mark.parametrize("size", [24, 32])
+def test_the_spread_of_picks_is_found(far: int, size: int) -> None:
+    generator = torch.Generator().manual_seed(far)
+    places = [tuple(place) for place in torch.randint(-far, far + 1, (200, 3), generator=generator).tolist()]
+    clean = torch.stack([ball(size, place, size / 6) for place in places])
+    noisy = clean + 0.7 * torch.randn(clean.shape, generator=generator)
+    drawn = float(torch.tensor(places).float().square().mean().sqrt())
+    assert fit_spread(noisy) * size == pytest.approx(drawn, rel=0.25, abs=0.25)
+
+
+def test_many_boxes_are_searched_as_one() -> None:
+    boxes = torch.randn(70, 16, 16, 16, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(find_centers(boxes), torch.cat([find_centers(box[None]) for box in boxes]))
 
 
 def test_recentered_boxes_hold_the_particle_in_the_middle_and_zeros_at_the_border() -> None:

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from tomosift.nn import encoders
-from tomosift.nn.encoders import ENCODERS, Encoder, build_encoder
+from tomosift.nn.encoder import Encoder
+from tomosift.nn.encoders import ENCODERS, build_encoder
 
 # Every parity and the borders; 31 and 32 lie on either side of what the unpadded encoder needs.
 SIZES = (16, 17, 23, 31, 32, 45, 64)

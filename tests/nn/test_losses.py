@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tomosift.nn.losses import info_nce, nt_xent
+from tomosift.nn.losses import info_nce, nt_xent, triplet_loss
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -108,3 +108,32 @@ def test_arguments_are_untouched() -> None:
     nt_xent(tensors[0], tensors[1], 0.2)
     info_nce(*tensors, 0.2)
     assert all(torch.equal(a, b) for a, b in zip(tensors, copies, strict=True))
+
+
+def naive_triplet(embeddings: torch.Tensor, label: list[int], margin: float) -> float:
+    n, losses = len(label), []
+    distance = [[2 - 2 * cosine(embeddings[i], embeddings[j]) for j in range(n)] for i in range(n)]
+    for a in range(n):
+        for p in range(n):
+            if a == p or label[a] != label[p]:
+                continue
+            others = [distance[a][k] for k in range(n) if label[k] != label[a]]
+            farther = [d for d in others if d > distance[a][p]]
+            losses.append(max(0.0, distance[a][p] - (min(farther) if farther else max(others)) + margin))
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_triplets_follow_their_definition(seed: int) -> None:
+    embeddings, label = drawn(9, 4, seed=seed), [0, 1, 2, 0, 1, 2, 0, 0, 1]
+    loss = float(triplet_loss(embeddings.float(), torch.tensor(label), 0.3))
+    assert loss == pytest.approx(naive_triplet(embeddings, label, 0.3), abs=1e-5)
+
+
+def test_triplets_are_zero_for_classes_far_apart_and_where_there_are_none() -> None:
+    apart = torch.eye(2).repeat_interleave(3, 0).requires_grad_()
+    assert float(triplet_loss(apart, torch.tensor([0, 0, 0, 1, 1, 1])).detach()) == 0.0
+    alone = triplet_loss(apart, torch.arange(6))
+    alone.backward()
+    assert float(alone.detach()) == 0.0
+    assert float(triplet_loss(apart, torch.zeros(6, dtype=torch.int64)).detach()) == 0.0

@@ -87,6 +87,10 @@ class Subtomograms:
         """Rows whose class is known."""
         return np.flatnonzero(self.label != UNLABELED)
 
+    def spaced_rows(self, most: int) -> NDArray[np.int64]:
+        """At most so many rows, evenly spaced: a sample that is always the same."""
+        return np.unique(np.linspace(0, len(self) - 1, min(len(self), most)).astype(np.int64))
+
     def volumes(self, rows: NDArray[Any] | Sequence[int]) -> NDArray[np.float32]:
         """Boxes ``(b, d, d, d)`` in zyx, zero mean and unit variance each, unturned as they lay in the tomogram."""
         shape = (self.box_size,) * 3

@@ -18,9 +18,10 @@ from tomosift.data.splits import few_labels
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.errors import FormatError
 from tomosift.evaluate.benchmark_table import Row, row_from
-from tomosift.evaluate.contestants import CONTESTANTS, DEFAULT_CONTESTANTS, Task
+from tomosift.evaluate.contestants import CONTESTANTS, DEFAULT_CONTESTANTS
 from tomosift.evaluate.metrics import calibration, score
 from tomosift.evaluate.protocols import PROTOCOLS, World, build_world
+from tomosift.evaluate.task import Task
 from tomosift.files import write_json
 
 
@@ -185,7 +186,8 @@ def _measure(cell: Cell, config: BenchmarkConfig, world: World, folder: Path) ->
     known = train.select(train.labeled_rows)
     wanted = labels_per_class(cell.budget, len(known) / len(known.class_names))
     labeled: Subtomograms = known.select(few_labels(known, wanted, cell.seed))
-    task = Task(world, labeled, cell.seed, folder / "shared" / cell.group, folder / "runs" / cell.name, config.scale)
+    shared, own = folder / "shared" / cell.group, folder / "runs" / cell.name
+    task = Task(PROTOCOLS[cell.protocol], cell.snr, world, labeled, cell.seed, shared, own, config.scale)
     started = time.monotonic()
     probabilities = CONTESTANTS[cell.method][1](task)
     predicted = probabilities.argmax(axis=1)

@@ -1,97 +1,30 @@
 """Rows of the benchmark: the ways to use a few labels that are compared on the same particles with the same seeds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TypeVar
+from dataclasses import replace
 
-import numpy as np
-import torch
-from jaxtyping import Float
-
-from tomosift import methods
-from tomosift.data.sets import TrainingSets
-from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluate.protocols import World
+from tomosift.evaluate.comparators import (
+    PLAIN_VIEWS,
+    principal_components,
+    template_matching,
+    torchio_views,
+    triplet,
+)
+from tomosift.evaluate.task import Probabilities, Task, pretrained, supervised
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.calibration import softmax
-from tomosift.nn.descriptors import descriptors
-from tomosift.nn.inference import predict
-from tomosift.nn.probe import fit_probe
-
-_COMPONENTS = 24  # more would give a handful of labels more directions than they can weigh
-Probabilities = Float[np.ndarray, "n k"]
-Config = TypeVar("Config", Contrastive, Supervised)
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """What a row gets: the world, which training particles carry labels, a seed and places to keep its runs."""
-
-    world: World
-    labeled: Subtomograms
-    seed: int
-    shared: Path
-    """Folder for runs that all label budgets of one world share, such as pretraining."""
-    folder: Path
-    """Folder for the runs of this cell alone."""
-    scale: float = 1.0
-    """Factor on the default numbers of training steps, for quick looks; below 1 the rows are undertrained alike."""
-
-    @property
-    def data(self) -> TrainingSets:
-        """Labeled and unlabeled training particles; validation labels are none, so early stopping spends the budget."""
-        train = self.world.train
-        none = train.select(np.zeros(0, dtype=np.int64))
-        return TrainingSets(self.labeled, train.with_labels(np.full(len(train), ""), train.class_names), none)
-
-
-def _scaled(config: Config, task: Task) -> Config:
-    training = replace(config.training, steps=max(10, round(config.training.steps * task.scale)))
-    return replace(config, training=training)
-
-
-def _pretrained(task: Task, config: Contrastive, name: str) -> Path:
-    boxes = task.world.pretraining
-    folder = task.shared / name
-    methods.train("contrastive", _scaled(config, task), TrainingSets(boxes, boxes, boxes), folder, task.seed)
-    return folder
-
-
-def _supervised(task: Task, config: Supervised) -> Probabilities:
-    classifier = methods.train("supervised", _scaled(config, task), task.data, task.folder / "run", task.seed)
-    return predict(classifier, task.world.test.volumes, len(task.world.test)).probabilities
 
 
 def _from_pretrained(contrastive: Contrastive, name: str, **changes: object) -> Callable[[Task], Probabilities]:
     def row(task: Task) -> Probabilities:
-        init = _pretrained(task, contrastive, name)
-        return _supervised(task, replace(Supervised(init=init), **changes))  # type: ignore[arg-type]
+        init = pretrained(task, contrastive, name)
+        return supervised(task, replace(Supervised(init=init), **changes))  # type: ignore[arg-type]
 
     return row
 
 
 def _scratch(**changes: object) -> Callable[[Task], Probabilities]:
-    return lambda task: _supervised(task, replace(Supervised(), **changes))  # type: ignore[arg-type]
-
-
-@torch.inference_mode()
-def _invariants(boxes: Subtomograms) -> Float[np.ndarray, "n e"]:
-    batches = [np.arange(start, min(start + 64, len(boxes))) for start in range(0, len(boxes), 64)]
-    return np.concatenate([descriptors(torch.from_numpy(boxes.volumes(rows))).numpy() for rows in batches])
-
-
-def _principal_components(task: Task) -> Probabilities:
-    """Logistic regression on principal components of rotation-invariant descriptors; no network."""
-    from sklearn.decomposition import PCA
-
-    train, rows = _invariants(task.world.train), task.labeled
-    mean, deviation = train.mean(axis=0), np.maximum(train.std(axis=0), 1e-6)
-    model = PCA(min(_COMPONENTS, *train.shape), random_state=0).fit((train - mean) / deviation)
-    known = model.transform((_invariants(rows) - mean) / deviation)
-    asked = model.transform((_invariants(task.world.test) - mean) / deviation)
-    return softmax(fit_probe(known, rows.label, len(rows.class_names)).logits(asked), 1.0)
+    return lambda task: supervised(task, replace(Supervised(), **changes))  # type: ignore[arg-type]
 
 
 CONTESTANTS: dict[str, tuple[str, Callable[[Task], Probabilities]]] = {
@@ -109,7 +42,18 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Probabilities]]] = {
     ),
     "scratch": ("The same network, views and steps without pretraining.", _scratch(tuning="finetune")),
     "random-probe": ("Logistic regression on embeddings of the untrained network.", _scratch(tuning="probe")),
-    "pca": ("Logistic regression on principal components of the descriptors.", _principal_components),
+    "pca": ("Logistic regression on principal components of the descriptors.", principal_components),
+    "simclr-plain": (
+        "Pretraining with SimCLR's views and temperature as made for photographs, then the default fine-tuning.",
+        _from_pretrained(Contrastive(temperature=0.5, views=PLAIN_VIEWS), "simclr-plain"),
+    ),
+    "torchio": ("Pretraining on TorchIO's default transforms, then the default fine-tuning.", torchio_views),
+    "triplet": ("Triplets of other, simulated structures, then the default fine-tuning.", triplet),
+    "templates": ("Correlation with the true structures: told what no label tells.", template_matching),
+    "slices-scratch": (
+        "A 2-D ConvNeXt on three orthogonal slices, trained on the labels alone.",
+        _scratch(encoder="slices", tuning="finetune"),
+    ),
     "rb3d-scratch": ("RB3D trained on the labels alone.", _scratch(encoder="rb3d", tuning="finetune")),
     "dsrf3d-scratch": ("DSRF3D-v2 trained on the labels alone.", _scratch(encoder="dsrf3d_v2", tuning="finetune")),
 }

@@ -16,7 +16,7 @@ from tomosift.data.splits import split_by_tomogram
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
 from tomosift.io.formats import read_particles
-from tomosift.physics.imaging import lab_protocol
+from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.dataset import Progress, simulate_dataset
 from tomosift.simulate.dataset_config import TomogramDatasetConfig
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
@@ -45,6 +45,11 @@ class Protocol:
     """Farthest that a particle lies off the center of its box, along each axis."""
     in_situ: bool = False
     """From tomograms with per-tilt noise and reconstruction; otherwise box by box."""
+
+    def imaging(self, snr: float) -> ImagingRanges:
+        """Conditions under which the boxes are imaged; of tomograms the nearest there is, their phases are flipped."""
+        shift = self.shift_voxels
+        return replace(lab_protocol(), snr=(snr, snr), shift_voxels=(-shift, shift), has_ctf=not self.in_situ)
 
 
 _TEN: tuple[str, ...] = (
@@ -128,12 +133,12 @@ def build_world(protocol: Protocol, snr: float, seed: int, folder: Path) -> Worl
     ValueError
         When the folder holds other particles.
     """
-    everything = _particles(protocol, protocol.classes + protocol.others, snr, seed, folder / "particles")
+    everything = simulated(protocol, protocol.classes + protocol.others, snr, seed, folder / "particles")
     split = split_by_tomogram(everything.particles, (0.6, 0.2, 0.2), seed)
     train, validation, test = (_known(everything.select(rows), protocol.classes) for rows in split)
     before = train
     if protocol.pretrained_on:
-        before = _particles(protocol, protocol.pretrained_on, snr, seed + 1_000_000, folder / "pretrained-on")
+        before = simulated(protocol, protocol.pretrained_on, snr, seed + 1_000_000, folder / "pretrained-on")
     return World(train, validation, test, before.with_labels(np.full(len(before), "")))
 
 
@@ -142,17 +147,16 @@ def _known(part: Subtomograms, classes: tuple[str, ...]) -> Subtomograms:
     return part.with_labels(np.where(np.isin(names, classes), names, "").astype(object), classes)
 
 
-def _particles(protocol: Protocol, classes: tuple[str, ...], snr: float, seed: int, folder: Path) -> Subtomograms:
+def simulated(protocol: Protocol, classes: tuple[str, ...], snr: float, seed: int, folder: Path) -> Subtomograms:
+    """Particles of these atlas entries under the conditions of a protocol, made or opened below ``folder``."""
     if protocol.in_situ:
         return _from_tomograms(protocol, classes, snr, seed, folder)
-    shift = protocol.shift_voxels
-    ranges = replace(lab_protocol(), snr=(snr, snr), shift_voxels=(-shift, shift))
     return simulate_subtomograms(
         SubtomogramSetConfig(
             classes=classes,
             per_class=protocol.per_class,
             box_size=protocol.box_size,
-            ranges=ranges,
+            ranges=protocol.imaging(snr),
             voxel_spacing_angstrom=protocol.voxel_spacing_angstrom,
             seed=seed,
         ),

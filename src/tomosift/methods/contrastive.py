@@ -19,6 +19,7 @@ from torch.nn import functional
 from tomosift.data.batches import Batch, Uniform
 from tomosift.data.sets import TrainingSets
 from tomosift.nn.classifier import Classifier, ModelCard
+from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.losses import info_nce, nt_xent
 from tomosift.physics.augmentation import ViewRanges, normalized, split_sectors, view
@@ -75,10 +76,16 @@ class Learner(nn.Module):
             # Random keys repel from random directions only, which is harmless until the queue has filled.
             self.register_buffer("queue", functional.normalize(torch.randn(config.queue_size, config.projection_size)))
 
-    def _pair(self) -> tuple[nn.Module, nn.Module]:
+    def _pair(self) -> tuple[Encoder, nn.Module]:
         encoder = build_encoder(self.config.encoder)
         size = encoder.embedding_size
         return encoder, nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, self.config.projection_size))
+
+    def prepare(self, volume: Float[Tensor, "b d d d"]) -> None:
+        """Let the encoder look at plain boxes before the first step."""
+        self.encoder.prepare(volume)
+        if self.config.framework == "moco":
+            self.slow_encoder.load_state_dict(self.encoder.state_dict())
 
     def _fast_and_slow(self) -> list[tuple[Tensor, Tensor]]:
         fast = [*self.encoder.parameters(), *self.projection.parameters()]
@@ -141,6 +148,7 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     if len(data.unlabeled) < 2:
         raise ValueError(f"contrastive pretraining got {len(data.unlabeled)} subtomograms, expected at least 2")
     learner = Learner(config, data.voxel_spacing_angstrom)
+    learner.prepare(torch.from_numpy(data.unlabeled.volumes(data.unlabeled.spaced_rows(BOXES_TO_PREPARE))))
     stream: Any = Uniform(data.unlabeled, config.training.batch_size, seed, halves=config.independent_noise == "halves")
     fit(learner, stream, config.training, run, seed, progress=progress)
     card = ModelCard(config.encoder, data.voxel_spacing_angstrom, data.box_size)

@@ -23,6 +23,7 @@ from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, temperature_for_accuracy
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
+from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.inference import embed, predict
 from tomosift.nn.probe import crossed_logits, fit_probe
@@ -118,7 +119,9 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     head = classifier.head
     assert head is not None  # there are classes, so there is a head
     embeddings = _standardize(classifier, labeled)
-    crossed = crossed_logits(embeddings, labeled.label, len(data.class_names))
+    crossed = np.zeros((0, len(data.class_names)))
+    if not len(held_out):
+        crossed = crossed_logits(embeddings, labeled.label, len(data.class_names))
     told = labeled
     if config.spread and len(data.unlabeled):
         labeled, embeddings = _spread(embeddings, told, data.unlabeled, classifier)
@@ -162,7 +165,7 @@ def _resolve(config: Config) -> Tuning:
 
 
 def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
-    name, encoder = config.encoder, None
+    name = config.encoder
     if config.init is not None:
         start = load_classifier(config.init)
         spacing = start.card.voxel_spacing_angstrom
@@ -172,6 +175,10 @@ def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
                 f"trained at {spacing:.2f} A; extract with --voxel-spacing {spacing:g}"
             )
         name, encoder = start.card.encoder, start.encoder
+    else:
+        encoder = build_encoder(name)
+        boxes = data.unlabeled if len(data.unlabeled) else data.labeled
+        encoder.prepare(torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE))))
     card = ModelCard(
         name,
         data.voxel_spacing_angstrom,
@@ -179,22 +186,17 @@ def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
         class_names=data.class_names,
         unknown_below=config.unknown_below,
     )
-    return Classifier(encoder or build_encoder(name), card)
+    return Classifier(encoder, card)
 
 
 def _spread(
     embeddings: NDArray[np.float32], labeled: Subtomograms, unlabeled: Subtomograms, classifier: Classifier
 ) -> tuple[Subtomograms, NDArray[np.float32]]:
     """Unlabeled particles with the classes that the labeled ones give them, and their embeddings."""
-    some = _some(unlabeled, _MOST_TO_SPREAD_OVER)
+    some = unlabeled.select(unlabeled.spaced_rows(_MOST_TO_SPREAD_OVER))
     asked = embed(classifier.encoder, some.volumes, len(some))
     label = spread_labels(embeddings, labeled.label, asked, len(labeled.class_names))
     return some.with_labels(np.array(labeled.class_names, dtype=object)[label], labeled.class_names), asked
-
-
-def _some(boxes: Subtomograms, most: int) -> Subtomograms:
-    """At most so many of the particles, spaced evenly."""
-    return boxes.select(np.unique(np.linspace(0, len(boxes) - 1, min(len(boxes), most)).astype(np.int64)))
 
 
 def _standardize(classifier: Classifier, labeled: Subtomograms) -> NDArray[np.float32]:
@@ -237,6 +239,6 @@ def _temperature(
         return fit_temperature(crossed, labeled.label)
     if not len(data.unlabeled):
         return None
-    some = _some(data.unlabeled, _MOST_TO_CALIBRATE)
+    some = data.unlabeled.select(data.unlabeled.spaced_rows(_MOST_TO_CALIBRATE))
     accuracy = float((crossed.argmax(axis=1) == labeled.label).mean())
     return temperature_for_accuracy(predict(classifier, some.volumes, len(some)).logits, accuracy)

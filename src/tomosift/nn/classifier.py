@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from tomosift.errors import FormatError
 from tomosift.files import write_json, written_then_renamed
-from tomosift.nn.encoders import ENCODERS, Encoder, build_encoder
+from tomosift.nn.encoder import Encoder
+from tomosift.nn.encoders import ENCODERS, build_encoder
 from tomosift.nn.probe import LinearProbe
 
 _WEIGHTS, _CARD = "model.safetensors", "model.json"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tomosift.nn.calibration import softmax
 from tomosift.nn.classifier import Classifier
-from tomosift.nn.encoders import Encoder
+from tomosift.nn.encoder import Encoder
 
 ReadBoxes = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Gives the boxes ``(b, d, d, d)`` of these rows."""

@@ -1,7 +1,7 @@
 """Losses between embeddings."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -35,3 +35,27 @@ def info_nce(
     positive = (query * key).sum(dim=1, keepdim=True)
     logits = torch.cat([positive, query @ queue.T], dim=1) / temperature
     return functional.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
+
+
+def triplet_loss(
+    embeddings: Float[Tensor, "b e"], label: Int64[Tensor, " b"], margin: float = 0.2
+) -> Float[Tensor, ""]:
+    """Each particle shall be nearer to its own class than to any other, by a margin of squared distance.
+
+    For every pair of one class the negative is the nearest that is farther off than the positive, or the farthest of
+    all where none is. Embeddings are L2-normalized here. Zero where the batch holds no such pair.
+
+    Source: Schroff et al. 2015, "FaceNet: A unified embedding for face recognition and clustering", semi-hard triplets.
+    """
+    unit = functional.normalize(embeddings, dim=1)
+    distance = (2 - 2 * unit @ unit.T).clamp(min=0)
+    same = label[:, None] == label
+    anchor, positive = torch.nonzero(same & ~torch.eye(len(label), dtype=torch.bool, device=label.device)).T
+    if len(anchor) == 0 or bool(same.all()):
+        return distance.sum() * 0
+    near, others = distance[anchor, positive], distance[anchor]
+    harder = (others > near[:, None]) & ~same[anchor]
+    semi_hard = others.masked_fill(~harder, torch.inf).amin(1)
+    farthest = others.masked_fill(same[anchor], -torch.inf).amax(1)
+    negative = torch.where(harder.any(1), semi_hard, farthest)
+    return functional.relu(near - negative + margin).mean()

@@ -29,13 +29,16 @@ class LinearProbe:
 
 
 def fit_probe(
-    embeddings: Float[np.ndarray, "n e"], labels: Int[np.ndarray, " n"], class_count: int | None = None
+    embeddings: Float[np.ndarray, "n e"],
+    labels: Int[np.ndarray, " n"],
+    class_count: int | None = None,
+    inverse_regularization: float | None = None,
 ) -> LinearProbe:
     """Logistic regression on embeddings standardized with their own mean and deviation.
 
-    C is chosen by stratified cross-validation on these labels (five folds, lowest log loss, the smaller C on a tie),
-    and is 0.1 where a class has fewer than ten labels. Rows with label -1 are left out. A class without any label gets
-    weight 0 and a bias of -10000: it is never predicted.
+    C, where not given, is chosen by stratified cross-validation on these labels (five folds, lowest log loss, the
+    smaller C on a tie), and is 0.1 where a class has fewer than ten labels. Rows with label -1 are left out. A class
+    without any label gets weight 0 and a bias of -10000: it is never predicted.
 
     Parameters
     ----------
@@ -62,7 +65,7 @@ def fit_probe(
         bias[present] = 0.0
         return LinearProbe(weight, bias, FEW_LABELS_REGULARIZATION)
     standardized = (x - mean) / scale
-    chosen = _choose_regularization(standardized, y)
+    chosen = inverse_regularization or _choose_regularization(standardized, y)
     fitted_weight, fitted_bias = _fit(standardized, y, chosen)
     weight[present] = fitted_weight / scale
     bias[present] = fitted_bias - weight[present] @ mean
@@ -97,7 +100,8 @@ def crossed_logits(
 ) -> Float[np.ndarray, "m k"]:
     """Logits of each particle by a probe that was fitted without it (up to five folds, stratified).
 
-    m is n, or 0 where some class has a single label and nothing can be left out. All rows must have a label.
+    m is n, or 0 where some class has a single label and nothing can be left out. All rows must have a label. C is
+    chosen once, with all labels: one number of five cannot remember a particle.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -105,9 +109,10 @@ def crossed_logits(
     if smallest < 2:
         return np.zeros((0, class_count))
     logits = np.zeros((len(labels), class_count))
+    chosen = fit_probe(embeddings, labels, class_count).inverse_regularization
     folds = StratifiedKFold(min(5, smallest), shuffle=True, random_state=0)
     for kept, left in folds.split(embeddings, labels):
-        logits[left] = fit_probe(embeddings[kept], labels[kept], class_count).logits(embeddings[left])
+        logits[left] = fit_probe(embeddings[kept], labels[kept], class_count, chosen).logits(embeddings[left])
     return logits
 
 
@@ -141,5 +146,10 @@ def _choose_regularization(x: Float[np.ndarray, "n e"], y: Int[np.ndarray, " n"]
             total += log_loss(y[test], softmax(x[test] @ weight.T + bias), labels=np.unique(y))
         return total
 
-    losses = [loss(value) for value in INVERSE_REGULARIZATIONS]
-    return INVERSE_REGULARIZATIONS[int(np.argmin(losses))]
+    best, least = INVERSE_REGULARIZATIONS[0], loss(INVERSE_REGULARIZATIONS[0])
+    for value in INVERSE_REGULARIZATIONS[1:]:
+        # The loss has one minimum along C, and the weak end of the path is where fits take longest.
+        if (found := loss(value)) >= least:
+            break
+        best, least = value, found
+    return best

@@ -1,0 +1,64 @@
+"""What a row of the benchmark is asked, and the two trainings that most rows are made of."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from tomosift import methods
+from tomosift.data.sets import TrainingSets
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.evaluate.protocols import Protocol, World
+from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.supervised import Config as Supervised
+from tomosift.nn.inference import predict
+
+Probabilities = Float[np.ndarray, "n k"]
+Config = TypeVar("Config", Contrastive, Supervised)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a row gets: the world, which training particles carry labels, a seed and places to keep its runs."""
+
+    protocol: Protocol
+    """What the world was made from; only rows that are told the structures look at it."""
+    snr: float
+    world: World
+    labeled: Subtomograms
+    seed: int
+    shared: Path
+    """Folder for runs that all label budgets of one world share, such as pretraining."""
+    folder: Path
+    """Folder for the runs of this cell alone."""
+    scale: float = 1.0
+    """Factor on the default numbers of training steps, for quick looks; below 1 the rows are undertrained alike."""
+
+    @property
+    def data(self) -> TrainingSets:
+        """Labeled and unlabeled training particles; validation labels are none, so early stopping spends the budget."""
+        train = self.world.train
+        none = train.select(np.zeros(0, dtype=np.int64))
+        return TrainingSets(self.labeled, train.with_labels(np.full(len(train), ""), train.class_names), none)
+
+
+def scaled(config: Config, task: Task) -> Config:
+    """The same configuration with the task's share of its steps."""
+    training = replace(config.training, steps=max(10, round(config.training.steps * task.scale)))
+    return replace(config, training=training)
+
+
+def pretrained(task: Task, config: Contrastive, name: str) -> Path:
+    """Folder of the run that pretrained with this configuration, shared by all cells that ask for this name."""
+    boxes = task.world.pretraining
+    folder = task.shared / name
+    methods.train("contrastive", scaled(config, task), TrainingSets(boxes, boxes, boxes), folder, task.seed)
+    return folder
+
+
+def supervised(task: Task, config: Supervised) -> Probabilities:
+    """What a classifier trained on the task's labels says of the test particles."""
+    classifier = methods.train("supervised", scaled(config, task), task.data, task.folder / "run", task.seed)
+    return predict(classifier, task.world.test.volumes, len(task.world.test)).probabilities
