@@ -97,6 +97,20 @@ def test_compared_runs_are_judged_on_what_neither_has_seen(
     assert 0 <= report.comparisons[0].low <= report.comparisons[0].accuracy <= report.comparisons[0].high <= 1
 
 
+def test_compared_runs_are_wrong_about_classes_they_do_not_know(
+    chain: Any, judged: Subtomograms, tmp_path: Path
+) -> None:
+    part = judged.particles.select(np.flatnonzero(judged.particles.class_name != "groel")[:8])
+    csv.write_particles(
+        tmp_path / "two.csv", Particles.create(part.tomogram, part.position_zyx_angstrom, class_name=part.class_name)
+    )
+    words = ["train", "supervised", str(chain.subtomograms), "--out", str(tmp_path / "two")]
+    main([*words, "--labels", str(tmp_path / "two.csv"), "--tuning", "probe"])
+    report = report_of(chain.classifier, judged, (tmp_path / "two",))
+    known = float((report.particles.class_name != "groel").mean())
+    assert 0 < report.comparisons[0].accuracy <= known < 1
+
+
 def test_missing_files_are_refused(world: Any, chain: Any, tmp_path: Path, refused: Refused) -> None:
     out = ("--out", tmp_path / "r.html")
     assert "absent" in refused("evaluate", tmp_path / "absent", chain.subtomograms, *out)

@@ -56,8 +56,8 @@ def test_classes_are_those_of_the_labels(chain: Any) -> None:
 
 
 def test_settings_of_an_earlier_pretraining_give_its_weights_again(chain: Any, tmp_path: Path) -> None:
-    settings = str(chain.pretrained / "config.json")
-    main(["train", "contrastive", str(chain.subtomograms), "--out", str(tmp_path / "again"), "--from", settings])
+    words = ["train", "contrastive", str(chain.subtomograms), "--out", str(tmp_path / "again")]
+    main([*words, "--from", str(chain.pretrained)])
     assert weights(tmp_path / "again") == weights(chain.pretrained)
 
 

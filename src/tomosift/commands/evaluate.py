@@ -126,8 +126,10 @@ def _labels_per_class(run: Path) -> int | None:
 def _comparison(run: Path, boxes: Subtomograms) -> Comparison:
     classifier = load_classifier(run)
     predictions: Predictions = predictions_of(classifier, boxes, run)
-    relabeled = boxes.with_labels(boxes.particles.class_name, classifier.card.class_names)
+    # A run that does not know a class is wrong about its particles; it may know others.
+    names = tuple(dict.fromkeys((*boxes.class_names, *classifier.card.class_names)))
+    place = np.array([names.index(name) for name in classifier.card.class_names])
     tomogram: Any = boxes.particles.tomogram
-    predicted = predictions.probabilities.argmax(axis=1)
-    accuracy = score(relabeled.label, predicted, classifier.card.class_names, tomogram).accuracy
+    predicted = place[predictions.probabilities.argmax(axis=1)]
+    accuracy = score(boxes.label, predicted, names, tomogram).accuracy
     return Comparison(run.name, accuracy.value, accuracy.low, accuracy.high)

@@ -31,7 +31,7 @@ def contrastive(
         subtomograms: Folder of a set.
         out: Folder of the run; an interrupted one is continued.
         config: Settings of the method.
-        from_config: The config.json of an earlier run, whose settings are used instead of those given here.
+        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
         seed: Seed of weights, order, views and noise.
     """
     boxes = open_subtomograms(subtomograms)
@@ -60,7 +60,7 @@ def supervised(
         label_tolerance: Farthest distance in Angstrom between a label and its particle.
         validation: Another table of labels, which stop training early and calibrate probabilities.
         config: Settings of the method.
-        from_config: The config.json of an earlier run, whose settings are used instead of those given here.
+        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
         seed: Seed of weights, order, views and noise.
     """
     boxes = open_subtomograms(subtomograms)
@@ -82,6 +82,7 @@ def _none() -> Any:
 def _chosen(config: Any, path: Path | None) -> Any:
     if path is None:
         return config
+    path = path / "config.json" if path.is_dir() else path
     described = read_json(path)
     if "config" not in described:
         raise FormatError(path, "config", "missing", "the config.json of a run", "check the path")

@@ -79,6 +79,13 @@ PROTOCOLS: dict[str, Protocol] = {
         snrs=(0.1, 0.03),
         budgets=BUDGETS,
     ),
+    "quick": Protocol(
+        "A look at `lab-ten` in minutes: a quarter of its particles, three budgets.",
+        classes=_TEN,
+        budgets=("1", "5", "25"),
+        per_class=125,
+        shift_voxels=8.0,
+    ),
     "lookalikes": Protocol(
         "Eight complexes of like size: barrels and rings, small globules.",
         classes=("groel", "proteasome-20s", "clpb", "cpn60-single-ring", "rubisco", "apoferritin", "igg", "hsp90-sba1"),
