@@ -59,5 +59,5 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Probabilities]]] = {
 }
 """Name of each row, what it is, and how it answers: (n, k) probabilities for the test particles of a task."""
 
-DEFAULT_CONTESTANTS = ("cssl", "cssl-probe", "cssl-spread", "scratch", "random-probe", "pca")
+DEFAULT_CONTESTANTS = ("cssl", "cssl-probe", "scratch", "random-probe", "pca")
 """Rows that two cores get through; the published convolutional shapes take a GPU or patience."""

@@ -12,6 +12,7 @@ INVERSE_REGULARIZATIONS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 FEW_LABELS_REGULARIZATION = 0.1
 """C where some class has too few labels to cross-validate."""
 _NEVER = -1e4
+_MOST_TO_LEAVE_OUT_SINGLY = 100
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,21 @@ def linear_probe(
 def crossed_logits(
     embeddings: Float[np.ndarray, "n e"], labels: Int[np.ndarray, " n"], class_count: int
 ) -> Float[np.ndarray, "m k"]:
-    """Logits of each particle by a probe that was fitted without it (up to five folds, stratified).
+    """Logits of each particle by a probe that was fitted without it: leaving one out, or ten folds of over 100 labels.
 
-    m is n, or 0 where some class has a single label and nothing can be left out. All rows must have a label. C is
+    With five labels per class a fold of ten particles would cost the probe a fifth of its labels, and so would make it
+    look worse than it is. m is n, or 0 where some class has a single label and nothing can be left out. All rows must have a label. C is
     chosen once, with all labels: one number of five cannot remember a particle.
     """
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import LeaveOneOut, StratifiedKFold
 
     smallest = int(np.unique(labels, return_counts=True)[1].min())
     if smallest < 2:
         return np.zeros((0, class_count))
     logits = np.zeros((len(labels), class_count))
     chosen = fit_probe(embeddings, labels, class_count).inverse_regularization
-    folds = StratifiedKFold(min(5, smallest), shuffle=True, random_state=0)
+    many = len(labels) > _MOST_TO_LEAVE_OUT_SINGLY
+    folds = StratifiedKFold(min(10, smallest), shuffle=True, random_state=0) if many else LeaveOneOut()
     for kept, left in folds.split(embeddings, labels):
         logits[left] = fit_probe(embeddings[kept], labels[kept], class_count, chosen).logits(embeddings[left])
     return logits
