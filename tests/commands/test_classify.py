@@ -39,8 +39,8 @@ def test_every_column_and_block_of_a_relion_table_survives(world: Any, chain: An
     pd.testing.assert_frame_equal(found["optics"], given["optics"])
     pd.testing.assert_frame_equal(found["particles"][given["particles"].columns], given["particles"])
     added = list(found["particles"].columns[len(given["particles"].columns) :])
-    assert added[:3] == ["rlnClassNumber", "tomosiftClass", "tomosiftConfidence"]
-    assert added[3:6] == [f"tomosiftProbability_{name}" for name in CLASSES]
+    assert added[:4] == ["rlnClassNumber", "tomosiftClass", "tomosiftConfidence", "tomosiftFamiliarity"]
+    assert added[4:7] == [f"tomosiftProbability_{name}" for name in CLASSES]
 
 
 def test_written_values_are_those_of_the_model(chain: Any, tmp_path: Path) -> None:

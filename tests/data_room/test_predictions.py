@@ -20,7 +20,7 @@ def particles(count: int) -> Particles:
 def test_number_name_and_confidence_agree_with_the_probabilities(count: int, seed: int, limit: float) -> None:
     probabilities = np.random.default_rng(seed).dirichlet(np.ones(3), size=count)
     given_probabilities = probabilities.copy()
-    found = with_predictions(particles(count), probabilities, NAMES, limit)
+    found = with_predictions(particles(count), probabilities, np.ones(count), NAMES, limit)
     sure = probabilities.max(1) >= limit
     np.testing.assert_array_equal(found.columns["rlnClassNumber"], np.where(sure, probabilities.argmax(1) + 1, 0))
     answers = [NAMES[k] if yes else "unknown" for k, yes in zip(probabilities.argmax(1), sure, strict=True)]
@@ -31,21 +31,30 @@ def test_number_name_and_confidence_agree_with_the_probabilities(count: int, see
 
 
 def test_probability_columns_carry_names_without_spaces() -> None:
-    found = with_predictions(particles(1), np.array([[0.2, 0.5, 0.3]]), NAMES)
+    found = with_predictions(particles(1), np.array([[0.2, 0.5, 0.3]]), np.ones(1), NAMES)
     assert found.columns["tomosiftProbability_ribosome_70S"].tolist() == [0.2]
     assert found.columns["tomosiftProbability_groel"].tolist() == [0.5]
 
 
 def test_everything_else_stays_and_the_source_too() -> None:
     given_particles = particles(4)
-    found = with_predictions(given_particles, np.full((4, 3), 1 / 3), NAMES)
+    found = with_predictions(given_particles, np.full((4, 3), 1 / 3), np.ones(4), NAMES)
     pd.testing.assert_frame_equal(found.columns[["rlnTomoName", "foreign"]], given_particles.columns)
     assert found.source == "relion5"
     assert "rlnClassNumber" not in given_particles.columns
 
 
 def test_earlier_predictions_are_replaced() -> None:
-    once = with_predictions(particles(2), np.array([[1.0, 0, 0], [0, 1, 0]]), NAMES)
-    twice = with_predictions(once, np.array([[0.0, 0, 1], [0, 0, 1]]), NAMES)
+    once = with_predictions(particles(2), np.array([[1.0, 0, 0], [0, 1, 0]]), np.ones(2), NAMES)
+    twice = with_predictions(once, np.array([[0.0, 0, 1], [0, 0, 1]]), np.ones(2), NAMES)
     assert list(twice.columns.columns) == list(once.columns.columns)
     assert twice.columns["rlnClassNumber"].tolist() == [3, 3]
+
+
+def test_particles_that_look_like_no_labeled_one_are_unknown() -> None:
+    familiarity = np.array([0.9, 0.1, -0.2])
+    sure = np.array([[0.9, 0.1, 0.0], [0.9, 0.1, 0.0], [1.0, 0.0, 0.0]])
+    assert with_predictions(particles(3), sure, familiarity, NAMES).columns["rlnClassNumber"].tolist() == [1, 1, 1]
+    found = with_predictions(particles(3), sure, familiarity, NAMES, 0.5, 0.1)
+    assert found.columns["rlnClassNumber"].tolist() == [1, 1, 0]
+    assert found.columns["tomosiftFamiliarity"].tolist() == [0.9, 0.1, -0.2]

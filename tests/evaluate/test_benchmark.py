@@ -20,7 +20,7 @@ from tomosift.evaluate.benchmark_report import render_benchmark_report
 from tomosift.evaluate.benchmark_table import Row, read_table, write_table
 from tomosift.evaluate.contestants import CONTESTANTS, DEFAULT_CONTESTANTS
 from tomosift.evaluate.protocols import PROTOCOLS, Protocol, build_world
-from tomosift.evaluate.task import Task
+from tomosift.evaluate.task import Answer, Task
 from tomosift.simulate.atlas import atlas_names
 
 ROW = Row("lab-ten", 0.1, "cssl", "5", 5.0, 0, 0.91, 0.9, 0.03, None, 720, 12.5)
@@ -32,9 +32,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A protocol of two classes and two rows that note when they are asked."""
     asked: list[str] = []
 
-    def row(task: Task) -> np.ndarray:
+    def row(task: Task) -> Answer:
         asked.append(task.folder.name)
-        return np.eye(2)[task.world.test.label] * 0.8 + 0.1
+        return Answer(np.eye(2)[task.world.test.label] * 0.8 + 0.1)
 
     monkeypatch.setitem(PROTOCOLS, "two", replace(SMALL, voxel_spacing_angstrom=20.0))
     for name in ("first", "second"):
@@ -176,7 +176,7 @@ def test_rows_answer_for_every_test_particle(tmp_path: Path, name: str, monkeypa
     world = build_world(protocol, 1.0, 0, tmp_path / "world")
     labeled = world.train.select(world.train.labeled_rows[:40])
     task = Task(protocol, 1.0, world, labeled, 0, tmp_path / "shared", tmp_path / "cell", scale=0.03)
-    probabilities = CONTESTANTS[name][1](task)
+    probabilities = CONTESTANTS[name][1](task).probabilities
     assert probabilities.shape == (len(world.test), 2)
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert (probabilities.argmax(axis=1) == world.test.label).mean() > 0.7

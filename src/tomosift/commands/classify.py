@@ -24,6 +24,7 @@ def command(
     /,
     out: Path,
     unknown_below: float | None = None,
+    unfamiliar_below: float | None = None,
     drop_unknown: bool = False,
 ) -> None:
     """Classify every particle of a set and write the table in the format that the suffix of --out asks for.
@@ -36,13 +37,21 @@ def command(
         subtomograms: Folder of a set.
         out: Particle table to write: .star, .csv, .tbl, a copick configuration (.json) ...
         unknown_below: Answer "unknown" where the best probability is lower; by default what the run was told.
+        unfamiliar_below: Answer "unknown" where a particle looks less like any labeled one than this, -1 to 1.
         drop_unknown: Leave particles out whose answer is "unknown".
     """
     format_to_write(out)  # an unknown suffix is better said before the work than after it
     classifier, boxes = load_classifier(run), open_subtomograms(subtomograms)
     predictions = predictions_of(classifier, boxes, run)
-    threshold = classifier.card.unknown_below if unknown_below is None else unknown_below
-    classified = with_predictions(boxes.particles, predictions.probabilities, classifier.card.class_names, threshold)
+    card = classifier.card
+    classified = with_predictions(
+        boxes.particles,
+        predictions.probabilities,
+        predictions.familiarity,
+        card.class_names,
+        card.unknown_below if unknown_below is None else unknown_below,
+        card.unfamiliar_below if unfamiliar_below is None else unfamiliar_below,
+    )
     written = write_classified(out, classified, predictions, boxes, drop_unknown)
     names, counts = np.unique(written.columns[CLASS].astype(str), return_counts=True)
     rows = [[str(name), str(count)] for name, count in zip(names, counts, strict=True)]
@@ -81,7 +90,9 @@ def write_classified(
     embeddings = predictions.embeddings if kept is None else predictions.embeddings[kept]
     particles = classified if kept is None else classified.select(kept)
     if not len(particles):
-        raise ValueError("every particle is unknown and --drop-unknown leaves none; lower --unknown-below")
+        raise ValueError(
+            "every particle is unknown and --drop-unknown leaves none; lower --unknown-below or --unfamiliar-below"
+        )
     write_particles(out, particles, voxel_spacing_angstrom=boxes.voxel_spacing_angstrom, grids=set_grids(boxes))
     if out.is_dir() or out.suffix == ".json":
         say(f"{out}: picks written; embeddings are not part of a copick project")

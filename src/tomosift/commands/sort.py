@@ -69,6 +69,7 @@ def command(
     boxes: Annotated[Boxes, tyro.conf.arg(name="")] = Boxes(),
     label: Labels = Labels(),
     unknown_below: float = 0.0,
+    unfamiliar_below: float = -1.0,
     pretrain: Contrastive = Contrastive(),
     finetune: Supervised = Supervised(),
     compare_scratch: bool = False,
@@ -87,6 +88,7 @@ def command(
         boxes: How boxes are cut.
         label: Where classes come from.
         unknown_below: Answer "unknown" where the best probability is lower.
+        unfamiliar_below: Answer "unknown" where a particle looks less like any labeled one than this, -1 to 1.
         pretrain: Settings of contrastive pretraining.
         finetune: Settings of fine-tuning.
         compare_scratch: Also train the same network from scratch on the same labels, and show both in the report.
@@ -106,14 +108,15 @@ def command(
     labeled = labeled_set(subtomograms, labels, label.column, boxes.picks_spacing, label.tolerance)
     say(_count_labels(labeled))
     _fit("pretrain", "contrastive", pretrain, _sets(labeled, subtomograms), out / "pretrained", seed)
-    tuned = replace(finetune, init=out / "pretrained", unknown_below=unknown_below)
+    finetune = replace(finetune, unknown_below=unknown_below, unfamiliar_below=unfamiliar_below)
+    tuned = replace(finetune, init=out / "pretrained")
     _fit("fine-tune", "supervised", tuned, _sets(labeled, subtomograms), out / "classifier", seed)
     compare: tuple[Path, ...] = ()
     if compare_scratch:
-        scratch = replace(finetune, init=None, tuning="finetune", encoder=pretrain.encoder, unknown_below=unknown_below)
+        scratch = replace(finetune, init=None, tuning="finetune", encoder=pretrain.encoder)
         _fit("from scratch", "supervised", scratch, _sets(labeled, subtomograms), out / "from scratch", seed)
         compare = (out / "from scratch",)
-    table = _write_table(picks, subtomograms, out, unknown_below)
+    table = _write_table(picks, subtomograms, out)
     judged = labeled
     if label.truth is not None:
         judged = labeled_set(subtomograms, label.truth, label.column, boxes.picks_spacing, label.tolerance)
@@ -170,11 +173,17 @@ def _fit(what: str, method: str, config: Any, data: TrainingSets, folder: Path, 
         )
 
 
-def _write_table(picks: Path, subtomograms: Subtomograms, out: Path, unknown_below: float) -> Path:
+def _write_table(picks: Path, subtomograms: Subtomograms, out: Path) -> Path:
     classifier = load_classifier(out / "classifier")
     predictions = predictions_of(classifier, subtomograms, out / "classifier")
+    card = classifier.card
     classified = with_predictions(
-        subtomograms.particles, predictions.probabilities, classifier.card.class_names, unknown_below
+        subtomograms.particles,
+        predictions.probabilities,
+        predictions.familiarity,
+        card.class_names,
+        card.unknown_below,
+        card.unfamiliar_below,
     )
     suffix = ".star" if picks.is_dir() or picks.suffix == ".json" else picks.name[len(picks.name.split(".")[0]) :]
     table = out / f"classified{suffix.removesuffix('.gz')}"

@@ -21,7 +21,7 @@ from tomosift.evaluate.benchmark_table import Row, row_from
 from tomosift.evaluate.contestants import CONTESTANTS, DEFAULT_CONTESTANTS
 from tomosift.evaluate.metrics import calibration, score
 from tomosift.evaluate.protocols import PROTOCOLS, World, build_world
-from tomosift.evaluate.task import Task
+from tomosift.evaluate.task import Answer, Task
 from tomosift.files import write_json
 
 
@@ -189,7 +189,8 @@ def _measure(cell: Cell, config: BenchmarkConfig, world: World, folder: Path) ->
     shared, own = folder / "shared" / cell.group, folder / "runs" / cell.name
     task = Task(PROTOCOLS[cell.protocol], cell.snr, world, labeled, cell.seed, shared, own, config.scale)
     started = time.monotonic()
-    probabilities = CONTESTANTS[cell.method][1](task)
+    answer = CONTESTANTS[cell.method][1](task)
+    probabilities = answer.probabilities
     predicted = probabilities.argmax(axis=1)
     found = score(test.label, predicted, test.class_names, test.particles.tomogram, cell.seed, resamples=1)
     return Row(
@@ -202,16 +203,17 @@ def _measure(cell: Cell, config: BenchmarkConfig, world: World, folder: Path) ->
         accuracy=round(found.accuracy.value, 4),
         macro_f1=round(found.macro_f1.value, 4),
         calibration_error=round(calibration(probabilities, test.label).expected_error, 4),
-        unknown_auroc=_unknown_auroc(probabilities, test.label),
+        unknown_auroc=_unknown_auroc(answer, test.label),
         test_particles=int((test.label >= 0).sum()),
         seconds=round(time.monotonic() - started, 1),
     )
 
 
-def _unknown_auroc(probabilities: np.ndarray, label: np.ndarray) -> float | None:
-    """Chance that a particle of the classes is called with more confidence than one of none of them."""
+def _unknown_auroc(answer: Answer, label: np.ndarray) -> float | None:
+    """Chance that a particle of the classes looks more familiar (else: is surer) than one of none of them."""
     if (label >= 0).all() or (label < 0).all():
         return None
     from sklearn.metrics import roc_auc_score
 
-    return round(float(roc_auc_score(label >= 0, probabilities.max(axis=1))), 4)
+    known = answer.probabilities.max(axis=1) if answer.familiarity is None else answer.familiarity
+    return round(float(roc_auc_score(label >= 0, known)), 4)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tomosift.data.batches import Balanced, Batch, Stream, Uniform
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.protocols import simulated
-from tomosift.evaluate.task import Probabilities, Task, scaled, supervised
+from tomosift.evaluate.task import Answer, Task, scaled, supervised
 from tomosift.evaluate.template_matching import match_templates, template_bank
 from tomosift.methods import contrastive
 from tomosift.methods.supervised import Config as Supervised
@@ -51,7 +51,7 @@ def _invariants(boxes: Subtomograms, encoder: Encoder) -> Float[np.ndarray, "n e
     return np.concatenate([descriptors(volume).numpy() for volume in framed])
 
 
-def principal_components(task: Task) -> Probabilities:
+def principal_components(task: Task) -> Answer:
     """Logistic regression on principal components of the numbers that the default encoder starts from; no network."""
     from sklearn.decomposition import PCA
 
@@ -63,20 +63,21 @@ def principal_components(task: Task) -> Probabilities:
     model = PCA(min(_COMPONENTS, *train.shape), random_state=0).fit((train - mean) / deviation)
     known = model.transform((_invariants(rows, encoder) - mean) / deviation)
     asked = model.transform((_invariants(task.world.test, encoder) - mean) / deviation)
-    return softmax(fit_probe(known, rows.label, len(rows.class_names)).logits(asked), 1.0)
+    return Answer(softmax(fit_probe(known, rows.label, len(rows.class_names)).logits(asked), 1.0))
 
 
-def template_matching(task: Task) -> Probabilities:
+def template_matching(task: Task) -> Answer:
     """Best correlation with the true structures; labels only set the temperature of the probabilities."""
     protocol, test = task.protocol, task.world.test
     ranges = protocol.imaging(task.snr)
     bank = template_bank(protocol.classes, ranges, test.voxel_spacing_angstrom, test.box_size, _POSES)
     farthest = int(max(1.0, ranges.shift_voxels[1]))
     told = fit_temperature(match_templates(task.labeled, bank, farthest), task.labeled.label)
-    return softmax(match_templates(test, bank, farthest), told)
+    scores = match_templates(test, bank, farthest)
+    return Answer(softmax(scores, told), scores.max(axis=1))
 
 
-def torchio_views(task: Task) -> Probabilities:
+def torchio_views(task: Task) -> Answer:
     """The default recipe with TorchIO's transforms, as they come, in place of the project's views."""
     config = scaled(contrastive.Config(), task)
     learner = _TorchIOLearner(config, task.world.train.voxel_spacing_angstrom)
@@ -86,7 +87,7 @@ def torchio_views(task: Task) -> Probabilities:
     return supervised(task, Supervised(init=init))
 
 
-def triplet(task: Task) -> Probabilities:
+def triplet(task: Task) -> Answer:
     """An encoder trained by triplets of labeled simulations of other structures, then the default fine-tuning."""
     config = scaled(contrastive.Config(), task)
     known = task.protocol.classes + task.protocol.others

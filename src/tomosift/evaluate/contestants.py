@@ -10,24 +10,24 @@ from tomosift.evaluate.comparators import (
     torchio_views,
     triplet,
 )
-from tomosift.evaluate.task import Probabilities, Task, pretrained, supervised
+from tomosift.evaluate.task import Answer, Task, pretrained, supervised
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 
 
-def _from_pretrained(contrastive: Contrastive, name: str, **changes: object) -> Callable[[Task], Probabilities]:
-    def row(task: Task) -> Probabilities:
+def _from_pretrained(contrastive: Contrastive, name: str, **changes: object) -> Callable[[Task], Answer]:
+    def row(task: Task) -> Answer:
         init = pretrained(task, contrastive, name)
         return supervised(task, replace(Supervised(init=init), **changes))  # type: ignore[arg-type]
 
     return row
 
 
-def _scratch(**changes: object) -> Callable[[Task], Probabilities]:
+def _scratch(**changes: object) -> Callable[[Task], Answer]:
     return lambda task: supervised(task, replace(Supervised(), **changes))  # type: ignore[arg-type]
 
 
-CONTESTANTS: dict[str, tuple[str, Callable[[Task], Probabilities]]] = {
+CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
     "cssl": (
         "Contrastive pretraining, then the default fine-tuning (the default recipe).",
         _from_pretrained(Contrastive(), "contrastive"),
@@ -57,7 +57,7 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Probabilities]]] = {
     "rb3d-scratch": ("RB3D trained on the labels alone.", _scratch(encoder="rb3d", tuning="finetune")),
     "dsrf3d-scratch": ("DSRF3D-v2 trained on the labels alone.", _scratch(encoder="dsrf3d_v2", tuning="finetune")),
 }
-"""Name of each row, what it is, and how it answers: (n, k) probabilities for the test particles of a task."""
+"""Name of each row, what it is, and how it answers."""
 
 DEFAULT_CONTESTANTS = ("cssl", "cssl-probe", "scratch", "random-probe", "pca")
 """Rows that two cores get through; the published convolutional shapes take a GPU or patience."""

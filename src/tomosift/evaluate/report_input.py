@@ -51,6 +51,10 @@ class ReportInput:
     labels_per_class: int | None = None
     unknown_threshold: float | None = None
     """Particles whose confidence is below are called unknown. Scores count every particle all the same."""
+    familiarity: NDArray[np.floating[Any]] | None = None
+    """(n,) how much each particle looks like any labeled one."""
+    unfamiliar_threshold: float | None = None
+    """Particles whose familiarity is below are called unknown as well."""
     voxel_spacing_angstrom: float | None = None
     notes: tuple[str, ...] = ()
     """Plain sentences a reader should know: what was left out, guessed or warned about."""
@@ -67,6 +71,8 @@ class ReportInput:
             expected["true_label"] = (self.true_label, (n,))
         if self.embeddings is not None:
             expected["embeddings"] = (self.embeddings, (n, self.embeddings.shape[-1]))
+        if self.familiarity is not None:
+            expected["familiarity"] = (self.familiarity, (n,))
         if self.rotation is not None:
             expected["rotation"] = (self.rotation, (n, 3, 3))
         for name, (array, shape) in expected.items():
@@ -98,6 +104,16 @@ class ReportInput:
     def wrong(self) -> Bool[np.ndarray, " n"]:
         """Where the true class is known and another one was predicted."""
         return np.asarray((self.truth >= 0) & (self.truth != self.predicted))
+
+    @cached_property
+    def unknown(self) -> Bool[np.ndarray, " n"] | None:
+        """Which particles are called unknown; None where no threshold was set."""
+        if self.unknown_threshold is None and self.unfamiliar_threshold is None:
+            return None
+        unknown = self.confidence < (self.unknown_threshold or 0.0)
+        if self.familiarity is not None and self.unfamiliar_threshold is not None:
+            unknown = unknown | (self.familiarity < self.unfamiliar_threshold)
+        return np.asarray(unknown)
 
     @property
     def has_truth(self) -> bool:

@@ -38,8 +38,9 @@ def headline(report: ReportInput, scores: Scores | None) -> str:
     labels = f", {count(report.labels_per_class, 'label')} each" if report.labels_per_class is not None else ""
     if scores is None:
         sentence = f"{count(len(report.particles), 'particle')} from {tomograms} sorted into {classes}{labels}"
-        unknown = _unknown(report)
-        return f"{sentence}; {unknown:,} of them called unknown." if unknown is not None else f"{sentence}."
+        if report.unknown is None:
+            return f"{sentence}."
+        return f"{sentence}; {int(report.unknown.sum()):,} of them called unknown."
     sentence = (
         f"{scores.accuracy.value:.2f} accuracy on {count(scores.count, 'held-out particle')} from "
         f"{count(scores.tomogram_count, 'tomogram')}, {classes}{labels}"
@@ -67,9 +68,8 @@ def key_figures(report: ReportInput, scores: Scores | None, calibration: Calibra
         cards.append(("Mean confidence", number(float(report.confidence.mean())), "", "of the predicted class"))
         sure = float((report.confidence >= 0.9).mean())
         cards.append(("Confident", number(sure), "", "share at 0.90 or above"))
-    unknown = _unknown(report)
-    if unknown is not None:
-        cards.append(("Unknown", f"{unknown:,}", "", f"confidence below {report.unknown_threshold:.2f}"))
+    if report.unknown is not None:
+        cards.append(("Unknown", f"{int(report.unknown.sum()):,}", "", _unknown_rule(report)))
     items = "".join(
         f"<div><dt>{name}</dt><dd><b>{value}</b>{extent}<small>{escape(meaning)}</small></dd></div>"
         for name, value, extent, meaning in cards
@@ -179,7 +179,7 @@ def trust_section(report: ReportInput, calibration: Calibration, selective: Sele
 def counts_section(report: ReportInput) -> str:
     """What was predicted, per class and per tomogram."""
     k, predicted, n = len(report.class_names), report.predicted, len(report.particles)
-    below = _below(report)
+    below = report.unknown
     counts = np.bincount(predicted, minlength=k)
     header = ["Class", "Called", "Share", "Mean confidence"]
     header += ["Unknown among them"] if below is not None else []
@@ -238,13 +238,9 @@ def _tomogram_table(report: ReportInput) -> str:
     return f"<h3>Per tomogram</h3>{table('Particles called so, per tomogram', header, rows, 'upright')}{rest}"
 
 
-def _below(report: ReportInput) -> Any:
-    return None if report.unknown_threshold is None else report.confidence < report.unknown_threshold
-
-
-def _unknown(report: ReportInput) -> int | None:
-    below = _below(report)
-    return None if below is None else int(below.sum())
+def _unknown_rule(report: ReportInput) -> str:
+    rules = {"confidence": report.unknown_threshold, "familiarity": report.unfamiliar_threshold}
+    return " or ".join(f"{name} below {limit:.2f}" for name, limit in rules.items() if limit is not None)
 
 
 def _range(interval: Interval) -> str:

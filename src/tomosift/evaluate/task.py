@@ -15,7 +15,16 @@ from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.nn.inference import predict
 
-Probabilities = Float[np.ndarray, "n k"]
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a row says of the n test particles."""
+
+    probabilities: Float[np.ndarray, "n k"]
+    familiarity: Float[np.ndarray, " n"] | None = None
+    """The higher, the more like some labeled particle; None where the row has nothing better than confidence."""
+
+
 Config = TypeVar("Config", Contrastive, Supervised)
 
 
@@ -58,7 +67,8 @@ def pretrained(task: Task, config: Contrastive, name: str) -> Path:
     return folder
 
 
-def supervised(task: Task, config: Supervised) -> Probabilities:
+def supervised(task: Task, config: Supervised) -> Answer:
     """What a classifier trained on the task's labels says of the test particles."""
     classifier = methods.train("supervised", scaled(config, task), task.data, task.folder / "run", task.seed)
-    return predict(classifier, task.world.test.volumes, len(task.world.test)).probabilities
+    said = predict(classifier, task.world.test.volumes, len(task.world.test))
+    return Answer(said.probabilities, said.familiarity)

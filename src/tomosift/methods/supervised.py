@@ -34,8 +34,8 @@ from tomosift.train.run import Run
 
 Tuning = Literal["auto", "finetune", "probe-then-finetune", "probe"]
 
-_MOST_TO_CALIBRATE = 1000
-"""Unlabeled particles that are looked at for calibration."""
+_MOST_TO_LOOK_AT = 1000
+"""Unlabeled particles that calibration and familiarity are taken from."""
 _MOST_TO_SPREAD_OVER = 5000
 """Unlabeled particles over which labels are spread; the graph of more would cost minutes and teach little."""
 _LABELS_TO_SPLIT = 8
@@ -61,6 +61,8 @@ class Config:
     """Learning rate of a pretrained encoder, as a share of that of the head."""
     unknown_below: float = 0.0
     """Answer "unknown" where the best probability is lower."""
+    unfamiliar_below: float = -1.0
+    """Answer "unknown" where a particle looks less like any labeled one than this, -1 to 1."""
     evaluate_every: int = 20
     """Steps between looks at the validation part."""
     patience: int = 5
@@ -150,8 +152,9 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
             progress=progress,
         )
         _standardize(classifier, labeled)
+    logits = _look_around(classifier, data, told)
     frozen = tuning == "probe" and labeled is told
-    temperature = _temperature(classifier, data, told, held_out, crossed, frozen)
+    temperature = _temperature(classifier, logits, told, held_out, crossed, frozen)
     run.log(event="calibrated" if temperature else "not calibrated: no labels to spare", temperature=temperature)
     classifier.card = replace(classifier.card, temperature=temperature or 1.0)
     return classifier.eval()
@@ -185,6 +188,7 @@ def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
         data.box_size,
         class_names=data.class_names,
         unknown_below=config.unknown_below,
+        unfamiliar_below=config.unfamiliar_below,
     )
     return Classifier(encoder, card)
 
@@ -217,9 +221,21 @@ def _validation(config: Config, classifier: Classifier, labeled: Subtomograms, h
     return Validation(score, config.evaluate_every, config.patience)
 
 
+def _look_around(classifier: Classifier, data: TrainingSets, labeled: Subtomograms) -> NDArray[np.float64]:
+    """Let the model remember what labeled particles are like among all others; returns the logits of unlabeled ones."""
+    boxes = data.unlabeled if len(data.unlabeled) else labeled
+    some = boxes.select(boxes.spaced_rows(_MOST_TO_LOOK_AT))
+    others, known = (predict(classifier, part.volumes, len(part)) for part in (some, labeled))
+    assert classifier.familiarity is not None
+    classifier.familiarity.remember(
+        torch.from_numpy(others.embeddings), torch.from_numpy(known.embeddings), torch.from_numpy(labeled.label)
+    )
+    return others.logits[: len(data.unlabeled)]
+
+
 def _temperature(
     classifier: Classifier,
-    data: TrainingSets,
+    unlabeled_logits: NDArray[np.float64],
     labeled: Subtomograms,
     held_out: Subtomograms,
     crossed: NDArray[np.float64],
@@ -237,8 +253,8 @@ def _temperature(
         return None
     if frozen:
         return fit_temperature(crossed, labeled.label)
-    if not len(data.unlabeled):
+    if not len(unlabeled_logits):
         return None
-    some = data.unlabeled.select(data.unlabeled.spaced_rows(_MOST_TO_CALIBRATE))
-    accuracy = float((crossed.argmax(axis=1) == labeled.label).mean())
-    return temperature_for_accuracy(predict(classifier, some.volumes, len(some)).logits, accuracy)
+    # Laplace's rule: a few dozen labels all called right do not make a particle certain.
+    right = int((crossed.argmax(axis=1) == labeled.label).sum())
+    return temperature_for_accuracy(unlabeled_logits, (right + 1) / (len(labeled) + 2))

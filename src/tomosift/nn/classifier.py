@@ -16,10 +16,11 @@ from tomosift.errors import FormatError
 from tomosift.files import write_json, written_then_renamed
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.encoders import ENCODERS, build_encoder
+from tomosift.nn.familiarity import Familiarity
 from tomosift.nn.probe import LinearProbe
 
 _WEIGHTS, _CARD = "model.safetensors", "model.json"
-_FORMAT = 1
+_FORMAT = 2
 _LEAST_DEVIATION = 1e-3  # of an embedding's dimension; smaller ones are not blown up
 
 
@@ -37,6 +38,8 @@ class ModelCard:
     """Logits are divided by it before the softmax, so that probabilities are calibrated."""
     unknown_below: float = 0.0
     """Particles whose best probability is lower are answered "unknown"."""
+    unfamiliar_below: float = -1.0
+    """Particles whose familiarity is lower are answered "unknown"."""
 
 
 class LinearHead(nn.Module):
@@ -84,7 +87,9 @@ class Classifier(nn.Module):
         super().__init__()
         self.card = card
         self.encoder = encoder
-        self.head = LinearHead(encoder.embedding_size, len(card.class_names)) if card.class_names else None
+        size, classes = encoder.embedding_size, len(card.class_names)
+        self.head = LinearHead(size, classes) if classes else None
+        self.familiarity = Familiarity(size, classes) if classes else None
 
     def forward(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b k"]:
         """Logits, before the temperature."""

@@ -28,6 +28,8 @@ class Predictions:
     logits: Float[np.ndarray, "n k"]
     probabilities: Float[np.ndarray, "n k"]
     """Calibrated by the model's temperature; k = 0 for a model without classes."""
+    familiarity: Float[np.ndarray, " n"]
+    """How much each box looks like any labeled one, -1 to 1; NaN for a model without classes."""
 
 
 @torch.inference_mode()
@@ -54,9 +56,11 @@ def predict(
 ) -> Predictions:
     """Embeddings, logits and calibrated probabilities of all boxes in order."""
     embeddings = embed(classifier.encoder, read, count, batch_size, done)
-    if classifier.head is None:
+    if classifier.head is None or classifier.familiarity is None:
         none = np.zeros((count, 0))
-        return Predictions(embeddings, none, none)
+        return Predictions(embeddings, none, none, np.full(count, np.nan))
     device = next(classifier.parameters()).device
-    logits = classifier.head(torch.from_numpy(embeddings).to(device)).cpu().numpy().astype(np.float64)
-    return Predictions(embeddings, logits, softmax(logits, classifier.card.temperature))
+    embedded = torch.from_numpy(embeddings).to(device)
+    logits = classifier.head(embedded).cpu().numpy().astype(np.float64)
+    familiarity = classifier.familiarity(embedded).cpu().numpy().astype(np.float64)
+    return Predictions(embeddings, logits, softmax(logits, classifier.card.temperature), familiarity)

@@ -102,8 +102,8 @@ def crossed_logits(
     """Logits of each particle by a probe that was fitted without it: leaving one out, or ten folds of over 100 labels.
 
     With five labels per class a fold of ten particles would cost the probe a fifth of its labels, and so would make it
-    look worse than it is. m is n, or 0 where some class has a single label and nothing can be left out. All rows must have a label. C is
-    chosen once, with all labels: one number of five cannot remember a particle.
+    look worse than it is. m is n, or 0 where some class has a single label and nothing can be left out. All rows must
+    have a label. C is chosen once, with all labels: one number of five cannot remember a particle.
     """
     from sklearn.model_selection import LeaveOneOut, StratifiedKFold
 
