@@ -7,28 +7,14 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-
-from tomosift.evaluate.benchmark_table import Row
+from tomosift.evaluate.benchmark_figures import accuracy_figure
+from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, rows_of
 from tomosift.evaluate.contestants import CONTESTANTS
-from tomosift.evaluate.figures import STYLE, svg
+from tomosift.evaluate.figures import svg
 from tomosift.evaluate.markup import count, escape, section, table
 from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.evaluate.report import page
 from tomosift.files import written_then_renamed
-
-# Colors that most color-blind readers tell apart, on light and dark alike (Okabe & Ito), and markers for print.
-_LINES = (
-    ("#0072b2", "o"),
-    ("#56b4e9", "s"),
-    ("#009e73", "D"),
-    ("#d55e00", "^"),
-    ("#e69f00", "v"),
-    ("#cc79a7", "P"),
-    ("#808080", "X"),
-    ("#a08040", "*"),
-)
 
 
 def write_benchmark_report(path: Path, rows: Sequence[Row], provenance: Mapping[str, Any]) -> None:
@@ -49,15 +35,14 @@ def render_benchmark_report(rows: Sequence[Row], provenance: Mapping[str, Any]) 
     if not rows:
         raise ValueError("no cell of the benchmark is finished, so there is nothing to report; run it first")
     sections, links = [], []
-    for number, ((protocol, snr), mine) in enumerate(_by_world(rows).items()):
+    for number, ((protocol, snr), mine) in enumerate(by_world(rows).items()):
         title = f"{protocol}, {'no noise' if math.isinf(snr) else f'SNR {snr:g}'}"
         known = PROTOCOLS.get(protocol)
         lead = escape(known.sentence) if known else ""
         if known:
             lead += f" Atlas structures: {escape(', '.join(known.classes))}."
-        budgets = {row.budget for row in mine}
-        curve = f"<figure>{_learning_curve(mine, f'curve{number}')}</figure>" if len(budgets) > 1 else ""
-        sections.append(section(f"world{number}", title, curve + _table(mine, title), lead))
+        drawn = svg(accuracy_figure(mine), f"world{number}", "Accuracy of each method, range over seeds")
+        sections.append(section(f"world{number}", title, f"<figure>{drawn}</figure>{_table(mine, title)}", lead))
         links.append(f'<a href="#world{number}">{escape(title)}</a>')
     meanings = "".join(
         f"<li><b>{escape(name)}</b> {escape(CONTESTANTS[name][0] if name in CONTESTANTS else '')}</li>"
@@ -76,59 +61,20 @@ def render_benchmark_report(rows: Sequence[Row], provenance: Mapping[str, Any]) 
     return page("How much a label is worth", header, navigation, sections)
 
 
-def _by_world(rows: Sequence[Row]) -> dict[tuple[str, float], list[Row]]:
-    """Rows of each protocol and noise level, the least noise first."""
-    worlds: dict[tuple[str, float], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (row.protocol, -row.snr)):
-        worlds.setdefault((row.protocol, row.snr), []).append(row)
-    return worlds
-
-
 def _headline(rows: Sequence[Row]) -> str:
     """Pretrained against scratch at the budget nearest to five labels, in the first world that has both."""
-    for (protocol, snr), mine in _by_world(rows).items():
+    for (protocol, snr), mine in by_world(rows).items():
         both = {r.budget for r in mine if r.method == "cssl"} & {r.budget for r in mine if r.method == "scratch"}
         if both:
             labels = {r.budget: r.labels_per_class for r in mine}
             budget = min(both, key=lambda b: abs(labels[b] - 5))
-            before, after = (mean(r.accuracy for r in _of(mine, method, budget)) for method in ("scratch", "cssl"))
+            before, after = (mean(r.accuracy for r in rows_of(mine, method, budget)) for method in ("scratch", "cssl"))
             noise = "without noise" if math.isinf(snr) else f"at SNR {snr:g}"
             return (
                 f"{protocol} {noise}, {labels[budget]:g} labels per class: {after:.2f} with pretraining, "
                 f"{before:.2f} from scratch."
             )
     return f"{count(len(rows), 'cell')} finished."
-
-
-def _of(rows: Sequence[Row], method: str, budget: str) -> list[Row]:
-    return [row for row in rows if row.method == method and row.budget == budget]
-
-
-def _budgets(rows: Sequence[Row]) -> list[str]:
-    """Budgets in the order of the labels that they mean."""
-    labels = {row.budget: row.labels_per_class for row in rows}
-    return sorted(labels, key=lambda budget: (labels[budget], budget))
-
-
-def _learning_curve(rows: Sequence[Row], name: str) -> str:
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 3.9))
-        axes = figure.subplots()
-        figure.subplots_adjust(left=0.11, right=0.98, bottom=0.13, top=0.98)
-        for number, method in enumerate(dict.fromkeys(row.method for row in rows)):
-            color, marker = _LINES[number % len(_LINES)]
-            points = [_of(rows, method, budget) for budget in _budgets(rows)]
-            points = [found for found in points if found]
-            labels = [mean(row.labels_per_class for row in found) for found in points]
-            values = [mean(row.accuracy for row in found) for found in points]
-            axes.plot(labels, values, marker=marker, color=color, linewidth=1.4, markersize=5, label=method)
-            low, high = ([f(row.accuracy for row in found) for found in points] for f in (min, max))
-            axes.fill_between(labels, low, high, color=color, alpha=0.15, linewidth=0)
-        axes.set(xscale="log", xlabel="Labels per class", ylabel="Accuracy")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter("")
-        axes.legend(frameon=False, loc="lower right")
-        return svg(figure, name, "Accuracy against labels per class, a line per method, range over seeds shaded")
 
 
 def _cell(found: Sequence[Row]) -> str:
@@ -140,14 +86,14 @@ def _cell(found: Sequence[Row]) -> str:
 
 
 def _table(rows: Sequence[Row], title: str) -> str:
-    budgets = _budgets(rows)
+    budgets = budgets_of(rows)
     header = ["Method", *(f"{escape(budget)} labels" for budget in budgets), "Calibration error"]
     unknown = any(row.unknown_auroc is not None for row in rows)
     body = []
     for method in dict.fromkeys(row.method for row in rows):
         mine = [row for row in rows if row.method == method]
         errors = [row.calibration_error for row in mine if row.calibration_error is not None]
-        cells = [escape(method), *(_cell(_of(rows, method, budget)) for budget in budgets)]
+        cells = [escape(method), *(_cell(rows_of(rows, method, budget)) for budget in budgets)]
         cells.append(f"{mean(errors):.3f}" if errors else "")
         if unknown:
             areas = [row.unknown_auroc for row in mine if row.unknown_auroc is not None]

@@ -36,6 +36,25 @@ class Row:
     """Wall time of this cell, without what it shares with others."""
 
 
+def by_world(rows: Sequence[Row]) -> dict[tuple[str, float], list[Row]]:
+    """Rows of each protocol and noise level, the least noise first."""
+    worlds: dict[tuple[str, float], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.protocol, -row.snr)):
+        worlds.setdefault((row.protocol, row.snr), []).append(row)
+    return worlds
+
+
+def rows_of(rows: Sequence[Row], method: str, budget: str) -> list[Row]:
+    """Rows of one method at one budget, a row per seed."""
+    return [row for row in rows if row.method == method and row.budget == budget]
+
+
+def budgets_of(rows: Sequence[Row]) -> list[str]:
+    """Budgets in the order of the labels that they mean."""
+    labels = {row.budget: row.labels_per_class for row in rows}
+    return sorted(labels, key=lambda budget: (labels[budget], budget))
+
+
 def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows as CSV, sorted, beside and renamed."""
     stream = io.StringIO()

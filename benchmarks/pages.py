@@ -1,0 +1,90 @@
+"""Write the documentation's page on each protocol, with its figures, from the tables that were kept.
+
+    ./dev bench pages
+
+Tables are experiments/tables/NAME.csv, as `tomosift benchmark` writes them; pages are docs/protocols/NAME.md.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from tomosift.evaluate.benchmark_figures import accuracy_figure
+from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, read_table, rows_of
+from tomosift.evaluate.contestants import CONTESTANTS
+from tomosift.evaluate.figures import STYLE
+from tomosift.evaluate.protocols import PROTOCOLS
+
+ROOT = Path(__file__).resolve().parent.parent
+# Grays that can be read on light and on dark pages.
+ON_ANY_PAGE = {
+    "axes.edgecolor": "#8a8a8a",
+    "axes.labelcolor": "#8a8a8a",
+    "text.color": "#8a8a8a",
+    "xtick.color": "#8a8a8a",
+    "ytick.color": "#8a8a8a",
+    "grid.color": "#8a8a8a55",
+}
+
+
+def page(name: str, rows: Sequence[Row], folder: Path) -> str:
+    """The page of one protocol; its figures are written into the folder."""
+    protocol = PROTOCOLS[name]
+    parts = [f"# {name}", protocol.sentence, f"Structures of the atlas: {', '.join(protocol.classes)}."]
+    if protocol.others:
+        parts.append(f"Of no class: {', '.join(protocol.others)}.")
+    if protocol.pretrained_on:
+        parts.append(f"Pretrained on: {', '.join(protocol.pretrained_on)}.")
+    seeds = sorted({row.seed for row in rows})
+    parts.append(
+        f"Accuracy on {rows[0].test_particles:,} or so held-out particles; mean over up to {len(seeds)} seeds, range "
+        f"in brackets. The numbers are in `experiments/tables/{name}.csv`, the commands in `experiments/LOG.md`."
+    )
+    for (_, snr), mine in by_world(rows).items():
+        noise = "no noise" if math.isinf(snr) else f"SNR {snr:g}"
+        figure = folder / f"{name}-{'clean' if math.isinf(snr) else f'snr{snr:g}'}.svg"
+        accuracy_figure(mine, STYLE | ON_ANY_PAGE).savefig(figure, transparent=True, metadata={"Date": None})
+        parts += [
+            f"## {noise[0].upper()}{noise[1:]}",
+            f"![Accuracy of each method at {noise}]({figure.name})",
+            table(mine),
+        ]
+    parts += ["## Methods", "\n".join(f"- `{m}`: {CONTESTANTS[m][0]}" for m in dict.fromkeys(r.method for r in rows))]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A Markdown table, a line per method and a column per budget."""
+    budgets = budgets_of(rows)
+    heads = ["method", *(f"{budget} labels" for budget in budgets), "calibration error"]
+    unknown = any(row.unknown_auroc is not None for row in rows)
+    heads += ["AUROC of none of these"] if unknown else []
+    lines = [heads, ["---"] * len(heads)]
+    for method in dict.fromkeys(row.method for row in rows):
+        mine = [row for row in rows if row.method == method]
+        cells = [shown([r.accuracy for r in rows_of(rows, method, budget)]) for budget in budgets]
+        cells.append(shown([r.calibration_error for r in mine if r.calibration_error is not None]))
+        cells += [shown([r.unknown_auroc for r in mine if r.unknown_auroc is not None])] if unknown else []
+        lines.append([f"`{method}`", *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def shown(values: Sequence[float]) -> str:
+    """Mean and range."""
+    if len(values) < 2:
+        return f"{values[0]:.3f}" if values else ""
+    return f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def main() -> None:
+    """Write every page there is a table for."""
+    folder = ROOT / "docs" / "protocols"
+    folder.mkdir(exist_ok=True)
+    for path in sorted((ROOT / "experiments" / "tables").glob("*.csv")):
+        (folder / f"{path.stem}.md").write_text(page(path.stem, read_table(path), folder))
+        print(folder / f"{path.stem}.md")
+
+
+if __name__ == "__main__":
+    main()
