@@ -185,6 +185,31 @@ def test_run_folder_of_another_configuration_is_refused_and_left_alone(sets: Tra
     assert (tmp_path / "run" / "config.json").read_text() == before
 
 
+def test_runs_that_were_moved_together_go_on(sets: TrainingSets, tmp_path: Path) -> None:
+    def tuned(folder: Path) -> torch.Tensor:
+        methods.train("contrastive", short("contrastive", 1), sets, folder / "pretrained", 0)
+        config = replace(short("supervised", 1), init=folder / "pretrained")
+        return methods.train("supervised", config, sets, folder / "tuned", 0).head.linear.weight
+
+    before = tuned(tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert torch.equal(tuned(tmp_path / "there"), before)
+
+
+def test_another_start_or_a_corrected_label_is_another_run(sets: TrainingSets, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        methods.train("contrastive", short("contrastive", 1), sets, tmp_path / f"start{seed}", seed)
+    config = replace(short("supervised", 1), init=tmp_path / "start0")
+    methods.train("supervised", config, sets, tmp_path / "run", 0)
+    with pytest.raises(FormatError, match="starts_from"):
+        methods.train("supervised", replace(config, init=tmp_path / "start1"), sets, tmp_path / "run", 0)
+    names = sets.labeled.particles.class_name.copy()
+    names[:2] = names[1::-1]
+    corrected = replace(sets, labeled=sets.labeled.with_labels(names))
+    with pytest.raises(FormatError, match="digest"):
+        methods.train("supervised", config, corrected, tmp_path / "run", 0)
+
+
 def test_non_finite_loss_stops_clearly_and_keeps_the_checkpoint(sets: TrainingSets, tmp_path: Path) -> None:
     config = replace(
         short("supervised", 9), training=Training(steps=9, batch_size=12, checkpoint_every=1, learning_rate=1e30)

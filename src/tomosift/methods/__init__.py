@@ -1,5 +1,6 @@
 """Methods: each is one file with a frozen `Config` and a `train`; this is the table of them and the one door."""
 
+import hashlib
 import importlib
 import json
 import os
@@ -11,8 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from tomosift.data.sets import TrainingSets
+from tomosift.data.subtomograms import Subtomograms
 from tomosift.files import write_json
-from tomosift.nn.classifier import Classifier, save_classifier
+from tomosift.nn.classifier import Classifier, model_digest, save_classifier
 from tomosift.train.loop import Progress
 from tomosift.train.run import Run
 
@@ -49,6 +51,12 @@ def method(name: str) -> Method:
     return module  # type: ignore[no-any-return]
 
 
+def _digest(boxes: Subtomograms) -> str:
+    """Which particles, and what each is labeled: the same wherever the set lies."""
+    named = zip(boxes.particles.particle_id, boxes.particles.class_name, strict=True)
+    return hashlib.sha256("\n".join(f"{name}\t{label}" for name, label in named).encode()).hexdigest()[:16]
+
+
 def train(
     name: str, config: Any, data: TrainingSets, folder: Path, seed: int, progress: Progress | None = None
 ) -> Classifier:
@@ -71,8 +79,14 @@ def train(
         "method": name,
         "seed": seed,
         "config": json.loads(json.dumps(asdict(config), default=os.fspath)),
+        "starts_from": model_digest(config.init) if getattr(config, "init", None) else None,
         "data": {
-            part: {"path": str(given.path), "boxes": len(given), "labeled": len(given.labeled_rows)}
+            part: {
+                "path": str(given.path),
+                "boxes": len(given),
+                "labeled": len(given.labeled_rows),
+                "digest": _digest(given),
+            }
             for part, given in (
                 ("labeled", data.labeled),
                 ("unlabeled", data.unlabeled),

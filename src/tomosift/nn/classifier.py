@@ -107,6 +107,17 @@ def save_classifier(folder: Path, classifier: Classifier) -> None:
     write_json(folder / _CARD, {"format": _FORMAT, **asdict(classifier.card), "sha256": digest})
 
 
+def model_digest(folder: Path) -> str:
+    """Checksum of the weights of the model in this folder or run.
+
+    Raises
+    ------
+    FormatError
+        When there is no finished model.
+    """
+    return str(_read_card((folder / "result" if (folder / "result").is_dir() else folder) / _CARD)["sha256"])
+
+
 def load_classifier(folder: Path) -> Classifier:
     """A model from the folder of a run, or from the ``result`` folder itself; ready to evaluate.
 

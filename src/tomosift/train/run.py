@@ -24,6 +24,7 @@ from tomosift import __version__
 from tomosift.errors import FormatError
 from tomosift.files import write_json
 
+_PLACES = ("init", "path")
 _PACKAGES = ("torch", "numpy", "scipy", "lightning-fabric", "safetensors", "scikit-learn", "torch-ctf")
 
 
@@ -37,6 +38,8 @@ class Run:
     def open(cls, folder: Path, config: dict[str, Any]) -> "Run":
         """Make the folder, or reopen it to resume.
 
+        Entries named ``init`` or ``path`` say where things lay, and may differ; what they are is told by digests.
+
         Raises
         ------
         FormatError
@@ -46,14 +49,16 @@ class Run:
         wanted = json.loads(json.dumps(config))
         if path.exists():
             found = read_json(path)
-            differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+            before, now = _without_places(found), _without_places(wanted)
+            differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
             if differing:
                 key = differing[0]
+                first = _first_difference(before.get(key), now.get(key))
                 raise FormatError(
                     path,
                     key,
-                    _short(_first_difference(found.get(key), wanted.get(key))[0]),
-                    f"{_short(_first_difference(found.get(key), wanted.get(key))[1])} as asked now",
+                    _short(first[0]),
+                    f"{_short(first[1])} as asked now",
                     "give another --out, or ask for the same configuration to resume this run",
                 )
         elif folder.exists() and any(folder.iterdir()):
@@ -118,6 +123,12 @@ def environment() -> dict[str, Any]:
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "devices": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())],
     }
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_places(entry) for key, entry in value.items() if key not in _PLACES}
+    return value
 
 
 def _first_difference(found: Any, wanted: Any, name: str = "") -> tuple[str, str]:
