@@ -24,6 +24,8 @@ def tomograms(n: int, count: int) -> np.ndarray:
     return np.array([f"tomo{i % count}" for i in range(n)], dtype=object)
 
 
+# Twenty particles may leave a class out, which scikit-learn remarks on and scores as we do.
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(20, 200))
 def test_scores_equal_scikit_learn(seed: int, n: int) -> None:

@@ -118,7 +118,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "unknown encoder": (_edit("encoder", "resnet"), "encoder is 'resnet', expected one of "),
     "another encoder": (_edit("encoder", "residual"), "expected those of a residual model"),
     "other classes": (_edit("class_names", ["a", "b", "c"]), "expected those of a rb3d model"),
-    "later format": (_edit("format", 99), "format is 99, expected 1; use the tomosift version"),
+    "later format": (_edit("format", 99), "format is 99, expected 2; use the tomosift version"),
     "no format": (_drop("format"), "not a model card"),
     "no checksum": (_drop("sha256"), "not a model card"),
     "no classes": (_drop("class_names"), "not a model card"),
