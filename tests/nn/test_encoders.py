@@ -7,6 +7,8 @@ from torch import nn
 from tomosift.nn import encoders
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.encoders import ENCODERS, build_encoder
+from tomosift.physics.augmentation import normalized
+from tomosift.physics.rotation import random_rotations
 
 # Every parity and the borders; 31 and 32 lie on either side of what the unpadded encoder needs.
 SIZES = (16, 17, 23, 31, 32, 45, 64)
@@ -85,6 +87,25 @@ def test_what_lies_in_the_corners_of_the_box_is_not_seen(name: str) -> None:
     other[0, :2, :2, :2] += 100.0
     with torch.inference_mode():
         assert torch.equal(encoder(box), encoder(other))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_for_which_the_wedge_turns_do_not_see_how_a_particle_is_turned(name: str) -> None:
+    encoder = seeded(name).eval()
+    if encoder.turns == "box":
+        return
+    encoder.spread.fill_(1e-3)  # the middle it is: a center found to whole voxels would move with the pose
+    points = 3 * torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    grid = torch.stack(torch.meshgrid(*[torch.arange(32.0) - 16] * 3, indexing="ij"), dim=-1)
+
+    def blobs(centers: torch.Tensor) -> torch.Tensor:
+        squared = (grid[None, None] - centers[:, :, None, None, None]).square().sum(-1)
+        return normalized(torch.exp(-squared / 8).sum(1))
+
+    turned = points @ random_rotations(1, torch.Generator().manual_seed(1))[0].T
+    with torch.inference_mode():
+        one, two = encoder(blobs(points)), encoder(blobs(turned))
+    assert float((one - two).norm(dim=1).max()) < 0.1 * float((one[0] - one[1]).norm())
 
 
 def test_published_encoders_have_their_published_numbers_of_parameters() -> None:

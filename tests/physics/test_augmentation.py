@@ -95,6 +95,56 @@ def test_rotation_of_a_view_is_the_one_that_was_drawn() -> None:
     assert torch.allclose(view(volume, tilts(), parameters, 10.0, generator()), expected, atol=1e-5)
 
 
+QUARTER_TURNS = [
+    [[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]],
+    [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]],
+    [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]],
+]
+
+
+@pytest.mark.parametrize("low", [-60.0, -20.0])
+def test_turning_the_wedge_shows_the_turned_box_in_its_old_pose(low: float) -> None:
+    size = 17
+    volume = torch.zeros(3, size, size, size)
+    volume[:, 4:-4, 4:-4, 4:-4] = boxes(3, size - 8)  # so far inside that no shift moves anything over the border
+    ranges = replace(NOTHING, impose_wedge=True, low_pass_sigma_voxels=(0.5, 1.0), defocus_probability=1.0)
+    drawn = replace(
+        ranges.sample(3, generator()),
+        rotation=torch.tensor(QUARTER_TURNS),
+        shift_zyx_voxels=torch.tensor([[1.0, 0.0, 0.0], [0.0, -2.0, 1.0], [1.0, 2.0, -1.0]]),
+    )
+    tilt = tilts(3, low, 60.0)
+    turned = view(volume, tilt, drawn, 10.0, generator())
+    stayed = view(volume, tilt, drawn, 10.0, generator(), "wedge")
+    assert not torch.allclose(stayed, turned, atol=0.1)
+    assert torch.allclose(rotate(stayed, drawn.rotation), turned, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [16, 17])
+def test_wedge_turned_views_belong_to_real_boxes_and_move_by_parts_of_a_voxel(size: int) -> None:
+    volume = torch.zeros(1, size, size, size)
+    volume[:, 5:-5, 5:-5, 5:-5] = 1.0
+    ranges = replace(NOTHING, shift_voxels=0.4, low_pass_sigma_voxels=(1.5, 1.5))
+    drawn = ranges.sample(1, generator(3))
+    still = view(volume, tilts(1), replace(drawn, shift_zyx_voxels=torch.zeros(1, 3)), 10.0, generator(), "wedge")
+    moved = view(volume, tilts(1), drawn, 10.0, generator(), "wedge")
+
+    def middle(box: torch.Tensor) -> torch.Tensor:
+        density = box[0] - box[0, 0, 0, 0]
+        axes = torch.meshgrid(*[torch.arange(float(size))] * 3, indexing="ij")
+        return torch.stack([(density * axis).sum() for axis in axes]) / density.sum()
+
+    assert torch.allclose(middle(moved) - middle(still), drawn.shift_zyx_voxels[0], atol=2e-2)
+
+
+@pytest.mark.parametrize("group", ["scale", "elastic"])
+def test_what_needs_resampling_turns_the_box_whoever_looks(group: str) -> None:
+    volume, ranges = boxes(), replace(NOTHING, impose_wedge=True, rotation_max_deg=180.0, **ON[group])
+    drawn = ranges.sample(3, generator())
+    box, wedge = (view(volume, tilts(), drawn, 10.0, generator(), turns) for turns in ("box", "wedge"))
+    assert torch.equal(box, wedge)
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     low=st.floats(-80, -20),

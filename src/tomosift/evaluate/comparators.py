@@ -148,7 +148,8 @@ class _TripletLearner(nn.Module):
         """The triplet loss of one view of each box."""
         ranges = self.views.sample(len(batch), generator)
         with torch.no_grad():
-            seen = view(batch.volume, batch.tilt_range_deg, ranges, self.voxel_spacing_angstrom, generator)
+            given = (batch.volume, batch.tilt_range_deg, ranges, self.voxel_spacing_angstrom, generator)
+            seen = view(*given, self.encoder.turns)
         return {"loss": triplet_loss(self.projection(self.encoder(seen)).float(), batch.label)}
 
 

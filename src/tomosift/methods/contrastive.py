@@ -131,6 +131,7 @@ class Learner(nn.Module):
                 self.config.views.sample(len(batch), generator),
                 self.voxel_spacing_angstrom,
                 generator,
+                self.encoder.turns,
             )
             for source in sources
         )

@@ -88,6 +88,7 @@ class Learner(nn.Module):
                 self.views.sample(len(batch), generator),
                 self.classifier.card.voxel_spacing_angstrom,
                 generator,
+                self.classifier.encoder.turns,
             )
         logits = self.classifier(seen).float()
         accuracy = (logits.argmax(1) == batch.label).float().mean()

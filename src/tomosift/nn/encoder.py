@@ -4,7 +4,7 @@ Contract: ``encoder(volume (b, d, d, d)) -> (b, embedding_size)`` for any cubic 
 between the members of a batch at evaluation, and no knowledge of classes.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,9 @@ class Encoder(nn.Module):
     embedding_size: int
     centers: ClassVar[bool] = False
     """Whether each box is moved so that its particle lies in the middle, before anything else sees it."""
+    turns: ClassVar[Literal["box", "wedge"]] = "box"
+    """What has to be turned to show this encoder a particle in another pose; the wedge will do where turning the box
+    changes nothing in the embedding."""
     spread: Tensor
     """How far off the middle particles are expected, in box edges; a number that `prepare` takes from the data."""
 

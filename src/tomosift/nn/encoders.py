@@ -60,6 +60,7 @@ class Radial(Encoder):
 
     embedding_size = 256
     centers = True
+    turns = "wedge"
 
     def __init__(self) -> None:
         super().__init__()

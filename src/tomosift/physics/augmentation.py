@@ -10,7 +10,7 @@ three-dimensional and cryo-ET-specific; all ranges are ours.
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -48,7 +48,7 @@ class ViewRanges:
     """Largest rotation angle; 180 is all of SO(3), 0 switches rotation off."""
     shift_voxels: float = 1.0
     """Largest shift along each axis."""
-    scale: Range = (0.95, 1.05)
+    scale: Range = (1.0, 1.0)
     """Magnification."""
     impose_wedge: bool = True
     """Impose the wedge of the tomogram frame again after the rotation."""
@@ -137,50 +137,93 @@ def view(
     parameters: ViewParameters,
     voxel_spacing_angstrom: float,
     generator: torch.Generator,
+    turns: Literal["box", "wedge"] = "box",
 ) -> Float[Tensor, "b d d d"]:
     """One view of each box: bent, turned, shifted and scaled in one resampling, then imaged again, then normalized.
 
     Noise is added before the Fourier filters, so it lacks the same wedge as everything else. The argument is not
     changed.
+
+    Parameters
+    ----------
+    turns
+        With ``wedge`` the box stays and the wedge turns the other way: the same coefficients survive, and nothing is
+        resampled, which is half the cost of a view. For whatever does not see how its particle is turned. What needs
+        resampling anyway (scale, elastic) turns boxes all the same.
     """
     if len(volume) > _AT_ONCE:
         parts = (slice(start, start + _AT_ONCE) for start in range(0, len(volume), _AT_ONCE))
-        given = (voxel_spacing_angstrom, generator)
+        given = (voxel_spacing_angstrom, generator, turns)
         return torch.cat([view(volume[part], tilt_range_deg[part], parameters.select(part), *given) for part in parts])
+    size = volume.shape[-1]
+    spatial = _mirror(volume, parameters.mirrored.to(volume.device))
+    resampled = turns == "box" or parameters.elastic_zyx_voxels is not None or bool((parameters.scale != 1).any())
+    if resampled:
+        spatial = _resampled(spatial, parameters)
+    spatial = _hide_and_swap(spatial, parameters)
+    if bool((parameters.gamma != 1).any()):
+        spatial = spatial.sign() * spatial.abs() ** _per_box(parameters.gamma, volume)
+    if bool((parameters.noise_std > 0).any()):
+        noise = torch.randn(volume.shape, generator=generator, dtype=volume.dtype).to(volume.device)
+        spatial = spatial + noise * _per_box(parameters.noise_std, volume)
+    transfer = _transfer(size, tilt_range_deg, parameters, voxel_spacing_angstrom, volume.device, not resampled)
+    if transfer is not None or not resampled:
+        spectrum = torch.fft.rfftn(spatial, dim=(1, 2, 3))
+        if not resampled:
+            spectrum = _shifted(spectrum, parameters, size)
+        if transfer is not None:
+            spectrum = spectrum * transfer
+        spatial = torch.fft.irfftn(spectrum, s=(size, size, size), dim=(1, 2, 3))
+    return normalized(spatial) * _per_box(parameters.gain, volume)
+
+
+def _per_box(value: Float[Tensor, " b"], volume: Tensor) -> Tensor:
+    return value.to(volume.device)[:, None, None, None]
+
+
+def _resampled(volume: Tensor, parameters: ViewParameters) -> Tensor:
+    """Bent, turned, scaled and shifted in one resampling."""
     device, size = volume.device, volume.shape[-1]
-    spatial = _mirror(volume, parameters.mirrored.to(device))
     field = parameters.elastic_zyx_voxels
     displacement = None
     if field is not None:
         displacement = functional.interpolate(
             field.to(device), size=(size, size, size), mode="trilinear", align_corners=True
         ).permute(0, 2, 3, 4, 1)
-    spatial = rotate(
-        spatial,
+    return rotate(
+        volume,
         parameters.rotation.to(device),
         parameters.shift_zyx_voxels.to(device),
         parameters.scale.to(device),
         displacement_zyx_voxels=displacement,
     )
-    spatial = _hide_and_swap(spatial, parameters)
-    if bool((parameters.gamma != 1).any()):
-        spatial = spatial.sign() * spatial.abs() ** parameters.gamma.to(device)[:, None, None, None]
-    if bool((parameters.noise_std > 0).any()):
-        noise = torch.randn(volume.shape, generator=generator, dtype=volume.dtype).to(device)
-        spatial = spatial + noise * parameters.noise_std.to(device)[:, None, None, None]
-    transfer = _transfer(size, tilt_range_deg, parameters, voxel_spacing_angstrom, device)
-    if transfer is not None:
-        spectrum = torch.fft.rfftn(spatial, dim=(1, 2, 3)) * transfer
-        spatial = torch.fft.irfftn(spectrum, s=(size, size, size), dim=(1, 2, 3))
-    return normalized(spatial) * parameters.gain.to(device)[:, None, None, None]
+
+
+def _shifted(spectrum: Tensor, parameters: ViewParameters, size: int) -> Tensor:
+    """Spectra of boxes moved by the shift as the unturned box sees it; what leaves on one side comes in on the other."""
+    shift = (parameters.rotation.transpose(1, 2) @ parameters.shift_zyx_voxels[:, :, None])[:, :, 0].to(spectrum.device)
+    k = torch.fft.fftfreq(size, device=spectrum.device)
+    turns = torch.polar(torch.ones((), device=k.device), -2 * torch.pi * shift[:, :, None] * k)
+    if size % 2 == 0:
+        # The last frequency stands for both of its signs, so only what they share remains.
+        turns[..., size // 2] = turns[..., size // 2].real.to(turns.dtype)
+    z, y, x = turns.unbind(1)
+    return spectrum * (z[:, :, None] * y[:, None])[..., None] * x[:, None, None, : size // 2 + 1]
 
 
 def _transfer(
-    size: int, tilt_range_deg: Tensor, parameters: ViewParameters, voxel_spacing_angstrom: float, device: torch.device
+    size: int,
+    tilt_range_deg: Tensor,
+    parameters: ViewParameters,
+    voxel_spacing_angstrom: float,
+    device: torch.device,
+    wedge_turns: bool,
 ) -> Tensor | None:
     """Product of wedge, blur and extra CTF on the rfftn layout; None where there is nothing to do."""
     transfer: Tensor | None = None
-    if parameters.impose_wedge:
+    if parameters.impose_wedge and wedge_turns:
+        transfer = wedge_mask(size, tilt_range_deg, parameters.rotation.transpose(1, 2).to(device))
+    elif parameters.impose_wedge:
         # Most sets have one tilt range: one mask then serves all.
         same = bool((tilt_range_deg == tilt_range_deg[:1]).all())
         transfer = wedge_mask(size, tilt_range_deg[:1] if same else tilt_range_deg)
