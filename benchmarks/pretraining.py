@@ -5,7 +5,6 @@ Pretraining sees the boxes of three quarters of the tomograms without labels; a 
 accuracy is measured on the tomograms that are left. Seeds vary initial weights, order, views and the labeled subset.
 
     ./dev bench pretraining --structures FOLDER --work FOLDER                   the comparison
-    ./dev bench pretraining --structures FOLDER --work FOLDER --ablate          each augmentation group on or off
     ./dev bench pretraining --structures FOLDER --work FOLDER --curve           probe accuracy over pretraining steps
 
 Every run is kept below --work, so an interrupted benchmark goes on.
@@ -30,19 +29,10 @@ from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.nn.inference import embed, predict
 from tomosift.nn.probe import linear_probe
-from tomosift.physics.augmentation import ABLATION_GROUPS
 from tomosift.simulate.dataset_config import TomogramDatasetConfig
 
 TEN = ("7p6z.cif.gz", "4v4r_30S.pdb.gz", "3j9i.pdb.gz", "1oel.pdb.gz", "1bxn.pdb.gz")
 TEN += ("6z6u.pdb.gz", "1qvr.pdb.gz", "2buk.pdb.gz", "5gjv.pdb.gz", "2cg9.pdb.gz")
-
-SWITCHED_ON: dict[str, dict[str, object]] = {
-    "low-pass": {"low_pass_sigma_voxels": (0.0, 1.0)},
-    "ctf": {"defocus_probability": 0.5},
-    "elastic": {"elastic_voxels": 0.5},
-    "mirror": {"mirror": True},
-}
-"""Groups that are off by default, and what switches them on."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,6 @@ class Options:
     steps: int = 300
     labels: tuple[int, ...] = (1, 5, 20)
     seeds: int = 3
-    ablate: bool = False
     curve: bool = False
 
 
@@ -148,28 +137,6 @@ def compare(options: Options, train: Subtomograms, test: Subtomograms) -> list[d
     return rows
 
 
-def ablate(options: Options, train: Subtomograms, test: Subtomograms) -> list[dict[str, object]]:
-    """Probe accuracy with each augmentation group switched the other way, and with noise-independent views."""
-    default = Contrastive()
-    variants = {"default": default}
-    for group, off in ABLATION_GROUPS.items():
-        on = SWITCHED_ON.get(group)
-        changed = replace(default.views, **(on or off))  # type: ignore[arg-type]
-        variants[f"{group} {'on' if on else 'off'}"] = replace(default, views=changed)
-    variants["mirror on"] = replace(default, views=replace(default.views, mirror=True))
-    variants["halves (independent noise)"] = replace(default, independent_noise="halves")
-    variants["sectors (independent noise)"] = replace(default, independent_noise="sectors")
-    variants["momentum contrast"] = replace(default, framework="moco")
-    rows: list[dict[str, object]] = []
-    for seed in range(options.seeds):
-        for name, config in variants.items():
-            folder = pretrain(options, train, name.replace(" ", "-"), config, seed)
-            found = {f"probe_{k}": round(probe(folder, train, test, k), 4) for k in options.labels}
-            rows.append({"variant": name, "seed": seed, **found})
-            say(str(rows[-1]))
-    return rows
-
-
 def curve(options: Options, train: Subtomograms, test: Subtomograms) -> list[dict[str, object]]:
     """Probe accuracy after more and more steps, each a run of its own with its own schedule."""
     rows: list[dict[str, object]] = []
@@ -185,8 +152,8 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads()))
     train, test = world(options)
     say(f"{len(train)} boxes to train on, {len(test)} to test on, {len(train.class_names)} classes")
-    kind = "ablation" if options.ablate else "curve" if options.curve else "comparison"
-    rows = {"ablation": ablate, "curve": curve, "comparison": compare}[kind](options, train, test)
+    kind = "curve" if options.curve else "comparison"
+    rows = (curve if options.curve else compare)(options, train, test)
     with (options.work / f"{kind}-{options.encoder}-{options.box_size}.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tomosift.evaluate import benchmark, comparators
+from tomosift.evaluate.ablations import ABLATIONS, SWITCHED_ON
 from tomosift.evaluate.benchmark import (
     BenchmarkConfig,
     cells_of,
@@ -21,6 +22,8 @@ from tomosift.evaluate.benchmark_table import Row, read_table, write_table
 from tomosift.evaluate.contestants import CONTESTANTS, DEFAULT_CONTESTANTS
 from tomosift.evaluate.protocols import PROTOCOLS, Protocol, build_world
 from tomosift.evaluate.task import Answer, Task
+from tomosift.methods.contrastive import CONTRASTED
+from tomosift.physics.augmentation import ABLATION_GROUPS
 from tomosift.simulate.atlas import atlas_names
 
 ROW = Row("lab-ten", 0.1, "cssl", "5", 5.0, 0, 0.91, 0.9, 0.03, None, 720, 12.5)
@@ -48,6 +51,14 @@ def test_every_protocol_names_atlas_structures_and_keeps_its_groups_apart() -> N
         assert set(named) <= set(atlas_names())
         assert len(set(named)) == len(named)
     assert set(DEFAULT_CONTESTANTS) <= set(CONTESTANTS)
+
+
+def test_every_augmentation_group_is_ablated_once_and_against_what_is_the_default() -> None:
+    assert SWITCHED_ON.keys() <= ABLATION_GROUPS.keys() | {"mirror"}
+    for group, off in ABLATION_GROUPS.items():
+        assert (f"without-{group}" in ABLATIONS) != (f"with-{group}" in ABLATIONS)
+        is_off = all(getattr(CONTRASTED, name) == value for name, value in off.items())
+        assert is_off == (group in SWITCHED_ON)
 
 
 def test_budgets_mean_labels_per_class() -> None:
@@ -166,7 +177,11 @@ def test_the_report_states_the_gap_and_draws_a_curve_per_noise_level() -> None:
         render_benchmark_report([], {})
 
 
-@pytest.mark.parametrize("name", ["pca", "random-probe", "templates", "triplet", "torchio", "simclr-plain"])
+ANSWERING = ["pca", "random-probe", "templates", "triplet", "torchio", "simclr-plain"]
+ANSWERING += ["without-rotation", "with-scale", "moco", "sectors", "pretrained-500", "cssl-residual"]
+
+
+@pytest.mark.parametrize("name", ANSWERING)
 def test_rows_answer_for_every_test_particle(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "torchio":
         pytest.importorskip("torchio", reason="torchio is a comparator of the bench extra")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from tomosift.evaluate.ablations import ABLATIONS
 from tomosift.evaluate.comparators import (
     PLAIN_VIEWS,
     principal_components,
@@ -10,17 +11,9 @@ from tomosift.evaluate.comparators import (
     torchio_views,
     triplet,
 )
-from tomosift.evaluate.task import Answer, Task, pretrained, supervised
+from tomosift.evaluate.task import Answer, Task, from_pretrained, supervised
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
-
-
-def _from_pretrained(contrastive: Contrastive, name: str, **changes: object) -> Callable[[Task], Answer]:
-    def row(task: Task) -> Answer:
-        init = pretrained(task, contrastive, name)
-        return supervised(task, replace(Supervised(init=init), **changes))  # type: ignore[arg-type]
-
-    return row
 
 
 def _scratch(**changes: object) -> Callable[[Task], Answer]:
@@ -30,22 +23,22 @@ def _scratch(**changes: object) -> Callable[[Task], Answer]:
 CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
     "cssl": (
         "Contrastive pretraining, then the default fine-tuning (the default recipe).",
-        _from_pretrained(Contrastive(), "contrastive"),
+        from_pretrained(Contrastive(), "contrastive"),
     ),
     "cssl-probe": (
         "Contrastive pretraining, then logistic regression on frozen embeddings.",
-        _from_pretrained(Contrastive(), "contrastive", tuning="probe"),
+        from_pretrained(Contrastive(), "contrastive", tuning="probe"),
     ),
     "cssl-spread": (
         "Contrastive pretraining, labels spread over unlabeled particles, then the default fine-tuning.",
-        _from_pretrained(Contrastive(), "contrastive", spread=True),
+        from_pretrained(Contrastive(), "contrastive", spread=True),
     ),
     "scratch": ("The same network, views and steps without pretraining.", _scratch(tuning="finetune")),
     "random-probe": ("Logistic regression on embeddings of the untrained network.", _scratch(tuning="probe")),
     "pca": ("Logistic regression on principal components of the descriptors.", principal_components),
     "simclr-plain": (
         "Pretraining with SimCLR's views and temperature as made for photographs, then the default fine-tuning.",
-        _from_pretrained(Contrastive(temperature=0.5, views=PLAIN_VIEWS), "simclr-plain"),
+        from_pretrained(Contrastive(temperature=0.5, views=PLAIN_VIEWS), "simclr-plain"),
     ),
     "torchio": ("Pretraining on TorchIO's default transforms, then the default fine-tuning.", torchio_views),
     "triplet": ("Triplets of other, simulated structures, then the default fine-tuning.", triplet),
@@ -56,6 +49,7 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
     ),
     "rb3d-scratch": ("RB3D trained on the labels alone.", _scratch(encoder="rb3d", tuning="finetune")),
     "dsrf3d-scratch": ("DSRF3D-v2 trained on the labels alone.", _scratch(encoder="dsrf3d_v2", tuning="finetune")),
+    **ABLATIONS,
 }
 """Name of each row, what it is, and how it answers."""
 

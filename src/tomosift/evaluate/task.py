@@ -1,5 +1,6 @@
 """What a row of the benchmark is asked, and the two trainings that most rows are made of."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -59,9 +60,11 @@ def scaled(config: Config, task: Task) -> Config:
     return replace(config, training=training)
 
 
-def pretrained(task: Task, config: Contrastive, name: str) -> Path:
+def pretrained(task: Task, config: Contrastive, name: str, at_most: int | None = None) -> Path:
     """Folder of the run that pretrained with this configuration, shared by all cells that ask for this name."""
     boxes = task.world.pretraining
+    if at_most is not None:
+        boxes = boxes.select(boxes.spaced_rows(at_most))
     folder = task.shared / name
     methods.train("contrastive", scaled(config, task), TrainingSets(boxes, boxes, boxes), folder, task.seed)
     return folder
@@ -72,3 +75,18 @@ def supervised(task: Task, config: Supervised) -> Answer:
     classifier = methods.train("supervised", scaled(config, task), task.data, task.folder / "run", task.seed)
     said = predict(classifier, task.world.test.volumes, len(task.world.test))
     return Answer(said.probabilities, said.familiarity)
+
+
+def from_pretrained(
+    config: Contrastive, name: str, at_most: int | None = None, **changes: object
+) -> Callable[[Task], Answer]:
+    """A row: pretrain with this configuration (under this name, on so many particles), then train on the labels.
+
+    ``changes`` are settings of supervised training that differ from its defaults.
+    """
+
+    def row(task: Task) -> Answer:
+        init = pretrained(task, config, name, at_most)
+        return supervised(task, replace(Supervised(init=init), **changes))  # type: ignore[arg-type]
+
+    return row

@@ -200,7 +200,7 @@ def _resampled(volume: Tensor, parameters: ViewParameters) -> Tensor:
 
 
 def _shifted(spectrum: Tensor, parameters: ViewParameters, size: int) -> Tensor:
-    """Spectra of boxes moved by the shift as the unturned box sees it; what leaves on one side comes in on the other."""
+    """Spectra of boxes moved by the shift as the unturned box sees it; what leaves on one side enters on the other."""
     shift = (parameters.rotation.transpose(1, 2) @ parameters.shift_zyx_voxels[:, :, None])[:, :, 0].to(spectrum.device)
     k = torch.fft.fftfreq(size, device=spectrum.device)
     turns = torch.polar(torch.ones((), device=k.device), -2 * torch.pi * shift[:, :, None] * k)

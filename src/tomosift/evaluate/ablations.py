@@ -1,0 +1,67 @@
+"""Rows of the benchmark that change one thing about pretraining: what each choice of the default recipe is worth."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from tomosift.evaluate.task import Answer, Task, from_pretrained
+from tomosift.methods.contrastive import CONTRASTED
+from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.nn.encoders import ENCODERS
+from tomosift.physics.augmentation import ABLATION_GROUPS
+
+SWITCHED_ON: dict[str, dict[str, object]] = {
+    "scale": {"scale": (0.95, 1.05)},
+    "ctf": {"defocus_probability": 0.5},
+    "low-pass": {"low_pass_sigma_voxels": (0.0, 1.0)},
+    "elastic": {"elastic_voxels": 0.5},
+    "mirror": {"mirror": True},
+}
+"""Augmentation groups that are off in contrastive pretraining by default, and what switches them on."""
+
+PRETRAINING_SIZES = (500, 1000)
+"""Particles that pretraining sees instead of all."""
+
+Rows = dict[str, tuple[str, Callable[[Task], Answer]]]
+
+
+def _augmentations() -> Rows:
+    rows: Rows = {}
+    for group, off in ABLATION_GROUPS.items():
+        if group not in SWITCHED_ON:
+            config = Contrastive(views=replace(CONTRASTED, **off))  # type: ignore[arg-type]
+            name = f"without-{group}"
+            rows[name] = (f"The default recipe without the augmentation group {group}.", from_pretrained(config, name))
+    for group, on in SWITCHED_ON.items():
+        config = Contrastive(views=replace(CONTRASTED, **on))  # type: ignore[arg-type]
+        name = f"with-{group}"
+        rows[name] = (f"The default recipe with the augmentation group {group}.", from_pretrained(config, name))
+    return rows
+
+
+ABLATIONS: Rows = {
+    **_augmentations(),
+    "moco": (
+        "The default recipe with momentum contrast and a queue instead of NT-Xent.",
+        from_pretrained(Contrastive(framework="moco"), "moco"),
+    ),
+    "sectors": (
+        "The default recipe with views of independent noise, from alternating Fourier sectors.",
+        from_pretrained(Contrastive(independent_noise="sectors"), "sectors"),
+    ),
+    **{
+        f"pretrained-{size}": (
+            f"The default recipe pretrained on {size} particles.",
+            from_pretrained(Contrastive(), f"pretrained-{size}", size),
+        )
+        for size in PRETRAINING_SIZES
+    },
+    **{
+        f"cssl-{name.replace('_', '-')}": (
+            f"The default recipe with the encoder {name}.",
+            from_pretrained(Contrastive(encoder=name), f"contrastive-{name}"),
+        )
+        for name in ENCODERS
+        if name != Contrastive().encoder
+    },
+}
+"""Name of each row, what it is, and how it answers."""
