@@ -7,12 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tomosift.physics.augmentation import ABLATION_GROUPS, ViewRanges, normalized, split_sectors, view
+from tomosift.physics.augmentation import ABLATION_GROUPS, NO_VIEWS, ViewRanges, normalized, split_sectors, view
 from tomosift.physics.rotation import quaternions_to_matrices, rotate
 from tomosift.physics.wedge import apply_mask, wedge_mask
-
-NOTHING = ViewRanges(**{name: value for off in ABLATION_GROUPS.values() for name, value in off.items()})
-"""Every group off."""
 
 ON: dict[str, dict[str, object]] = {
     "rotation": {"rotation_max_deg": 180.0},
@@ -28,7 +25,7 @@ ON: dict[str, dict[str, object]] = {
 }
 """Settings that switch one group on, strongly."""
 
-EVERYTHING = replace(NOTHING, **{name: value for on in ON.values() for name, value in on.items()})
+EVERYTHING = replace(NO_VIEWS, **{name: value for on in ON.values() for name, value in on.items()})
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -60,7 +57,7 @@ def test_normalized_boxes_have_zero_mean_and_unit_variance_and_constant_ones_are
 @pytest.mark.parametrize("size", [16, 17])
 def test_ranges_without_width_give_back_the_normalized_box(size: int) -> None:
     volume = boxes(size=size) * 3 + 1
-    assert torch.allclose(seen(NOTHING, volume), normalized(volume), atol=1e-4)
+    assert torch.allclose(seen(NO_VIEWS, volume), normalized(volume), atol=1e-4)
 
 
 def test_every_setting_belongs_to_a_group_that_can_be_switched_off() -> None:
@@ -74,7 +71,7 @@ def test_every_setting_belongs_to_a_group_that_can_be_switched_off() -> None:
 @pytest.mark.parametrize("group", ABLATION_GROUPS)
 def test_a_group_alone_changes_the_box_and_switched_off_does_not(group: str) -> None:
     volume = boxes()
-    alone = replace(NOTHING, **ON[group])
+    alone = replace(NO_VIEWS, **ON[group])
     assert float((seen(alone, volume) - normalized(volume)).abs().max()) > 0.05
     off = replace(alone, **ABLATION_GROUPS[group])
     assert torch.allclose(seen(off, volume), normalized(volume), atol=1e-4)
@@ -89,7 +86,7 @@ def test_switching_off_one_group_of_many_changes_the_view(group: str) -> None:
 
 def test_rotation_of_a_view_is_the_one_that_was_drawn() -> None:
     volume = normalized(boxes())
-    ranges = replace(NOTHING, rotation_max_deg=180.0)
+    ranges = replace(NO_VIEWS, rotation_max_deg=180.0)
     parameters = ranges.sample(3, generator(4))
     expected = normalized(rotate(volume, parameters.rotation))
     assert torch.allclose(view(volume, tilts(), parameters, 10.0, generator()), expected, atol=1e-5)
@@ -107,7 +104,7 @@ def test_turning_the_wedge_shows_the_turned_box_in_its_old_pose(low: float) -> N
     size = 17
     volume = torch.zeros(3, size, size, size)
     volume[:, 4:-4, 4:-4, 4:-4] = boxes(3, size - 8)  # so far inside that no shift moves anything over the border
-    ranges = replace(NOTHING, impose_wedge=True, low_pass_sigma_voxels=(0.5, 1.0), defocus_probability=1.0)
+    ranges = replace(NO_VIEWS, impose_wedge=True, low_pass_sigma_voxels=(0.5, 1.0), defocus_probability=1.0)
     drawn = replace(
         ranges.sample(3, generator()),
         rotation=torch.tensor(QUARTER_TURNS),
@@ -124,7 +121,7 @@ def test_turning_the_wedge_shows_the_turned_box_in_its_old_pose(low: float) -> N
 def test_wedge_turned_views_belong_to_real_boxes_and_move_by_parts_of_a_voxel(size: int) -> None:
     volume = torch.zeros(1, size, size, size)
     volume[:, 5:-5, 5:-5, 5:-5] = 1.0
-    ranges = replace(NOTHING, shift_voxels=0.4, low_pass_sigma_voxels=(1.5, 1.5))
+    ranges = replace(NO_VIEWS, shift_voxels=0.4, low_pass_sigma_voxels=(1.5, 1.5))
     drawn = ranges.sample(1, generator(3))
     still = view(volume, tilts(1), replace(drawn, shift_zyx_voxels=torch.zeros(1, 3)), 10.0, generator(), "wedge")
     moved = view(volume, tilts(1), drawn, 10.0, generator(), "wedge")
@@ -139,7 +136,7 @@ def test_wedge_turned_views_belong_to_real_boxes_and_move_by_parts_of_a_voxel(si
 
 @pytest.mark.parametrize("group", ["scale", "elastic"])
 def test_what_needs_resampling_turns_the_box_whoever_looks(group: str) -> None:
-    volume, ranges = boxes(), replace(NOTHING, impose_wedge=True, rotation_max_deg=180.0, **ON[group])
+    volume, ranges = boxes(), replace(NO_VIEWS, impose_wedge=True, rotation_max_deg=180.0, **ON[group])
     drawn = ranges.sample(3, generator())
     box, wedge = (view(volume, tilts(), drawn, 10.0, generator(), turns) for turns in ("box", "wedge"))
     assert torch.equal(box, wedge)
@@ -177,7 +174,7 @@ def test_without_imposing_the_wedge_a_turned_box_shows_its_old_one() -> None:
     half = 0.5**0.5
     about_y = quaternions_to_matrices(torch.tensor([[half, 0.0, half, 0.0]]))
     volume = apply_mask(boxes(1, size), wedge_mask(size, tilt))
-    parameters = replace(replace(NOTHING, rotation_max_deg=0.0).sample(1, generator()), rotation=about_y)
+    parameters = replace(replace(NO_VIEWS, rotation_max_deg=0.0).sample(1, generator()), rotation=about_y)
     kept = view(volume, tilt, replace(parameters, impose_wedge=False), 10.0, generator())
     imposed = view(volume, tilt, replace(parameters, impose_wedge=True), 10.0, generator())
     outside = 1 - wedge_mask(size, tilt)
@@ -187,26 +184,26 @@ def test_without_imposing_the_wedge_a_turned_box_shows_its_old_one() -> None:
 
 def test_strength_of_the_noise_is_in_units_of_the_box() -> None:
     smooth = normalized(torch.exp(-(torch.linspace(-2, 2, 24) ** 2)).expand(1, 24, 24, 24).clone())
-    result = seen(replace(NOTHING, noise_std=(0.5, 0.5)), smooth)
+    result = seen(replace(NO_VIEWS, noise_std=(0.5, 0.5)), smooth)
     correlation = float((result * smooth).mean())
     assert correlation == pytest.approx(1 / (1 + 0.25) ** 0.5, abs=0.02)
 
 
 def test_gain_scales_and_contrast_curve_keeps_the_sign() -> None:
     volume = boxes()
-    louder = seen(replace(NOTHING, gain=(2.0, 2.0)), volume)
+    louder = seen(replace(NO_VIEWS, gain=(2.0, 2.0)), volume)
     assert torch.allclose(louder, 2 * normalized(volume), atol=1e-4)
-    curved = seen(replace(NOTHING, log_gamma=(0.4, 0.4)), volume)
+    curved = seen(replace(NO_VIEWS, log_gamma=(0.4, 0.4)), volume)
     strong = normalized(volume).abs() > 0.5
     assert bool((curved.sign() == normalized(volume).sign())[strong].all())
 
 
 def test_hidden_and_swapped_cubes_change_no_more_voxels_than_they_have() -> None:
     volume = normalized(boxes(1))
-    hidden = seen(replace(NOTHING, hidden_cubes=1), volume)
+    hidden = seen(replace(NO_VIEWS, hidden_cubes=1), volume)
     scale = float((hidden.std() / volume.std()) ** -1)
     assert int((hidden[0] * scale - volume[0]).abs().gt(0.2).sum()) <= 4**3
-    swapped = seen(replace(NOTHING, swapped_cubes=2), volume)
+    swapped = seen(replace(NO_VIEWS, swapped_cubes=2), volume)
     assert torch.allclose(swapped.flatten().sort().values, volume.flatten().sort().values, atol=1e-4)
     assert 0 < int((swapped - volume).abs().gt(1e-3).sum()) <= 2 * 2 * 2**3
 
@@ -215,7 +212,7 @@ def test_mirroring_keeps_the_center_and_turns_the_hand_of_half_of_the_views() ->
     for size in (16, 17):
         volume = torch.zeros(200, size, size, size)
         volume[:, size // 2, size // 2, size // 2 + 3] = 1.0
-        result = seen(replace(NOTHING, mirror=True), volume, tilts(200))
+        result = seen(replace(NO_VIEWS, mirror=True), volume, tilts(200))
         mirrored = result[:, size // 2, size // 2, size // 2 - 3] > 1
         kept = result[:, size // 2, size // 2, size // 2 + 3] > 1
         assert bool((mirrored ^ kept).all())
@@ -238,7 +235,7 @@ def test_drawn_values_lie_in_their_ranges() -> None:
 
 
 def test_share_of_views_with_an_extra_transfer_function_is_the_one_asked_for() -> None:
-    drawn = replace(NOTHING, defocus_probability=0.3).sample(4000, generator())
+    drawn = replace(NO_VIEWS, defocus_probability=0.3).sample(4000, generator())
     assert float(drawn.defocus_um.isfinite().float().mean()) == pytest.approx(0.3, abs=0.03)
 
 

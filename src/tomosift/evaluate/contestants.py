@@ -14,6 +14,7 @@ from tomosift.evaluate.comparators import (
 from tomosift.evaluate.task import Answer, Task, from_pretrained, supervised
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
+from tomosift.physics.augmentation import NO_VIEWS
 
 
 def _scratch(**changes: object) -> Callable[[Task], Answer]:
@@ -33,7 +34,15 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
         "Contrastive pretraining, labels spread over unlabeled particles, then the default fine-tuning.",
         from_pretrained(Contrastive(), "contrastive", spread=True),
     ),
+    "cssl-whole": (
+        "Contrastive pretraining, then the whole network at once, as published.",
+        from_pretrained(Contrastive(), "contrastive", tuning="finetune"),
+    ),
     "scratch": ("The same network, views and steps without pretraining.", _scratch(tuning="finetune")),
+    "scratch-no-views": (
+        "The same network from scratch on the labeled boxes as they are, without augmentation.",
+        _scratch(tuning="finetune", views=NO_VIEWS),
+    ),
     "random-probe": ("Logistic regression on embeddings of the untrained network.", _scratch(tuning="probe")),
     "pca": ("Logistic regression on principal components of the descriptors.", principal_components),
     "simclr-plain": (

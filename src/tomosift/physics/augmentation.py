@@ -100,6 +100,10 @@ class ViewRanges:
         )
 
 
+NO_VIEWS = ViewRanges(**{name: value for off in ABLATION_GROUPS.values() for name, value in off.items()})  # type: ignore[arg-type]
+"""Every group off: a view is the normalized box."""
+
+
 @dataclass(frozen=True)
 class ViewParameters:
     """What `view` does to each of n boxes; fields as in `ViewRanges`, one entry per box."""
