@@ -21,7 +21,7 @@ from tomosift.nn.descriptors import descriptors
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.losses import triplet_loss
-from tomosift.nn.probe import fit_probe
+from tomosift.nn.probe import crossed_logits, fit_probe
 from tomosift.physics.augmentation import ViewRanges, normalized, view
 from tomosift.simulate.atlas import atlas_names
 from tomosift.train.loop import fit
@@ -63,7 +63,9 @@ def principal_components(task: Task) -> Answer:
     model = PCA(min(_COMPONENTS, *train.shape), random_state=0).fit((train - mean) / deviation)
     known = model.transform((_invariants(rows, encoder) - mean) / deviation)
     asked = model.transform((_invariants(task.world.test, encoder) - mean) / deviation)
-    return Answer(softmax(fit_probe(known, rows.label, len(rows.class_names)).logits(asked), 1.0))
+    left_out = crossed_logits(known, rows.label, len(rows.class_names))
+    temperature = fit_temperature(left_out, rows.label) if len(left_out) else 1.0
+    return Answer(softmax(fit_probe(known, rows.label, len(rows.class_names)).logits(asked), temperature))
 
 
 def template_matching(task: Task) -> Answer:

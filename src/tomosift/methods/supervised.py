@@ -57,7 +57,7 @@ class Config:
     first."""
     spread: bool = False
     """Let the labels spread over unlabeled particles with similar embeddings first, and learn from all of them."""
-    encoder_rate: float = 0.1
+    encoder_rate: float = 0.3
     """Learning rate of a pretrained encoder, as a share of that of the head."""
     unknown_below: float = 0.0
     """Answer "unknown" where the best probability is lower."""
