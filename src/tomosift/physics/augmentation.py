@@ -207,11 +207,11 @@ def _shifted(spectrum: Tensor, parameters: ViewParameters, size: int) -> Tensor:
     """Spectra of boxes moved by the shift as the unturned box sees it; what leaves on one side enters on the other."""
     shift = (parameters.rotation.transpose(1, 2) @ parameters.shift_zyx_voxels[:, :, None])[:, :, 0].to(spectrum.device)
     k = torch.fft.fftfreq(size, device=spectrum.device)
-    turns = torch.polar(torch.ones((), device=k.device), -2 * torch.pi * shift[:, :, None] * k)
+    phase = torch.polar(torch.ones((), device=k.device), -2 * torch.pi * shift[:, :, None] * k)
     if size % 2 == 0:
         # The last frequency stands for both of its signs, so only what they share remains.
-        turns[..., size // 2] = turns[..., size // 2].real.to(turns.dtype)
-    z, y, x = turns.unbind(1)
+        phase[..., size // 2] = phase[..., size // 2].real.to(phase.dtype)
+    z, y, x = phase.unbind(1)
     return spectrum * (z[:, :, None] * y[:, None])[..., None] * x[:, None, None, : size // 2 + 1]
 
 
