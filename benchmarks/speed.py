@@ -71,14 +71,21 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
             with torch.no_grad():
                 learner.two_views(batch, generator)
 
+        def center(learner: Learner = learner) -> None:
+            learner.encoder.centered(volume)
+
         def classify(learner: Learner = learner) -> None:
             with torch.inference_mode():
                 learner.encoder(volume)
 
-        whole, augmentation, forward = (seconds(work, options.repeats) for work in (step, views, classify))
+        whole, sources, centering, forward = (
+            seconds(work, options.repeats) for work in (step, views, center, classify)
+        )
+        augmentation = sources - centering
         print(
-            f"{name:>10}: step {whole:.3f} s, two views {augmentation:.3f} s ({100 * augmentation / whole:.0f} %, "
-            f"{500 * augmentation / count:.2f} ms a view), {count / forward:.0f} boxes/s classified"
+            f"{name:>10}: step {whole:.3f} s, centering {centering:.3f} s, two views {augmentation:.3f} s "
+            f"({100 * augmentation / whole:.0f} %, {500 * augmentation / count:.2f} ms a view), "
+            f"{count / forward:.0f} boxes/s classified"
         )
 
 

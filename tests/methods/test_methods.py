@@ -140,6 +140,34 @@ def test_resumed_fine_tuning_keeps_the_best_weights_of_an_uninterrupted_one(sets
     assert whole.card == resumed.card
 
 
+@pytest.mark.parametrize("at", [2, 9])
+def test_fine_tuning_with_a_rehearsal_learns_from_all_labels_and_resumes(
+    at: int, shapes: Subtomograms, tmp_path: Path
+) -> None:
+    none = shapes.select(np.zeros(0, dtype=np.int64))
+    given = TrainingSets(shapes, shapes, none)
+    config = replace(short("supervised", 8), evaluate_every=2, patience=9)
+    whole = methods.train("supervised", config, given, tmp_path / "whole", 3)
+    entries = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    rehearsed = next(entry for entry in entries if entry.get("event") == "rehearsed")
+    assert 2 <= rehearsed["steps"] <= 8
+    assert rehearsed["temperature"] == whole.card.temperature
+    assert max(entry.get("step", 0) for entry in entries) == rehearsed["steps"]
+    calls = 0
+
+    def progress(step: int, steps: int, losses: dict[str, float]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        methods.train("supervised", config, given, tmp_path / "parts", 3, progress)
+    resumed = methods.train("supervised", config, given, tmp_path / "parts", 3)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
 _KILLED = """
 import sys
 from pathlib import Path

@@ -214,6 +214,23 @@ def test_without_a_stop_the_best_of_all_looks_is_kept(tmp_path: Path) -> None:
     assert int(best.count) == 6
 
 
+def test_steps_behind_the_weights_are_told_and_can_be_asked_for(tmp_path: Path) -> None:
+    score, _ = scores(0.5, 0.6, 0.4, 0.3)
+    assert fit(line(), Numbered(), TRAINING, opened(tmp_path / "a"), 0, validation=Validation(score, 3, 9)) == 6
+    assert fit(line(), Numbered(), TRAINING, opened(tmp_path / "b"), 0) == TRAINING.steps
+    short, reported = line(), []
+    end = fit(
+        short, Numbered(), TRAINING, opened(tmp_path / "c"), 0, last_step=6, progress=lambda *now: reported.append(now)
+    )
+    assert end == 6
+    assert [now[:2] for now in reported] == [(step, 6) for step in range(1, 7)]
+    # The rates are those of the long training: interrupting that at the same step gives the same weights.
+    longer = line()
+    with pytest.raises(Kill):
+        fit(longer, Numbered(), TRAINING, opened(tmp_path / "d"), 0, progress=kill_at(6))
+    assert same(short, longer)
+
+
 def test_of_equal_scores_the_earliest_counts(tmp_path: Path) -> None:
     score, _ = scores(0.5, 0.5, 0.5, 0.5)
     assert int(trained(tmp_path / "run", validation=Validation(score, every=3, patience=9)).count) == 3

@@ -18,7 +18,7 @@ from tomosift.methods.supervised import Config as Supervised
 from tomosift.nn.calibration import fit_temperature, softmax
 from tomosift.nn.classifier import Classifier, ModelCard, save_classifier
 from tomosift.nn.descriptors import descriptors
-from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
+from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder, masked
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.losses import triplet_loss
 from tomosift.nn.probe import crossed_logits, fit_probe
@@ -47,8 +47,8 @@ PLAIN_VIEWS = ViewRanges(
 @torch.inference_mode()
 def _invariants(boxes: Subtomograms, encoder: Encoder) -> Float[np.ndarray, "n e"]:
     batches = [np.arange(start, min(start + 64, len(boxes))) for start in range(0, len(boxes), 64)]
-    framed = (encoder.framed(torch.from_numpy(boxes.volumes(rows))) for rows in batches)
-    return np.concatenate([descriptors(volume).numpy() for volume in framed])
+    plain = (torch.from_numpy(boxes.volumes(rows)) for rows in batches)
+    return np.concatenate([descriptors(masked(encoder.centered(volume))).numpy() for volume in plain])
 
 
 def principal_components(task: Task) -> Answer:
@@ -122,8 +122,9 @@ class _TorchIOLearner(contrastive.Learner):
                 torchio.RandomGamma(),
             ]
         )
+        volume = self.encoder.centered(batch.volume)
         first, second = (
-            normalized(torch.stack([transform(box[None])[0] for box in batch.volume.cpu()])).to(batch.volume.device)
+            normalized(torch.stack([transform(box[None])[0] for box in volume.cpu()])).to(volume.device)
             for _ in range(2)
         )
         return first, second
@@ -150,9 +151,9 @@ class _TripletLearner(nn.Module):
         """The triplet loss of one view of each box."""
         ranges = self.views.sample(len(batch), generator)
         with torch.no_grad():
-            given = (batch.volume, batch.tilt_range_deg, ranges, self.voxel_spacing_angstrom, generator)
-            seen = view(*given, self.encoder.turns)
-        return {"loss": triplet_loss(self.projection(self.encoder(seen)).float(), batch.label)}
+            given = (batch.tilt_range_deg, ranges, self.voxel_spacing_angstrom, generator, self.encoder.turns)
+            seen = view(self.encoder.centered(batch.volume), *given)
+        return {"loss": triplet_loss(self.projection(self.encoder(seen, True)).float(), batch.label)}
 
 
 def _trained(

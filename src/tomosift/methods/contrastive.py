@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from tomosift.data.batches import Batch, Uniform
 from tomosift.data.sets import TrainingSets
+from tomosift.nn.centering import recentered
 from tomosift.nn.classifier import Classifier, ModelCard
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.encoders import build_encoder
@@ -96,14 +97,14 @@ class Learner(nn.Module):
         with torch.no_grad():
             first, second = self.two_views(batch, generator)
         if self.config.framework == "simclr":
-            projected = self.projection(self.encoder(torch.cat([first, second]))).float()
+            projected = self.projection(self.encoder(torch.cat([first, second]), True)).float()
             return {"loss": nt_xent(projected[: len(first)], projected[len(first) :], self.config.temperature)}
         both = torch.cat([first, second])
         with torch.no_grad():
             for fast, slow in self._fast_and_slow():
                 slow.lerp_(fast, 1 - self.config.momentum)
-            keys = functional.normalize(self.slow_projection(self.slow_encoder(both)).float(), dim=1)
-        queries = self.projection(self.encoder(both)).float()
+            keys = functional.normalize(self.slow_projection(self.slow_encoder(both, True)).float(), dim=1)
+        queries = self.projection(self.encoder(both, True)).float()
         # The loss reads a copy: the queue is overwritten before the backward pass.
         loss = info_nce(queries, keys.roll(len(first), 0), self.queue.clone(), self.config.temperature)
         self.queue.copy_(torch.cat([keys, self.queue])[: self.config.queue_size])
@@ -112,17 +113,19 @@ class Learner(nn.Module):
     def two_views(
         self, batch: Batch, generator: torch.Generator
     ) -> tuple[Float[Tensor, "b d d d"], Float[Tensor, "b d d d"]]:
-        """Two independently drawn views, with independent noise where the configuration asks for it."""
-        sources = (batch.volume, batch.volume)
+        """Two independently drawn views of centered boxes, with independent noise if the configuration asks for it."""
+        offset = self.encoder.offset(batch.volume)
+        volume = recentered(batch.volume, offset)
+        sources = (volume, volume)
         if self.config.independent_noise == "halves":
             if batch.halves is None:
                 raise ValueError(
                     "the set has no half boxes; extract with half tomograms or use independent_noise=sectors"
                 )
-            sources = (batch.halves[:, 0], batch.halves[:, 1])
+            sources = (recentered(batch.halves[:, 0], offset), recentered(batch.halves[:, 1], offset))
         elif self.config.independent_noise == "sectors":
             phase = torch.rand(len(batch), generator=generator)
-            even, odd = split_sectors(batch.volume, self.config.sector_deg, phase)
+            even, odd = split_sectors(volume, self.config.sector_deg, phase)
             sources = (normalized(even), normalized(odd))
         first, second = (
             view(

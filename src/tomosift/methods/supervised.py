@@ -39,7 +39,7 @@ _MOST_TO_LOOK_AT = 1000
 _MOST_TO_SPREAD_OVER = 5000
 """Unlabeled particles over which labels are spread; the graph of more would cost minutes and teach little."""
 _LABELS_TO_SPLIT = 8
-"""Labels per class from which a fifth can be spared for early stopping and calibration."""
+"""Labels per class from which a fifth can be spared in a rehearsal, for early stopping and calibration."""
 
 USES_LABELS = True
 
@@ -83,14 +83,14 @@ class Learner(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.no_grad():
             seen = view(
-                batch.volume,
+                self.classifier.encoder.centered(batch.volume),
                 batch.tilt_range_deg,
                 self.views.sample(len(batch), generator),
                 self.classifier.card.voxel_spacing_angstrom,
                 generator,
                 self.classifier.encoder.turns,
             )
-        logits = self.classifier(seen).float()
+        logits = self.classifier(seen, True).float()
         accuracy = (logits.argmax(1) == batch.label).float().mean()
         return {"loss": functional.cross_entropy(logits, batch.label), "accuracy": accuracy}
 
@@ -98,8 +98,9 @@ class Learner(nn.Module):
 def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Progress | None = None) -> Classifier:
     """A calibrated classifier from ``data.labeled``.
 
-    Training stops early on ``data.validation``, or, where that holds no labels, on a fifth of the labeled particles if
-    every class has enough of them.
+    Training stops early on ``data.validation``. Where that holds no labels but every class has enough of them, a
+    rehearsal without a fifth of the labeled particles says how many steps are good and how far to trust the logits;
+    the classifier then learns from all of them.
 
     Raises
     ------
@@ -115,15 +116,39 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     rarest = int(counts[counts > 0].min())
     tuning = _resolve(config)
     held_out = data.validation.select(data.validation.labeled_rows)
-    if not len(held_out) and tuning != "probe" and rarest >= _LABELS_TO_SPLIT:
-        labeled, held_out = held_out_part(labeled, seed)
     run.log(event="labels", tuning=tuning, training=len(labeled), validation=len(held_out), rarest_class=rarest)
+    lesson = _Lesson(config, data, tuning, seed, progress)
+    if len(held_out) or tuning == "probe" or rarest < _LABELS_TO_SPLIT:
+        classifier, _ = _taught(lesson, labeled, held_out, run)
+        return classifier
+    most, fifth = held_out_part(labeled, seed)
+    rehearsed, steps = _taught(lesson, most, fifth, run.within("rehearsal"))
+    run.log(event="rehearsed", steps=steps, temperature=rehearsed.card.temperature)
+    classifier, _ = _taught(replace(lesson, last_step=steps), labeled, held_out, run)
+    classifier.card = replace(classifier.card, temperature=rehearsed.card.temperature)
+    return classifier
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    config: Config
+    data: TrainingSets
+    tuning: Tuning
+    seed: int
+    progress: Progress | None
+    last_step: int | None = None
+
+
+def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run: Run) -> tuple[Classifier, int]:
+    """A classifier from these labels, stopped early and calibrated on those held out, and the steps it took."""
+    config, data, tuning = lesson.config, lesson.data, lesson.tuning
+    torch.manual_seed(lesson.seed)  # the same start for a rehearsal, for what follows it, and for a resumed run
     classifier = _starting_classifier(config, data)
     head = classifier.head
     assert head is not None  # there are classes, so there is a head
     embeddings = _standardize(classifier, labeled)
     crossed = np.zeros((0, len(data.class_names)))
-    if not len(held_out):
+    if not len(held_out) and lesson.last_step is None:
         crossed = crossed_logits(embeddings, labeled.label, len(data.class_names))
     told = labeled
     if config.spread and len(data.unlabeled):
@@ -132,6 +157,7 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
         run.log(event="spread", particles=len(labeled), per_class=np.bincount(labeled.label).tolist())
     if tuning != "finetune":
         head.load_probe(fit_probe(embeddings, labeled.label, len(data.class_names)))
+    steps = 0
     if tuning != "probe":
         rate = config.training.learning_rate
         gentle = rate if config.init is None else rate * config.encoder_rate
@@ -139,26 +165,25 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
             {"params": list(classifier.encoder.parameters()), "lr": gentle},
             {"params": list(head.parameters()), "lr": rate if tuning == "finetune" else gentle},
         ]
-        stream = Balanced(labeled, config.training.batch_size, seed)
-        validation = _validation(config, classifier, labeled, held_out) if len(held_out) else None
-        learner = Learner(classifier, config.views)
-        fit(
-            learner,
-            stream,
+        steps = fit(
+            Learner(classifier, config.views),
+            Balanced(labeled, config.training.batch_size, lesson.seed),
             config.training,
             run,
-            seed,
-            validation=validation,
+            lesson.seed,
+            validation=_validation(config, classifier, labeled, held_out) if len(held_out) else None,
             parameter_groups=groups,
-            progress=progress,
+            last_step=lesson.last_step,
+            progress=lesson.progress,
         )
         _standardize(classifier, labeled)
     logits = _look_around(classifier, data, told)
     frozen = tuning == "probe" and labeled is told
     temperature = _temperature(classifier, logits, told, held_out, crossed, frozen)
-    run.log(event="calibrated" if temperature else "not calibrated: no labels to spare", temperature=temperature)
+    if lesson.last_step is None:
+        run.log(event="calibrated" if temperature else "not calibrated: no labels to spare", temperature=temperature)
     classifier.card = replace(classifier.card, temperature=temperature or 1.0)
-    return classifier.eval()
+    return classifier.eval(), steps
 
 
 def _resolve(config: Config) -> Tuning:

@@ -1,49 +1,27 @@
 """Where in its box a particle lies, found without knowing what it is, and boxes moved so that it lies in the middle."""
 
-from functools import lru_cache
-
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from numpy.typing import NDArray
 from torch import Tensor
+
+from tomosift.nn.center_finder import PLACES, center_finder, coarse
 
 REACH = 1 / 4
 """Farthest move along each axis, in shares of the box edge."""
-_SHELLS = 5  # out to a quarter of the edge: what lies farther off belongs to neighbors as often as to the particle
-_SPACING = 1 / 16
-_WEIGHT = 0.035  # of power as evidence; independent noise would make it a half, but noise of near voxels is alike
 _LEAST_SPREAD_VOXELS = 0.5
 _ROUNDS = 15
-_AT_ONCE = 32  # boxes whose spectra stay in the cache
-
-
-@lru_cache(maxsize=16)
-def _shells(size: int) -> NDArray[np.complex64]:
-    """(shells, d, d, d // 2 + 1) spectra of overlapping shells of unit norm about voxel 0."""
-    axis = np.fft.ifftshift(np.arange(size) - size // 2)
-    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    width = max(size * _SPACING, 1.0)
-    shells = [np.clip(1 - np.abs(radius - width * k) / width, 0, None) for k in range(_SHELLS)]
-    return np.stack([np.fft.rfftn(shell / np.linalg.norm(shell)) for shell in shells]).astype(np.complex64)
+_AT_ONCE = 64
 
 
 @torch.no_grad()
 def _evidence(volume: Float[Tensor, "b d d d"]) -> tuple[Float[Tensor, "b p"], Float[Tensor, "p 3"]]:
     """For each place within reach the log likelihood that the particle's middle is there, and its offset in voxels."""
-    if len(volume) > _AT_ONCE:
-        parts = [_evidence(part) for part in torch.split(volume, _AT_ONCE)]
-        return torch.cat([evidence for evidence, _ in parts]), parts[0][1]
-    size = volume.shape[-1]
-    spectrum = torch.fft.rfftn(volume.float(), dim=(1, 2, 3))
-    power = volume.new_zeros(volume.shape, dtype=torch.float32)
-    for shell in torch.from_numpy(_shells(size)).to(volume.device):
-        power += torch.fft.irfftn(spectrum * shell.conj(), s=(size, size, size), dim=(1, 2, 3)).square_()
-    middle, far = size // 2, max(1, round(REACH * size))
-    along = torch.arange(-far, far + 1, device=volume.device)
-    near = slice(middle - far, middle + far + 1)
-    places = torch.cartesian_prod(along, along, along).float()
-    return _WEIGHT * power[:, near, near, near].flatten(1), places
+    finder, size = center_finder(volume.device), volume.shape[-1]
+    place = torch.arange(PLACES, device=volume.device) * (size / PLACES) - size // 2
+    near = place.abs() <= REACH * size
+    parts = [finder(coarse(part))[:, near][:, :, near][:, :, :, near] for part in torch.split(volume, _AT_ONCE)]
+    along = place[near]
+    return torch.cat(parts).flatten(1), torch.cartesian_prod(along, along, along)
 
 
 def fit_spread(volume: Float[Tensor, "b d d d"]) -> float:
@@ -76,7 +54,7 @@ def find_centers(volume: Float[Tensor, "b d d d"], spread: float = REACH) -> Int
     """
     evidence, places = _evidence(volume)
     expected = places.square().sum(1) / (2 * (max(spread, 1e-6) * volume.shape[-1]) ** 2)
-    return places[(evidence - expected).argmax(dim=1)].long()
+    return places[(evidence - expected).argmax(dim=1)].round().long()
 
 
 def recentered(volume: Float[Tensor, "b d d d"], offset_zyx_voxels: Int64[Tensor, "b 3"]) -> Float[Tensor, "b d d d"]:

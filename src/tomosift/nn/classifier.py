@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from tomosift.errors import FormatError
 from tomosift.files import write_json, written_then_renamed
+from tomosift.nn.center_finder import finder_digest
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.encoders import ENCODERS, build_encoder
 from tomosift.nn.familiarity import Familiarity
 from tomosift.nn.probe import LinearProbe
 
 _WEIGHTS, _CARD = "model.safetensors", "model.json"
-_FORMAT = 2
+_FORMAT = 3
 _LEAST_DEVIATION = 1e-3  # of an embedding's dimension; smaller ones are not blown up
 
 
@@ -40,6 +41,8 @@ class ModelCard:
     """Particles whose best probability is lower are answered "unknown"."""
     unfamiliar_below: float = -1.0
     """Particles whose familiarity is lower are answered "unknown"."""
+    center_finder: str = field(default_factory=finder_digest)
+    """Checksum of the weights that centered the boxes in training."""
 
 
 class LinearHead(nn.Module):
@@ -91,11 +94,11 @@ class Classifier(nn.Module):
         self.head = LinearHead(size, classes) if classes else None
         self.familiarity = Familiarity(size, classes) if classes else None
 
-    def forward(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b k"]:
-        """Logits, before the temperature."""
+    def forward(self, volume: Float[Tensor, "b d d d"], is_centered: bool = False) -> Float[Tensor, "b k"]:
+        """Logits, before the temperature; ``is_centered`` as for the encoder."""
         if self.head is None:
             raise ValueError("this model was trained without classes; fine-tune it with labels first")
-        return self.head(self.encoder(volume))  # type: ignore[no-any-return]
+        return self.head(self.encoder(volume, is_centered))  # type: ignore[no-any-return]
 
 
 def save_classifier(folder: Path, classifier: Classifier) -> None:
@@ -160,6 +163,9 @@ def _read_card(path: Path) -> dict[str, Any]:
         raise FormatError(path, "content", f"not a model card ({error})", "JSON as tomosift writes it") from None
     if number != _FORMAT:
         raise FormatError(path, "format", str(number), str(_FORMAT), "use the tomosift version that wrote it")
+    if card.get("center_finder") != finder_digest():
+        advice = "train again, or use the tomosift version that wrote it"
+        raise FormatError(path, "center_finder", "other weights", "those that come with this version", advice)
     if card["encoder"] not in ENCODERS:
         raise FormatError(path, "encoder", repr(card["encoder"]), f"one of {', '.join(ENCODERS)}")
     return {**card, "sha256": digest}

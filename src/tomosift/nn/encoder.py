@@ -7,7 +7,7 @@ between the members of a batch at evaluation, and no knowledge of classes.
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from tomosift.nn.centering import REACH, find_centers, fit_spread, recentered
@@ -40,26 +40,42 @@ class Encoder(nn.Module):
         if self.centers:
             self.spread.fill_(fit_spread(volume))
 
-    def forward(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b e"]:
-        """Embeddings of boxes with zero mean and unit variance, density positive."""
+    def forward(self, volume: Float[Tensor, "b d d d"], is_centered: bool = False) -> Float[Tensor, "b e"]:
+        """Embeddings of boxes with zero mean and unit variance, density positive.
+
+        ``is_centered`` says that the boxes were made from what `centered` gave, and are to be left where they are.
+        """
         size = volume.shape[-1]
         if not MINIMUM_BOX_SIZE <= size <= MAXIMUM_BOX_SIZE:
             raise ValueError(
                 f"box size is {size} voxels, but encoders take {MINIMUM_BOX_SIZE} to {MAXIMUM_BOX_SIZE}; "
                 "extract with another --box-size or voxel spacing"
             )
-        return self.embed(self.framed(volume)[:, None])
+        return self.embed(masked(volume if is_centered else self.centered(volume))[:, None])
 
-    def framed(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
-        """Boxes as `embed` gets them: centered if this encoder wants that, and multiplied by a soft sphere.
+    def centered(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
+        """Boxes moved so that their particle lies in the middle; as they are, if this encoder does not ask for that.
 
-        What lies in the corners leaves the box when it is rotated, so an encoder that sees corners sees something that
-        training on rotated views has never shown.
+        A trainer centers plain boxes once and makes its views of them: noise and hidden parts of a view would only lead
+        the search astray, and a shift of a view then stands for an error of the center.
         """
-        if self.centers:
-            volume = recentered(volume, find_centers(volume, float(self.spread)))
-        return volume * soft_sphere(volume.shape[-1], device=volume.device, dtype=volume.dtype)
+        return recentered(volume, self.offset(volume)) if self.centers else volume
+
+    def offset(self, volume: Float[Tensor, "b d d d"]) -> Int64[Tensor, "b 3"]:
+        """Where `centered` finds each particle, voxels (zyx) from the middle of its box; zero if it does not look."""
+        if not self.centers:
+            return torch.zeros(len(volume), 3, dtype=torch.int64, device=volume.device)
+        return find_centers(volume, float(self.spread))
 
     def embed(self, volume: Float[Tensor, "b 1 d d d"]) -> Float[Tensor, "b e"]:
         """Embeddings of masked boxes."""
         raise NotImplementedError
+
+
+def masked(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
+    """Boxes multiplied by a soft sphere.
+
+    What lies in the corners leaves the box when it is rotated, so an encoder that sees corners sees something that
+    training on rotated views has never shown.
+    """
+    return volume * soft_sphere(volume.shape[-1], device=volume.device, dtype=volume.dtype)

@@ -109,15 +109,23 @@ def fit(
     *,
     validation: Validation | None = None,
     parameter_groups: list[dict[str, Any]] | None = None,
+    last_step: int | None = None,
     progress: Progress | None = None,
-) -> None:
+) -> int:
     """Train in place; afterwards the learner holds the final (or, with validation, the best) weights.
 
     Starts from the run's checkpoint where there is one: on the same machine the resumed run ends in the same weights
     as one that was never interrupted.
 
+    Returns
+    -------
+    int
+        Number of steps behind the weights that the learner holds.
+
     Parameters
     ----------
+    last_step
+        End after so many steps, at learning rates as if all steps of ``training`` were to come.
     parameter_groups
         Groups for AdamW, each with its own ``lr`` if wanted; all trainable parameters at the one rate without it.
 
@@ -145,7 +153,8 @@ def fit(
     def stopped() -> bool:
         return validation is not None and bool(history) and len(history) - 1 - _best(history) >= validation.patience
 
-    while step < training.steps and not stopped():
+    end = training.steps if last_step is None else min(last_step, training.steps)
+    while step < end and not stopped():
         learner.train()
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * learning_rate_share(step, training.steps, training.warmup)
@@ -165,23 +174,25 @@ def fit(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
-        if fabric.global_rank == 0 and (step % 10 == 0 or step == training.steps):
+        if fabric.global_rank == 0 and (step % 10 == 0 or step == end):
             run.log(
                 step=step, **{k: round(v, 5) for k, v in numbers.items()}, seconds=round(time.monotonic() - started, 2)
             )
-        if validation is not None and (step % validation.every == 0 or step == training.steps):
+        if validation is not None and (step % validation.every == 0 or step == end):
             learner.eval()
             history.append(validation.score())
             run.log(step=step, validation=round(history[-1], 5))
             if _best(history) == len(history) - 1:
                 best = {name: value.detach().clone() for name, value in learner.state_dict().items()}
         if progress is not None:
-            progress(step, training.steps, numbers)
-        if fabric.global_rank == 0 and (step % training.checkpoint_every == 0 or step == training.steps or stopped()):
+            progress(step, end, numbers)
+        if fabric.global_rank == 0 and (step % training.checkpoint_every == 0 or step == end or stopped()):
             save_checkpoint(run.checkpoint, learner, optimizer, step, history, best)
     if validation is not None and best is not None:
         learner.load_state_dict(best)
+        step = min((_best(history) + 1) * validation.every, end)
     learner.eval()
+    return step
 
 
 def _best(history: list[float]) -> int:

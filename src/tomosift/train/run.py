@@ -6,6 +6,7 @@
     environment.json   versions of everything that can change a number
     log.jsonl          one line per logged step or event
     checkpoint.safetensors   the newest state to resume from; replaced, never edited
+    rehearsal/         where a method trains twice: log and checkpoint of the first time
     result/            what the method hands over; complete or absent
 """
 
@@ -79,6 +80,11 @@ class Run:
     def result(self) -> Path:
         """Folder of the result, which exists only when the run is finished."""
         return self.folder / "result"
+
+    def within(self, name: str) -> "Run":
+        """A part of this run with a log and a checkpoint of its own, in a folder below."""
+        (self.folder / name).mkdir(exist_ok=True)
+        return Run(self.folder / name)
 
     def abandon(self) -> None:
         """Remove a run in which nothing was trained, so that its folder is free for a corrected request."""

@@ -1,0 +1,53 @@
+"""Complexes that do not exist look like complexes: centered, connected, within their limits, and never the same."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from tomosift.simulate.random_complexes import (
+    LARGEST_KDA,
+    LARGEST_RADIUS_ANGSTROM,
+    SMALLEST_KDA,
+    _symmetric,
+    _walk,
+    random_complex,
+    random_templates,
+)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_complex_is_centered_compact_and_of_a_protein_s_density(seed: int) -> None:
+    beads = random_complex(np.random.default_rng(seed))
+    assert beads[:, :3].mean(dim=0).abs().max() < 1e-3
+    assert beads[:, :3].norm(dim=1).max() <= LARGEST_RADIUS_ANGSTROM
+    kda = float(beads[:, 4].sum()) / 3500
+    assert SMALLEST_KDA <= kda <= 1.9 * LARGEST_KDA
+    # Every bead has a neighbor within reach: nothing floats about alone.
+    distance, _ = cKDTree(beads[:, :3].numpy()).query(beads[:, :3].numpy(), k=2)
+    assert distance[:, 1].max() < 30
+
+
+def test_same_generator_same_complex_and_other_seeds_others() -> None:
+    first, again, other = (random_complex(np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert first.shape != other.shape or not torch.allclose(first, other)
+
+
+@pytest.mark.parametrize(("group", "copies"), [("C3", 3), ("C7", 7), ("T", 12), ("O", 24), ("I", 60)])
+def test_copies_obey_their_point_group_and_do_not_cut_each_other(group: str, copies: int) -> None:
+    rng = np.random.default_rng(5)
+    position = _symmetric(_walk(30.0, rng), group, rng)
+    one = len(position) // copies
+    for turn in Rotation.create_group(group):
+        assert cKDTree(position).query(turn.apply(position))[0].max() < 1e-6
+    assert cKDTree(position[:one]).query(position[one:])[0].min() >= 12.9
+
+
+def test_templates_are_named_and_positive() -> None:
+    templates = random_templates(3, 9, 10.0, 48)
+    assert list(templates) == ["random-9-0000", "random-9-0001", "random-9-0002"]
+    for density in templates.values():
+        assert density.shape == (48, 48, 48)
+        assert 1.5 < float(density.max()) < 15
