@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.files import write_json, written_then_renamed
-from tomosift.nn.center_finder import PLACES, CenterFinder, coarse, finder_digest, weights_path
+from tomosift.nn.center_finder import PLACES, SMOOTHING, CenterFinder, coarse, finder_digest, weights_path
 from tomosift.nn.centering import find_centers, fit_spread
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.atlas import atlas_names
@@ -32,8 +32,6 @@ from tomosift.train.run import Run
 
 SPACING_ANGSTROM = 10.0
 TEMPLATE_SIZE = 48
-SHARPNESS_VOXELS = 1.0
-"""Standard deviation of the place that is asked for: neighboring places are nearly right."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ class Learner(nn.Module):
 
     def forward(self, batch: Boxes, generator: torch.Generator) -> dict[str, Tensor]:
         axis = torch.arange(PLACES, device=batch.place.device) - PLACES / 2
-        distance = (axis - PLACES * batch.place[:, :, None]) / SHARPNESS_VOXELS
+        distance = (axis / PLACES - batch.place[:, :, None]) / SMOOTHING
         z, y, x = torch.softmax(-distance.square() / 2, dim=2).unbind(1)
         wanted = z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
         told = torch.log_softmax(self.finder(batch.small).flatten(1), dim=1)

@@ -57,7 +57,7 @@ def page(name: str, rows: Sequence[Row], folder: Path) -> str:
 def table(rows: Sequence[Row]) -> str:
     """A Markdown table, a line per method and a column per budget."""
     budgets = budgets_of(rows)
-    heads = ["method", *(f"{budget} labels" for budget in budgets), "calibration error"]
+    heads = ["method", *("1 label" if budget == "1" else f"{budget} labels" for budget in budgets), "calibration error"]
     unknown = any(row.unknown_auroc is not None for row in rows)
     heads += ["AUROC of none of these"] if unknown else []
     lines = [heads, ["---"] * len(heads)]

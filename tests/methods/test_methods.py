@@ -72,7 +72,7 @@ def test_every_method_is_a_file_of_its_name_with_source_and_frozen_config() -> N
         config = module.Config()
         assert dataclasses.is_dataclass(config)
         assert type(config).__dataclass_params__.frozen
-        json.dumps(dataclasses.asdict(config))
+        json.dumps(dataclasses.asdict(config), default=os.fspath)
 
 
 def test_unknown_method_is_named_with_the_alternatives() -> None:
@@ -261,6 +261,26 @@ def test_encoder_of_another_voxel_spacing_is_refused(sets: TrainingSets, tmp_pat
     config = replace(short("supervised", 1), init=tmp_path / "pre")
     with pytest.raises(ValueError, match="extract with --voxel-spacing 10"):
         methods.train("supervised", config, finer, tmp_path / "run", 0)
+
+
+def test_pretraining_starts_from_the_shipped_model_from_a_run_or_from_nothing(
+    sets: TrainingSets, tmp_path: Path
+) -> None:
+    def start(**changes: object) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        config = contrastive.Config(**changes)  # type: ignore[arg-type]
+        return contrastive.Learner(config, 10.0).encoder.state_dict()
+
+    general = load_classifier(Path("general")).encoder.state_dict()
+    weights = [name for name in general if name != "spread"]
+    assert all(torch.equal(start()[name], general[name]) for name in weights)
+    assert not all(torch.equal(start(init=None)[name], general[name]) for name in weights)
+    methods.train("contrastive", replace(short("contrastive", 1), init=None), sets, tmp_path / "run", 0)
+    own = load_classifier(tmp_path / "run").encoder.state_dict()
+    assert all(torch.equal(start(init=tmp_path / "run")[name], own[name]) for name in weights)
+    start(encoder="rb3d")  # which the shipped model is not; random weights, then
+    with pytest.raises(ValueError, match="is radial, asked for is rb3d"):
+        start(encoder="rb3d", init=tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import torch
 from tomosift.nn.centering import find_centers, fit_spread, recentered
 
 
-def ball(size: int, center: tuple[int, int, int], radius: float, hollow: bool = False) -> torch.Tensor:
+def ball(size: int, center: tuple[int, ...], radius: float, hollow: bool = False) -> torch.Tensor:
     axis = torch.arange(size) - size // 2
     z, y, x = torch.meshgrid(*(axis - offset for offset in center), indexing="ij")
     distance = (z**2 + y**2 + x**2).float().sqrt()
@@ -14,13 +14,15 @@ def ball(size: int, center: tuple[int, int, int], radius: float, hollow: bool = 
     return (shell if hollow else distance < radius).float()
 
 
-@pytest.mark.parametrize("size", [24, 31, 32])
+@pytest.mark.parametrize("size", [24, 31, 32, 40])
 @pytest.mark.parametrize("hollow", [False, True])
-def test_balls_and_shells_are_found_where_they_are(size: int, hollow: bool) -> None:
+@pytest.mark.parametrize("noise", [0.0, 1.5])
+def test_balls_and_shells_are_found_where_they_are(size: int, hollow: bool, noise: float) -> None:
     places = [(0, 0, 0), (3, -2, 5), (-5, 4, 0)]
     boxes = torch.stack([ball(size, place, size / 6, hollow) for place in places])
-    assert find_centers(boxes).tolist() == [list(place) for place in places]
-    assert find_centers(-boxes).tolist() == [list(place) for place in places]
+    boxes = boxes / boxes.std(dim=(1, 2, 3), keepdim=True)
+    noisy = boxes + noise * torch.randn(boxes.shape, generator=torch.Generator().manual_seed(1))
+    assert int((find_centers(noisy) - torch.tensor(places)).abs().max()) <= 1
 
 
 def test_a_ball_in_noise_is_found_to_a_voxel_or_two() -> None:
@@ -39,7 +41,7 @@ def test_the_search_ends_at_a_quarter_of_the_box() -> None:
 
 def test_expected_places_win_over_stronger_neighbors() -> None:
     pair = (ball(32, (0, 0, 0), 3.0) + 2 * ball(32, (8, 0, 0), 3.0))[None]
-    assert find_centers(pair).tolist() == [[8, 0, 0]]
+    assert int((find_centers(pair)[0] - torch.tensor([8, 0, 0])).abs().max()) <= 1
     assert find_centers(pair, spread=1 / 32).tolist() == [[0, 0, 0]]
 
 
@@ -51,7 +53,7 @@ def test_the_spread_of_picks_is_found(far: int, size: int) -> None:
     clean = torch.stack([ball(size, place, size / 6) for place in places])
     noisy = clean + 0.7 * torch.randn(clean.shape, generator=generator)
     drawn = float(torch.tensor(places).float().square().mean().sqrt())
-    assert fit_spread(noisy) * size == pytest.approx(drawn, rel=0.25, abs=0.25)
+    assert fit_spread(noisy) * size == pytest.approx(drawn, rel=0.1, abs=0.35)
 
 
 def test_many_boxes_are_searched_as_one() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,16 @@ import pytest
 import torch
 
 from tomosift.errors import FormatError
-from tomosift.nn.classifier import Classifier, LinearHead, ModelCard, load_classifier, save_classifier
+from tomosift.nn.classifier import (
+    Classifier,
+    LinearHead,
+    ModelCard,
+    load_classifier,
+    model_digest,
+    save_classifier,
+    shipped_models,
+    start_from,
+)
 from tomosift.nn.encoders import ENCODERS, build_encoder
 from tomosift.nn.inference import embed, predict
 from tomosift.nn.probe import fit_probe
@@ -118,7 +128,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "unknown encoder": (_edit("encoder", "resnet"), "encoder is 'resnet', expected one of "),
     "another encoder": (_edit("encoder", "residual"), "expected those of a residual model"),
     "other classes": (_edit("class_names", ["a", "b", "c"]), "expected those of a rb3d model"),
-    "later format": (_edit("format", 99), "format is 99, expected 2; use the tomosift version"),
+    "later format": (_edit("format", 99), "format is 99, expected 3; use the tomosift version"),
+    "another center finder": (_edit("center_finder", "0" * 64), "center_finder is other weights, expected those"),
     "no format": (_drop("format"), "not a model card"),
     "no checksum": (_drop("sha256"), "not a model card"),
     "no classes": (_drop("class_names"), "not a model card"),
@@ -196,3 +207,21 @@ def test_temperature_of_the_card_softens_the_probabilities_only() -> None:
 
 def test_no_boxes_give_no_embeddings() -> None:
     assert embed(fresh().encoder, lambda rows: boxes(1).numpy()[rows], 0).shape == (0, 256)
+
+
+def test_shipped_models_load_by_name_and_a_folder_of_that_name_goes_first(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "general" in shipped_models()
+    general = load_classifier(Path("general"))
+    assert (general.card.encoder, general.card.class_names) == ("radial", ())
+    assert model_digest(Path("general")) != model_digest(saved)
+    shutil.copytree(saved, tmp_path / "general")
+    monkeypatch.chdir(tmp_path)
+    assert model_digest(Path("general")) == model_digest(saved)
+
+
+def test_start_at_another_voxel_spacing_is_refused(saved: Path) -> None:
+    assert start_from(saved, CARD.voxel_spacing_angstrom).card == CARD
+    with pytest.raises(ValueError, match=r"extract with --voxel-spacing"):
+        start_from(saved, 2 * CARD.voxel_spacing_angstrom)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tomosift.nn.losses import info_nce, nt_xent, triplet_loss
+from tomosift.nn.losses import info_nce, nt_xent, supervised_contrastive, triplet_loss
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -137,3 +137,27 @@ def test_triplets_are_zero_for_classes_far_apart_and_where_there_are_none() -> N
     alone.backward()
     assert float(alone.detach()) == 0.0
     assert float(triplet_loss(apart, torch.zeros(6, dtype=torch.int64)).detach()) == 0.0
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), temperature=st.sampled_from([0.1, 0.5]))
+def test_supervised_contrast_is_its_definition_written_as_a_loop(seed: int, temperature: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    embeddings, label = torch.randn(9, 4, generator=generator), torch.randint(4, (9,), generator=generator)
+    unit = functional.normalize(embeddings, dim=1)
+    terms = []
+    for i in range(9):
+        others = [j for j in range(9) if j != i]
+        whole = torch.stack([(unit[i] @ unit[j] / temperature).exp() for j in others]).sum()
+        terms += [-(unit[i] @ unit[j] / temperature - whole.log()) for j in others if label[j] == label[i]]
+    expected = torch.stack(terms).mean() if terms else torch.zeros(())
+    assert torch.allclose(supervised_contrastive(embeddings, label, temperature), expected, atol=1e-4)
+
+
+def test_supervised_contrast_of_lone_particles_is_zero_and_has_a_gradient() -> None:
+    embeddings = torch.randn(3, 4, requires_grad=True)
+    loss = supervised_contrastive(embeddings, torch.arange(3), 0.1)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert embeddings.grad is not None
+    assert not embeddings.grad.any()

@@ -12,19 +12,28 @@ from tomosift.evaluate.comparators import (
     triplet,
 )
 from tomosift.evaluate.task import Answer, Task, from_pretrained, supervised
+from tomosift.methods.contrastive import GENERAL
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.physics.augmentation import NO_VIEWS
 
 
-def _scratch(**changes: object) -> Callable[[Task], Answer]:
+def _from_labels(**changes: object) -> Callable[[Task], Answer]:
     return lambda task: supervised(task, replace(Supervised(), **changes))  # type: ignore[arg-type]
 
 
 CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
     "cssl": (
-        "Contrastive pretraining, then the default fine-tuning (the default recipe).",
+        "Contrastive pretraining from the shipped general model, then the default fine-tuning (the default recipe).",
         from_pretrained(Contrastive(), "contrastive"),
+    ),
+    "cssl-alone": (
+        "Contrastive pretraining from random weights, then the default fine-tuning.",
+        from_pretrained(Contrastive(init=None), "contrastive-alone"),
+    ),
+    "general": (
+        "The shipped general model, then the default fine-tuning; no pretraining on these particles.",
+        _from_labels(init=GENERAL),
     ),
     "cssl-probe": (
         "Contrastive pretraining, then logistic regression on frozen embeddings.",
@@ -38,29 +47,29 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
         "Contrastive pretraining, then the whole network at once, as published.",
         from_pretrained(Contrastive(), "contrastive", tuning="finetune"),
     ),
-    "scratch": ("The same network, views and steps without pretraining.", _scratch(tuning="finetune")),
+    "scratch": ("The same network, views and steps without pretraining.", _from_labels(tuning="finetune")),
     "scratch-no-views": (
         "The same network from scratch on the labeled boxes as they are, without augmentation.",
-        _scratch(tuning="finetune", views=NO_VIEWS),
+        _from_labels(tuning="finetune", views=NO_VIEWS),
     ),
-    "random-probe": ("Logistic regression on embeddings of the untrained network.", _scratch(tuning="probe")),
+    "random-probe": ("Logistic regression on embeddings of the untrained network.", _from_labels(tuning="probe")),
     "pca": ("Logistic regression on principal components of the descriptors.", principal_components),
     "simclr-plain": (
-        "Pretraining with SimCLR's views and temperature as made for photographs, then the default fine-tuning.",
-        from_pretrained(Contrastive(temperature=0.5, views=PLAIN_VIEWS), "simclr-plain"),
+        "SimCLR from random weights, its views and temperature as for photographs, then the default fine-tuning.",
+        from_pretrained(Contrastive(init=None, temperature=0.5, views=PLAIN_VIEWS), "simclr-plain"),
     ),
     "torchio": ("Pretraining on TorchIO's default transforms, then the default fine-tuning.", torchio_views),
     "triplet": ("Triplets of other, simulated structures, then the default fine-tuning.", triplet),
     "templates": ("Correlation with the true structures: told what no label tells.", template_matching),
     "slices-scratch": (
         "A 2-D ConvNeXt on three orthogonal slices, trained on the labels alone.",
-        _scratch(encoder="slices", tuning="finetune"),
+        _from_labels(encoder="slices", tuning="finetune"),
     ),
-    "rb3d-scratch": ("RB3D trained on the labels alone.", _scratch(encoder="rb3d", tuning="finetune")),
-    "dsrf3d-scratch": ("DSRF3D-v2 trained on the labels alone.", _scratch(encoder="dsrf3d_v2", tuning="finetune")),
+    "rb3d-scratch": ("RB3D trained on the labels alone.", _from_labels(encoder="rb3d", tuning="finetune")),
+    "dsrf3d-scratch": ("DSRF3D-v2 trained on the labels alone.", _from_labels(encoder="dsrf3d_v2", tuning="finetune")),
     **ABLATIONS,
 }
 """Name of each row, what it is, and how it answers."""
 
-DEFAULT_CONTESTANTS = ("cssl", "cssl-probe", "scratch", "random-probe", "pca")
+DEFAULT_CONTESTANTS = ("cssl", "cssl-alone", "general", "cssl-probe", "scratch", "random-probe", "pca")
 """Rows that two cores get through; the published convolutional shapes take a GPU or patience."""

@@ -5,10 +5,12 @@ tomograms", Front. Physiol. 13:957484. The readable text names neither framework
 what the lab's scripts use and is the reference here. All default values are ours.
 
 Deviations from those scripts: keys and queries are drawn from three-dimensional, wedge-aware views; the output has 128
-dimensions, never the number of classes; both views are used as query; views may be noise-independent.
+dimensions, never the number of classes; both views are used as query; views may be noise-independent; training starts
+from an encoder that already knows complexes, not from random weights.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,7 +21,7 @@ from torch.nn import functional
 from tomosift.data.batches import Batch, Uniform
 from tomosift.data.sets import TrainingSets
 from tomosift.nn.centering import recentered
-from tomosift.nn.classifier import Classifier, ModelCard
+from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.losses import info_nce, nt_xent
@@ -30,6 +32,8 @@ from tomosift.train.run import Run
 USES_LABELS = False
 
 
+GENERAL = Path("general")
+
 CONTRASTED = ViewRanges(noise_std=(0.0, 0.5), gain=(0.8, 1.2), log_gamma=(-0.2, 0.2), hidden_cubes=2, swapped_cubes=4)
 """Views that raised probe accuracy most; each group's worth is in experiments/LOG.md."""
 
@@ -38,6 +42,9 @@ CONTRASTED = ViewRanges(noise_std=(0.0, 0.5), gain=(0.8, 1.2), log_gamma=(-0.2, 
 class Config:
     """Settings of contrastive pretraining."""
 
+    init: Path | None = GENERAL
+    """Run or shipped model to start from, none for random weights. The shipped `general` is of the encoder `radial`;
+    other encoders start from random weights unless a run is named."""
     encoder: str = "radial"
     """Encoder to train; see `tomosift train --help` for the list."""
     framework: Literal["moco", "simclr"] = "simclr"
@@ -69,6 +76,8 @@ class Learner(nn.Module):
         super().__init__()
         self.config, self.voxel_spacing_angstrom = config, voxel_spacing_angstrom
         self.encoder, self.projection = self._pair()
+        if (start := _start(config)) is not None:
+            self.encoder.load_state_dict(start.state_dict())
         if config.framework == "moco":
             self.slow_encoder, self.slow_projection = self._pair()
             for fast, slow in self._fast_and_slow():
@@ -141,13 +150,26 @@ class Learner(nn.Module):
         return first, second
 
 
+def _start(config: Config) -> Encoder | None:
+    """Encoder whose weights come first; its voxel spacing may be another, training gets used to that."""
+    if config.init is None:
+        return None
+    start = load_classifier(config.init)
+    if start.card.encoder == config.encoder:
+        return start.encoder
+    if config.init == GENERAL:
+        return None
+    raise ValueError(f"the encoder of {config.init} is {start.card.encoder}, asked for is {config.encoder}")
+
+
 def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Progress | None = None) -> Classifier:
     """Pretrain on ``data.unlabeled``; labels are not looked at. The result is an encoder without a head.
 
     Raises
     ------
     ValueError
-        When there is no unlabeled subtomogram, or half boxes are asked for and the set has none.
+        When there is no unlabeled subtomogram, half boxes are asked for and the set has none, or the model to start
+        from has another encoder.
     """
     if len(data.unlabeled) < 2:
         raise ValueError(f"contrastive pretraining got {len(data.unlabeled)} subtomograms, expected at least 2")

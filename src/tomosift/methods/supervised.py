@@ -22,7 +22,7 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, temperature_for_accuracy
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
+from tomosift.nn.classifier import Classifier, ModelCard, start_from
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.inference import embed, predict
@@ -38,6 +38,8 @@ _MOST_TO_LOOK_AT = 1000
 """Unlabeled particles that calibration and familiarity are taken from."""
 _MOST_TO_SPREAD_OVER = 5000
 """Unlabeled particles over which labels are spread; the graph of more would cost minutes and teach little."""
+_MOST_TO_STANDARDIZE = 500
+"""Labeled particles that give means and deviations while training goes on; at its end all do."""
 _LABELS_TO_SPLIT = 8
 """Labels per class from which a fifth can be spared in a rehearsal, for early stopping and calibration."""
 
@@ -196,18 +198,12 @@ def _resolve(config: Config) -> Tuning:
 def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
     name = config.encoder
     if config.init is not None:
-        start = load_classifier(config.init)
-        spacing = start.card.voxel_spacing_angstrom
-        if abs(spacing - data.voxel_spacing_angstrom) > 0.01 * spacing:
-            raise ValueError(
-                f"voxel spacing of the set is {data.voxel_spacing_angstrom:.2f} A but the encoder of {config.init} was "
-                f"trained at {spacing:.2f} A; extract with --voxel-spacing {spacing:g}"
-            )
+        start = start_from(config.init, data.voxel_spacing_angstrom)
         name, encoder = start.card.encoder, start.encoder
     else:
         encoder = build_encoder(name)
-        boxes = data.unlabeled if len(data.unlabeled) else data.labeled
-        encoder.prepare(torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE))))
+    boxes = data.unlabeled if len(data.unlabeled) else data.labeled
+    encoder.prepare(torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE))))
     card = ModelCard(
         name,
         data.voxel_spacing_angstrom,
@@ -238,8 +234,10 @@ def _standardize(classifier: Classifier, labeled: Subtomograms) -> NDArray[np.fl
 
 
 def _validation(config: Config, classifier: Classifier, labeled: Subtomograms, held_out: Subtomograms) -> Validation:
+    some = labeled.select(labeled.spaced_rows(_MOST_TO_STANDARDIZE))
+
     def score() -> float:
-        _standardize(classifier, labeled)
+        _standardize(classifier, some)
         # Likelihood, not accuracy: a few dozen particles make accuracy a staircase.
         logits = predict(classifier, held_out.volumes, len(held_out)).logits
         return -negative_log_likelihood(logits, held_out.label)

@@ -21,6 +21,9 @@ COARSE = 16
 PLACES = 2 * COARSE
 """Places along each axis for which it answers: place i lies i / PLACES of the box edge from voxel 0."""
 
+SMOOTHING = 1 / PLACES
+"""Width (standard deviation, in shares of the box edge) of the answer that training asked for about the true place."""
+
 
 def coarse(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b 16 16 16"]:
     """Boxes on a grid of `COARSE` voxels with the same voxel 0: what is finer is cut off in Fourier space.

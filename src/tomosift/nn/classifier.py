@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -110,27 +111,42 @@ def save_classifier(folder: Path, classifier: Classifier) -> None:
     write_json(folder / _CARD, {"format": _FORMAT, **asdict(classifier.card), "sha256": digest})
 
 
+def shipped_models() -> tuple[str, ...]:
+    """Names of the models that come with the program."""
+    return tuple(sorted(path.parent.name for path in _shipped_folder().glob(f"*/{_CARD}")))
+
+
+def _shipped_folder() -> Path:
+    return Path(str(resources.files("tomosift.nn"))) / "shipped"
+
+
+def _folder_of(model: Path) -> Path:
+    """Where the files of a model lie: the result of a run, a folder of their own, or a shipped model's, by its name."""
+    if not model.exists() and str(model) in shipped_models():
+        return _shipped_folder() / model
+    return model / "result" if (model / "result").is_dir() else model
+
+
 def model_digest(folder: Path) -> str:
-    """Checksum of the weights of the model in this folder or run.
+    """Checksum of the weights of the model in this folder or run, or of this shipped one.
 
     Raises
     ------
     FormatError
         When there is no finished model.
     """
-    return str(_read_card((folder / "result" if (folder / "result").is_dir() else folder) / _CARD)["sha256"])
+    return str(_read_card(_folder_of(folder) / _CARD)["sha256"])
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """A model from the folder of a run, or from the ``result`` folder itself; ready to evaluate.
+    """A model from the folder of a run, from the ``result`` folder itself, or a shipped one; ready to evaluate.
 
     Raises
     ------
     FormatError
         When there is no finished model, or its files are damaged or do not fit together.
     """
-    if (folder / "result").is_dir():
-        folder = folder / "result"
+    folder = _folder_of(folder)
     card = _read_card(folder / _CARD)
     weights = folder / _WEIGHTS
     if not weights.exists():
@@ -146,6 +162,26 @@ def load_classifier(folder: Path) -> Classifier:
         first = str(error).splitlines()[-1].strip()
         raise FormatError(weights, "weights", first, f"those of a {card['encoder']} model") from None
     return classifier.eval()
+
+
+def start_from(model: Path, voxel_spacing_angstrom: float) -> Classifier:
+    """A model whose encoder a training starts from, on boxes of this voxel spacing.
+
+    Raises
+    ------
+    ValueError
+        When it was trained at another voxel spacing.
+    FormatError
+        See `load_classifier`.
+    """
+    start = load_classifier(model)
+    spacing = start.card.voxel_spacing_angstrom
+    if abs(spacing - voxel_spacing_angstrom) > 0.01 * spacing:
+        raise ValueError(
+            f"voxel spacing of the set is {voxel_spacing_angstrom:.2f} A but the encoder of {model} was "
+            f"trained at {spacing:.2f} A; extract with --voxel-spacing {spacing:g}"
+        )
+    return start
 
 
 def _read_card(path: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Encoder(nn.Module):
         self.register_buffer("spread", torch.tensor(REACH))
 
     def prepare(self, volume: Float[Tensor, "b d d d"]) -> None:
-        """Look at plain boxes of the set that is to be trained on, before the first step of a new encoder."""
+        """Look at plain boxes of the set that is to be trained on, before the first step."""
         if self.centers:
             self.spread.fill_(fit_spread(volume))
 

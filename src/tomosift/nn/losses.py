@@ -37,6 +37,23 @@ def info_nce(
     return functional.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
 
 
+def supervised_contrastive(
+    embeddings: Float[Tensor, "b e"], label: Int64[Tensor, " b"], temperature: float
+) -> Float[Tensor, ""]:
+    """Cross-entropy of each particle's others of its class against all others of the batch, mean over such pairs.
+
+    Embeddings are L2-normalized here. Zero where no class has two particles.
+
+    Source: Khosla et al. 2020, "Supervised contrastive learning", equation 2; all pairs count equally here.
+    """
+    unit = functional.normalize(embeddings, dim=1)
+    oneself = torch.eye(len(label), dtype=torch.bool, device=label.device)
+    logits = (unit @ unit.T / temperature).masked_fill(oneself, -torch.inf)
+    pairs = (label[:, None] == label) & ~oneself
+    told = torch.log_softmax(logits, dim=1)[pairs]
+    return -told.mean() if len(told) else embeddings.sum() * 0
+
+
 def triplet_loss(
     embeddings: Float[Tensor, "b e"], label: Int64[Tensor, " b"], margin: float = 0.2
 ) -> Float[Tensor, ""]:
