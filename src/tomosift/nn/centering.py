@@ -1,29 +1,63 @@
 """Where in its box a particle lies, found without knowing what it is, and boxes moved so that it lies in the middle."""
 
 import math
+from functools import lru_cache
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tomosift.nn.center_finder import PLACES, SMOOTHING, center_finder, coarse
 
 REACH = 1 / 4
 """Farthest move along each axis, in shares of the box edge."""
+_SHELLS = 5  # out to a quarter of the edge: what lies farther off belongs to neighbors as often as to the particle
+_SPACING = 1 / 16
+_SHARE = 0.4  # of that power, in standard deviations over all places, beside the network's evidence
 _LEAST_SPREAD_VOXELS = 0.5
 _ROUNDS = 15
-_AT_ONCE = 64
+_AT_ONCE = 16  # boxes whose spectra and feature maps stay in the cache
+
+
+@lru_cache(maxsize=16)
+def _shells(size: int) -> NDArray[np.complex64]:
+    """(shells, d, d, d // 2 + 1) spectra of overlapping shells of unit norm about voxel 0."""
+    axis = np.fft.ifftshift(np.arange(size) - size // 2)
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+    width = max(size * _SPACING, 1.0)
+    shells = [np.clip(1 - np.abs(radius - width * k) / width, 0, None) for k in range(_SHELLS)]
+    return np.stack([np.fft.rfftn(shell / np.linalg.norm(shell)) for shell in shells]).astype(np.complex64)
+
+
+def _power(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
+    """Power in averages over shells about each voxel: noise adds the same everywhere, a compact particle most about
+    its own middle, whatever its radial profile."""
+    size = volume.shape[-1]
+    spectrum = torch.fft.rfftn(volume.float(), dim=(1, 2, 3))
+    power = volume.new_zeros(volume.shape, dtype=torch.float32)
+    for shell in torch.from_numpy(_shells(size)).to(volume.device):
+        power += torch.fft.irfftn(spectrum * shell.conj(), s=(size, size, size), dim=(1, 2, 3)).square_()
+    return power
 
 
 @torch.no_grad()
 def _evidence(volume: Float[Tensor, "b d d d"]) -> tuple[Float[Tensor, "b p"], Float[Tensor, "p 3"]]:
     """For each place within reach the log likelihood that the particle's middle is there, and its offset in voxels."""
+    if len(volume) > _AT_ONCE:
+        parts = [_evidence(part) for part in torch.split(volume, _AT_ONCE)]
+        return torch.cat([evidence for evidence, _ in parts]), parts[0][1]
     finder, size = center_finder(volume.device), volume.shape[-1]
     place = torch.arange(PLACES, device=volume.device) * (size / PLACES) - size // 2
-    near = place.abs() <= REACH * size
-    parts = [finder(coarse(part))[:, near][:, :, near][:, :, :, near] for part in torch.split(volume, _AT_ONCE)]
-    along = place[near]
-    return torch.cat(parts).flatten(1), torch.cartesian_prod(along, along, along)
+    place = place[place.abs() <= REACH * size]
+    near = ((place + size // 2) * (PLACES / size)).round().long()
+    voxel = (place + size // 2).round().long()
+    told = finder(coarse(volume))[:, near][:, :, near][:, :, :, near]
+    power = _power(volume)[:, voxel][:, :, voxel][:, :, :, voxel].flatten(1)
+    # Power as such would outweigh the network where there is little noise.
+    power = power / power.std(1, keepdim=True).clamp(min=1e-6)
+    return told.flatten(1) + _SHARE * power, torch.cartesian_prod(place, place, place)
 
 
 def fit_spread(volume: Float[Tensor, "b d d d"]) -> float:
@@ -52,7 +86,9 @@ def find_centers(volume: Float[Tensor, "b d d d"], spread: float = REACH) -> Int
     evidence is weak, it keeps the search away from neighbors. With real structures up to 8 voxels off center in crowded
     boxes of 32 the median error was 1.0 voxel at SNR 0.1 and 3.2 voxels at SNR 0.03.
 
-    Source: ours; see `tomosift.nn.center_finder` for the evidence.
+    Source: ours. The evidence is that of `tomosift.nn.center_finder` and, with a smaller weight, the matched filter for
+    an unknown radial profile; compare Sigworth 2004, "Classical detection theory and the cryo-EM particle selection
+    problem". At SNR 0.1 the first finds more particles, at SNR 0.03 classes are told apart better with both.
     """
     evidence, places = _evidence(volume)
     expected = places.square().sum(1) / (2 * (max(spread, 1e-6) * volume.shape[-1]) ** 2)

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -42,6 +42,8 @@ class ModelCard:
     """Particles whose best probability is lower are answered "unknown"."""
     unfamiliar_below: float = -1.0
     """Particles whose familiarity is lower are answered "unknown"."""
+    head: Literal["linear", "prototypes"] = "linear"
+    """Logits from a trained linear layer, or the cosine with the mean of each class, which takes up new classes."""
     center_finder: str = field(default_factory=finder_digest)
     """Checksum of the weights that centered the boxes in training."""
 
@@ -92,14 +94,20 @@ class Classifier(nn.Module):
         self.card = card
         self.encoder = encoder
         size, classes = encoder.embedding_size, len(card.class_names)
-        self.head = LinearHead(size, classes) if classes else None
+        self.head = LinearHead(size, classes) if classes and card.head == "linear" else None
         self.familiarity = Familiarity(size, classes) if classes else None
 
     def forward(self, volume: Float[Tensor, "b d d d"], is_centered: bool = False) -> Float[Tensor, "b k"]:
         """Logits, before the temperature; ``is_centered`` as for the encoder."""
-        if self.head is None:
+        return self.logits(self.encoder(volume, is_centered))
+
+    def logits(self, embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b k"]:
+        """Logits of embeddings, before the temperature."""
+        if self.familiarity is None:
             raise ValueError("this model was trained without classes; fine-tune it with labels first")
-        return self.head(self.encoder(volume, is_centered))  # type: ignore[no-any-return]
+        if self.head is None:
+            return self.familiarity.cosines(embedding)
+        return self.head(embedding)  # type: ignore[no-any-return]
 
 
 def save_classifier(folder: Path, classifier: Classifier) -> None:

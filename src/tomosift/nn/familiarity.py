@@ -48,7 +48,10 @@ class Familiarity(nn.Module):
             members = standardized[label == k]
             self.direction[k] = functional.normalize(members.mean(0), dim=0) if len(members) else 0.0
 
+    def cosines(self, embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b k"]:
+        """Cosine of each particle with each class mean, -1 to 1."""
+        return functional.normalize((embedding - self.center) / self.scale, dim=1) @ self.direction.T
+
     def forward(self, embedding: Float[Tensor, "b e"]) -> Float[Tensor, " b"]:
         """Familiarity of each particle, -1 to 1."""
-        unit = functional.normalize((embedding - self.center) / self.scale, dim=1)
-        return (unit @ self.direction.T).amax(dim=1)
+        return self.cosines(embedding).amax(dim=1)

@@ -50,17 +50,21 @@ def embed(
     return np.concatenate(parts)
 
 
-@torch.inference_mode()
 def predict(
     classifier: Classifier, read: ReadBoxes, count: int, batch_size: int = 64, done: ReportDone | None = None
 ) -> Predictions:
     """Embeddings, logits and calibrated probabilities of all boxes in order."""
-    embeddings = embed(classifier.encoder, read, count, batch_size, done)
-    if classifier.head is None or classifier.familiarity is None:
-        none = np.zeros((count, 0))
-        return Predictions(embeddings, none, none, np.full(count, np.nan))
+    return answers(classifier, embed(classifier.encoder, read, count, batch_size, done))
+
+
+@torch.inference_mode()
+def answers(classifier: Classifier, embeddings: Float[np.ndarray, "n e"]) -> Predictions:
+    """What the model says of boxes whose embeddings under its encoder are known."""
+    if classifier.familiarity is None:
+        none = np.zeros((len(embeddings), 0))
+        return Predictions(embeddings, none, none, np.full(len(embeddings), np.nan))
     device = next(classifier.parameters()).device
     embedded = torch.from_numpy(embeddings).to(device)
-    logits = classifier.head(embedded).cpu().numpy().astype(np.float64)
+    logits = classifier.logits(embedded).cpu().numpy().astype(np.float64)
     familiarity = classifier.familiarity(embedded).cpu().numpy().astype(np.float64)
     return Predictions(embeddings, logits, softmax(logits, classifier.card.temperature), familiarity)

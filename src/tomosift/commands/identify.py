@@ -1,0 +1,107 @@
+"""Name particles by a few examples of each class, without training."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+
+from tomosift.commands.classify import write_classified
+from tomosift.commands.inputs import labeled_set
+from tomosift.commands.terminal import progress_bar, say, show_table
+from tomosift.data.predictions import CLASS, with_predictions
+from tomosift.data.sets import SPACING_TOLERANCE
+from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.io.formats import format_to_write
+from tomosift.nn.classifier import load_classifier, save_classifier
+from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.nn.enrolment import enrolled
+from tomosift.nn.inference import answers, embed
+
+
+def command(
+    subtomograms: Annotated[Path, tyro.conf.Positional],
+    /,
+    examples: Path,
+    out: Path,
+    model: Path = Path("general"),
+    label_column: str | None = None,
+    label_tolerance: float = 30.0,
+    unknown_below: float = 0.0,
+    unfamiliar_below: float = 0.0,
+    save: Path | None = None,
+) -> None:
+    """Name every particle of a set by one to five examples of each class; nothing is trained.
+
+    The model need not have seen any of the classes. The examples themselves are left out of the answer when they are
+    particles of the set. Embeddings are written beside the table, one row per particle.
+
+    Args:
+        subtomograms: Folder of a set.
+        examples: Particle table with a class for a few particles of that set, or another set that came with classes.
+        out: Particle table to write: .star, .csv, .tbl, a copick configuration (.json) ...
+        model: Shipped model, pretraining run, or a folder that --save wrote, whose classes are kept and added to.
+        label_column: Column of the table to take the class from.
+        label_tolerance: Farthest distance in Angstrom between an example and its particle.
+        unknown_below: Answer "unknown" where the best probability is lower.
+        unfamiliar_below: Answer "unknown" where a particle looks less like any class than this; 0 is as far off as a
+            particle of the set drawn at random.
+        save: Folder to keep the classes in, for `classify` and for adding more.
+    """
+    format_to_write(out)  # an unknown suffix is better said before the work than after it
+    boxes, base = open_subtomograms(subtomograms), load_classifier(model)
+    given = _examples(examples, boxes, label_column, label_tolerance)
+    if not base.card.class_names:
+        # Whoever pretrained on other boxes has other spacing and picks; what knows classes is not to be moved any more.
+        base.encoder.prepare(torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE))))
+        base.card = replace(base.card, voxel_spacing_angstrom=boxes.voxel_spacing_angstrom, box_size=boxes.box_size)
+    _require_spacing(boxes, base.card.voxel_spacing_angstrom, f"{boxes.path}", f"the classes of {model}")
+    with progress_bar("identify", "boxes") as update:
+        everything = embed(base.encoder, boxes.volumes, len(boxes), done=lambda done, total: update(done, total, ""))
+    shown = embed(base.encoder, given.volumes, len(given))
+    classifier = enrolled(base, given.class_names, shown, given.label, everything)
+    if save is not None:
+        save_classifier(save, classifier)
+    is_example = np.isin(boxes.particles.particle_id.astype(str), given.particles.particle_id.astype(str))
+    if is_example.any():
+        say(f"{is_example.sum()} particles of the set are examples and are left out of the answer")
+    asked = boxes.select(~is_example)
+    if not len(asked):
+        raise ValueError(f"every particle of {boxes.path} is an example; extract more particles")
+    predictions = answers(classifier, everything[~is_example])
+    card = classifier.card
+    classified = with_predictions(
+        asked.particles,
+        predictions.probabilities,
+        predictions.familiarity,
+        card.class_names,
+        unknown_below,
+        unfamiliar_below,
+    )
+    written = write_classified(out, classified, predictions, asked)
+    names, counts = np.unique(written.columns[CLASS].astype(str), return_counts=True)
+    rows = [[str(name), str(count)] for name, count in zip(names, counts, strict=True)]
+    show_table(f"{out}: {len(written)} particles", ["class", "particles"], rows)
+
+
+def _examples(path: Path, boxes: Subtomograms, column: str | None, tolerance: float) -> Subtomograms:
+    """Labeled particles of a table that matches the set, or of a set of their own."""
+    if path.is_dir() and (path / "set.json").exists():
+        given = open_subtomograms(path)
+        _require_spacing(given, boxes.voxel_spacing_angstrom, f"the examples {path}", f"the particles {boxes.path}")
+    else:
+        given = labeled_set(boxes, path, column, None, tolerance)
+    given = given.select(given.labeled_rows)
+    if not len(given):
+        raise ValueError(f"{path} names no class for any particle; label one or more of each")
+    return given.with_labels(given.particles.class_name)
+
+
+def _require_spacing(boxes: Subtomograms, spacing: float, of: str, other: str) -> None:
+    if abs(boxes.voxel_spacing_angstrom - spacing) > SPACING_TOLERANCE * spacing:
+        raise ValueError(
+            f"voxel spacing of {of} is {boxes.voxel_spacing_angstrom:.2f} A, that of {other} {spacing:.2f} A; "
+            f"extract with --voxel-spacing {spacing:g}"
+        )

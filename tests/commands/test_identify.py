@@ -1,0 +1,79 @@
+"""The command that names particles by examples: what it answers, what it keeps, and what it refuses."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import starfile
+
+from tomosift.cli import main
+from tomosift.data.subtomograms import open_subtomograms
+from tomosift.nn.classifier import load_classifier
+from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+
+Refused = Callable[..., str]
+CLASSES = ("apoferritin", "groel", "ribosome-70s")
+
+
+def identify(chain: Any, *more: object) -> None:
+    main(["identify", str(chain.subtomograms), *(str(word) for word in more)])
+
+
+def test_every_other_particle_gets_a_class_and_examples_are_left_out_and_said(
+    world: Any, chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = starfile.read(world.paths.particles, always_dict=True)["particles"]
+    identify(chain, "--examples", world.labels, "--out", tmp_path / "named.star")
+    table = starfile.read(tmp_path / "named.star", always_dict=True)["particles"]
+    assert len(table) == len(given) - 6  # two examples of each class
+    assert set(given.columns) <= set(table.columns)
+    assert set(table["tomosiftClass"]) <= {*CLASSES, "unknown"}
+    probabilities = table[[f"tomosiftProbability_{name}" for name in CLASSES]].to_numpy()
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-4)
+    assert len(np.load(tmp_path / "named_embeddings.npy")) == len(table)
+    assert "6 particles of the set are examples and are left out" in capsys.readouterr().err
+
+
+def test_nothing_that_fits_is_answered_unknown(world: Any, chain: Any, tmp_path: Path) -> None:
+    identify(chain, "--examples", world.labels, "--out", tmp_path / "named.star", "--unfamiliar-below", 0.999)
+    table = starfile.read(tmp_path / "named.star", always_dict=True)["particles"]
+    assert set(table["tomosiftClass"]) == {"unknown"}
+
+
+def test_saved_classes_are_known_to_classify_and_take_up_another(world: Any, chain: Any, tmp_path: Path) -> None:
+    identify(chain, "--examples", world.labels, "--out", tmp_path / "a.star", "--save", tmp_path / "kept")
+    main(["classify", str(tmp_path / "kept"), str(chain.subtomograms), "--out", str(tmp_path / "b.star")])
+    first, second = (starfile.read(tmp_path / name, always_dict=True)["particles"] for name in ("a.star", "b.star"))
+    columns = [f"tomosiftProbability_{name}" for name in CLASSES]
+    shared = second.merge(first, on=["rlnTomoName", "rlnCenteredCoordinateXAngst"], suffixes=("", "_before"))
+    assert len(shared) == len(first)
+    np.testing.assert_allclose(shared[columns], shared[[f"{name}_before" for name in columns]], atol=1e-4)
+    config = SubtomogramSetConfig(("rubisco",), per_class=2, box_size=16, voxel_spacing_angstrom=16.0, max_neighbors=0)
+    simulate_subtomograms(config, tmp_path / "rubisco")
+    more = ("--examples", tmp_path / "rubisco", "--model", tmp_path / "kept", "--save", tmp_path / "four")
+    identify(chain, "--out", tmp_path / "c.star", *more)
+    assert load_classifier(tmp_path / "four").card.class_names == (*CLASSES, "rubisco")
+    table = starfile.read(tmp_path / "c.star", always_dict=True)["particles"]
+    assert len(table) == len(open_subtomograms(chain.subtomograms))
+
+
+def test_bad_requests_end_in_one_sentence(world: Any, chain: Any, tmp_path: Path, refused: Refused) -> None:
+    out = ("--out", tmp_path / "named.star")
+    config = SubtomogramSetConfig(("rubisco",), per_class=2, box_size=16, max_neighbors=0)
+    coarse = simulate_subtomograms(config, tmp_path / "rubisco")
+    told = refused("identify", chain.subtomograms, "--examples", coarse.path, *out)
+    assert "voxel spacing of the examples" in told
+    assert "is 10.00 A" in told
+    assert "extract with --voxel-spacing 16" in told
+    labels = starfile.read(world.labels, always_dict=True)
+    labels = {name: block.drop(columns="tomosiftClass", errors="ignore") for name, block in labels.items()}
+    starfile.write(labels, tmp_path / "empty.star")
+    assert "names no class" in refused("identify", chain.subtomograms, "--examples", tmp_path / "empty.star", *out)
+    trained = refused("identify", chain.subtomograms, "--examples", world.labels, "--model", chain.classifier, *out)
+    assert "trained head, which takes up no new class" in trained
+    identify(chain, "--examples", world.labels, *out, "--save", tmp_path / "kept")
+    again = refused("identify", chain.subtomograms, "--examples", world.labels, "--model", tmp_path / "kept", *out)
+    assert "is enrolled already" in again
+    assert "suffix" in refused("identify", chain.subtomograms, "--examples", world.labels, "--out", tmp_path / "a.xyz")

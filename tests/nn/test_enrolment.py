@@ -1,0 +1,78 @@
+"""Classes by the means of a few examples: what is enrolled is recognized, in one go or one after the other."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, save_classifier
+from tomosift.nn.encoders import build_encoder
+from tomosift.nn.enrolment import UNCALIBRATED, enrolled
+from tomosift.nn.inference import answers
+
+SIZE = 256
+NAMES = ("apoferritin", "ribosome", "groel")
+
+
+def base() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(build_encoder("radial"), ModelCard("radial", 10.0, 16)).eval()
+
+
+def clusters(per_class: int, seed: int, width: float = 0.7) -> tuple[np.ndarray, np.ndarray]:
+    centers = np.random.default_rng(0).normal(size=(len(NAMES), SIZE))
+    rng = np.random.default_rng(seed)
+    label = np.repeat(np.arange(len(NAMES)), per_class)
+    return (centers[label] + width * rng.normal(size=(len(label), SIZE))).astype(np.float32), label
+
+
+def test_examples_make_a_classifier_that_recognizes_others_of_their_classes() -> None:
+    examples, label = clusters(2, 1)
+    asked, truth = clusters(40, 2)
+    said = answers(enrolled(base(), NAMES, examples, label, asked), asked)
+    assert (said.probabilities.argmax(1) == truth).mean() > 0.95
+    assert np.allclose(said.probabilities.sum(1), 1)
+    strangers = np.random.default_rng(3).normal(size=(200, SIZE)).astype(np.float32)
+    assert (
+        np.median(said.familiarity)
+        > 0.5
+        > np.median(answers(enrolled(base(), NAMES, examples, label, asked), strangers).familiarity) + 0.3
+    )
+
+
+def test_classes_enrolled_one_after_the_other_are_as_if_enrolled_at_once(tmp_path: Path) -> None:
+    examples, label = clusters(1, 1)
+    asked, _ = clusters(10, 2)
+    once = enrolled(base(), NAMES, examples, label, asked)
+    first = enrolled(base(), NAMES[:2], examples[:2], label[:2], asked)
+    save_classifier(tmp_path / "kept", first)
+    later = enrolled(load_classifier(tmp_path / "kept"), NAMES[2:], examples[2:], label[2:] - 2, asked)
+    assert later.card.class_names == once.card.class_names == NAMES
+    np.testing.assert_allclose(answers(later, asked).probabilities, answers(once, asked).probabilities, atol=1e-6)
+    assert later.card == once.card
+
+
+def test_single_examples_are_not_calibrated_and_several_are() -> None:
+    examples, label = clusters(1, 1)
+    asked, _ = clusters(10, 2)
+    assert enrolled(base(), NAMES, examples, label, asked).card.temperature == UNCALIBRATED
+    examples, label = clusters(4, 1)
+    certain = answers(enrolled(base(), NAMES, examples, label, asked), asked).probabilities.max(1).mean()
+    assert certain == pytest.approx(13 / 14, abs=0.01)  # all 12 recognized, Laplace's rule
+    blurred, label = clusters(4, 1, width=6.0)
+    unsure = answers(enrolled(base(), NAMES, blurred, label, asked), asked).probabilities.max(1).mean()
+    assert unsure < certain
+
+
+def test_what_cannot_be_enrolled_is_refused() -> None:
+    examples, label = clusters(1, 1)
+    with pytest.raises(ValueError, match="class groel has no example"):
+        enrolled(base(), NAMES, examples[:2], label[:2], examples)
+    model = enrolled(base(), NAMES, examples, label, examples)
+    with pytest.raises(ValueError, match="class ribosome is enrolled already"):
+        enrolled(model, ("ribosome",), examples[:1], label[:1], examples)
+    trained = Classifier(model.encoder, replace(model.card, head="linear"))
+    with pytest.raises(ValueError, match="trained head, which takes up no new class"):
+        enrolled(trained, ("thermosome",), examples[:1], label[:1], examples)
