@@ -1,7 +1,7 @@
 """Train the network that finds where in its box a particle lies, and put it where the program looks for it.
 
     ./dev bench center_finder --work FOLDER              simulate, train, measure, write the weights
-    ./dev bench center_finder --work FOLDER --measure    measure the weights that come with the program
+    ./dev bench center_finder --work FOLDER --measure    measure the weights that come with the program again
 
 It learns from complexes that do not exist (`tomosift.simulate.random_complexes`), crowded and off center, under widely
 varied imaging; it is measured on the real structures of the atlas, none of which it has seen. Simulated sets and the
@@ -163,6 +163,7 @@ def measure(work: Path) -> list[dict[str, float | str]]:
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Simulate, train, write and measure."""
+    card_path = weights_path().with_suffix(".json")
     if not options.measure:
         sets = [simulated_set(options, number) for number in range(options.sets)]
         training = Training(options.steps, options.batch_size, options.learning_rate, checkpoint_every=200)
@@ -175,17 +176,17 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
         with written_then_renamed(weights_path()) as temporary:
             # Half precision halves the package and moves no center.
             save_file({name: value.half() for name, value in learner.finder.state_dict().items()}, temporary)
-    card = {
-        "what": "Places of particles in their boxes, learned from complexes that do not exist.",
-        "made_by": "./dev bench center_finder --work FOLDER",
-        "options": {key: value for key, value in asdict(options).items() if key not in ("work", "measure")},
-        "imaging": [asdict(conditions(number)) for number in range(2)],
-        "errors_on_the_atlas": measure(options.work),
-        "license": "BSD-3-Clause, as the program",
-    }
-    if not options.measure:
-        card["sha256"] = finder_digest()
-        write_json(weights_path().with_suffix(".json"), json.loads(json.dumps(card)))
+        card = {
+            "what": "Places of particles in their boxes, learned from complexes that do not exist.",
+            "made_by": "./dev bench center_finder --work FOLDER",
+            "options": {key: value for key, value in asdict(options).items() if key not in ("work", "measure")},
+            "imaging": [asdict(conditions(number)) for number in range(2)],
+            "license": "BSD-3-Clause, as the program",
+            "sha256": finder_digest(),
+        }
+        write_json(card_path, card)
+    card = json.loads(card_path.read_text())
+    write_json(card_path, {**card, "errors_on_the_atlas": measure(options.work)})
 
 
 if __name__ == "__main__":

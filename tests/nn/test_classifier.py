@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tomosift.errors import FormatError
+from tomosift.nn.center_finder import weights_path
 from tomosift.nn.classifier import (
     Classifier,
     LinearHead,
@@ -225,3 +226,10 @@ def test_start_at_another_voxel_spacing_is_refused(saved: Path) -> None:
     assert start_from(saved, CARD.voxel_spacing_angstrom).card == CARD
     with pytest.raises(ValueError, match=r"extract with --voxel-spacing"):
         start_from(saved, 2 * CARD.voxel_spacing_angstrom)
+
+
+def test_what_is_known_of_a_shipped_model_comes_with_it() -> None:
+    about = json.loads((weights_path().parent / "shipped" / "general" / "about.json").read_text())
+    assert {"made_by", "options", "sources", "imaging", "nearest_class_mean_on_lab_ten", "limits", "license"} <= set(
+        about
+    )

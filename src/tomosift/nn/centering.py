@@ -84,7 +84,7 @@ def find_centers(volume: Float[Tensor, "b d d d"], spread: float = REACH) -> Int
 
     ``spread`` is the standard deviation of the offsets to be expected, in box edges (see `fit_spread`): where the
     evidence is weak, it keeps the search away from neighbors. With real structures up to 8 voxels off center in crowded
-    boxes of 32 the median error was 1.0 voxel at SNR 0.1 and 3.2 voxels at SNR 0.03.
+    boxes of 32 the median error was 1.0 voxel at SNR 0.1 and 2.5 voxels at SNR 0.03.
 
     Source: ours. The evidence is that of `tomosift.nn.center_finder` and, with a smaller weight, the matched filter for
     an unknown radial profile; compare Sigworth 2004, "Classical detection theory and the cryo-EM particle selection
