@@ -124,7 +124,7 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
         classifier, _ = _taught(lesson, labeled, held_out, run)
         return classifier
     most, fifth = held_out_part(labeled, seed)
-    rehearsed, steps = _taught(lesson, most, fifth, run.within("rehearsal"))
+    rehearsed, steps = _taught(replace(lesson, is_rehearsal=True), most, fifth, run.within("rehearsal"))
     run.log(event="rehearsed", steps=steps, temperature=rehearsed.card.temperature)
     classifier, _ = _taught(replace(lesson, last_step=steps), labeled, held_out, run)
     classifier.card = replace(classifier.card, temperature=rehearsed.card.temperature)
@@ -138,7 +138,9 @@ class _Lesson:
     tuning: Tuning
     seed: int
     progress: Progress | None
+    is_rehearsal: bool = False
     last_step: int | None = None
+    """What a rehearsal found good."""
 
 
 def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run: Run) -> tuple[Classifier, int]:
@@ -149,7 +151,7 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     head = classifier.head
     assert head is not None  # there are classes, so there is a head
     embeddings = _standardize(classifier, labeled)
-    crossed = np.zeros((0, len(data.class_names)))
+    crossed = nothing = np.zeros((0, len(data.class_names)))
     if not len(held_out) and lesson.last_step is None:
         crossed = crossed_logits(embeddings, labeled.label, len(data.class_names))
     told = labeled
@@ -179,7 +181,8 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
             progress=lesson.progress,
         )
         _standardize(classifier, labeled)
-    logits = _look_around(classifier, data, told)
+    # What a rehearsal leads to is a number of steps and a temperature, for which held-out labels are enough.
+    logits = nothing if lesson.is_rehearsal else _look_around(classifier, data, told)
     frozen = tuning == "probe" and labeled is told
     temperature = _temperature(classifier, logits, told, held_out, crossed, frozen)
     if lesson.last_step is None:

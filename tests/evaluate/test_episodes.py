@@ -1,0 +1,47 @@
+"""Episodes: right where classes are apart, chance where they are one, and counted as they should be."""
+
+import numpy as np
+import pytest
+
+from tomosift.evaluate.episodes import episode_scores
+
+
+def clouds(distance: float, classes: int = 6, each: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(classes), each)
+    return distance * rng.normal(size=(classes, 16))[label] + rng.normal(size=(len(label), 16)), label
+
+
+def test_classes_far_apart_are_always_named_right() -> None:
+    scores = episode_scores(*clouds(20.0), episodes=50)
+    assert str(scores.accuracy) == str(scores.macro_precision) == "1.000 +- 0.000"
+
+
+@pytest.mark.parametrize("ways", [2, 5])
+def test_classes_that_are_one_are_named_by_chance(ways: int) -> None:
+    scores = episode_scores(*clouds(0.0), ways=ways, shots=1, episodes=300)
+    assert abs(scores.accuracy.value - 1 / ways) < 3 * scores.accuracy.half_width
+    assert 0 < scores.accuracy.half_width < 0.03
+
+
+def test_more_examples_help_and_the_interval_narrows_with_the_episodes() -> None:
+    one, five = (episode_scores(*clouds(0.7), shots=shots, episodes=200).accuracy for shots in (1, 5))
+    assert five.value > one.value + 0.1
+    many = episode_scores(*clouds(0.7), shots=1, episodes=800).accuracy
+    assert many.half_width == pytest.approx(one.half_width / 2, rel=0.15)
+
+
+def test_same_seed_same_scores_and_unlabeled_particles_take_no_part() -> None:
+    embeddings, label = clouds(0.7)
+    first = episode_scores(embeddings, label, episodes=30)
+    more = np.concatenate([embeddings, np.full((20, 16), 1e6)]), np.concatenate([label, np.full(20, -1)])
+    assert episode_scores(*more, episodes=30) == first
+    assert episode_scores(embeddings, label, episodes=30, seed=1) != first
+
+
+def test_impossible_episodes_are_refused() -> None:
+    embeddings, label = clouds(1.0, classes=4)
+    with pytest.raises(ValueError, match="4 classes have 20 particles, expected at least 5"):
+        episode_scores(embeddings, label)
+    with pytest.raises(ValueError, match="expected >= 1"):
+        episode_scores(embeddings, label, shots=0)
