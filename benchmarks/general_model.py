@@ -51,7 +51,9 @@ class Options:
 
     work: Path
     """Folder for simulated sets, descriptors and the run."""
-    steps: int = 2000
+    sets: int = 30
+    """Of 120 complexes each; the first ones are those that the center finder learned from."""
+    steps: int = 3000
     classes_per_batch: int = 96
     per_class: int = 4
     learning_rate: float = 2e-3
@@ -167,11 +169,11 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
         measure(load_classifier(Path("general")).encoder, options.work)
         return
     simulation = Simulation(options.work)
-    sets = [simulated_set(simulation, number) for number in range(simulation.sets)]
+    sets = [simulated_set(simulation, number) for number in range(options.sets)]
     parts = [described(boxes, options.work / "descriptors" / f"{k:02d}.npy") for k, boxes in enumerate(sets)]
     label = np.concatenate([boxes.label + k * simulation.classes for k, boxes in enumerate(sets)])
     x = torch.cat(parts)
-    members = [np.flatnonzero(label == k) for k in range(simulation.sets * simulation.classes)]
+    members = [np.flatnonzero(label == k) for k in range(options.sets * simulation.classes)]
     training = Training(options.steps, learning_rate=options.learning_rate, checkpoint_every=500)
     run = Run.open(options.work / "general", {**asdict(options), "work": "", "training": asdict(training)})
     torch.manual_seed(options.seed)
