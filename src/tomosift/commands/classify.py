@@ -53,6 +53,11 @@ def command(
         card.unfamiliar_below if unfamiliar_below is None else unfamiliar_below,
     )
     written = write_classified(out, classified, predictions, boxes, drop_unknown)
+    show_counts(out, written)
+
+
+def show_counts(out: Path, written: Particles) -> None:
+    """Say how many particles of each class were written."""
     names, counts = np.unique(written.columns[CLASS].astype(str), return_counts=True)
     rows = [[str(name), str(count)] for name, count in zip(names, counts, strict=True)]
     show_table(f"{out}: {len(written)} particles", ["class", "particles"], rows)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import tyro
 
-from tomosift.commands.classify import write_classified
+from tomosift.commands.classify import show_counts, write_classified
 from tomosift.commands.inputs import labeled_set
-from tomosift.commands.terminal import progress_bar, say, show_table
-from tomosift.data.predictions import CLASS, with_predictions
+from tomosift.commands.terminal import progress_bar, say
+from tomosift.data.predictions import with_predictions
 from tomosift.data.sets import SPACING_TOLERANCE
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.io.formats import format_to_write
@@ -81,9 +81,7 @@ def command(
         unfamiliar_below,
     )
     written = write_classified(out, classified, predictions, asked)
-    names, counts = np.unique(written.columns[CLASS].astype(str), return_counts=True)
-    rows = [[str(name), str(count)] for name, count in zip(names, counts, strict=True)]
-    show_table(f"{out}: {len(written)} particles", ["class", "particles"], rows)
+    show_counts(out, written)
 
 
 def _examples(path: Path, boxes: Subtomograms, column: str | None, tolerance: float) -> Subtomograms:

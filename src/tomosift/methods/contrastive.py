@@ -33,6 +33,7 @@ USES_LABELS = False
 
 
 GENERAL = Path("general")
+"""The shipped model, trained on complexes that do not exist; see its `about.json`."""
 
 CONTRASTED = ViewRanges(noise_std=(0.0, 0.5), gain=(0.8, 1.2), log_gamma=(-0.2, 0.2), hidden_cubes=2, swapped_cubes=4)
 """Views that raised probe accuracy most; each group's worth is in experiments/LOG.md."""
