@@ -180,3 +180,20 @@ def test_unknown_encoders_are_refused(chain: Any, tmp_path: Path, refused: Refus
 def test_counts_below_one_are_refused(chain: Any, tmp_path: Path, refused: Refused, setting: str) -> None:
     words = ("train", "contrastive", chain.subtomograms, "--out", tmp_path / "run", *FEW)
     assert "-1" in refused(*words, f"--training.{setting}", "-1")
+
+
+def test_classes_are_enrolled_into_what_episodes_trained(
+    chain: Any, world: Any, tmp_path: Path, refused: Refused
+) -> None:
+    few = ("--init", "None", "--ways", "2", "--shots", "1", "--queries", "1", "--training.steps", "2")
+    words = ["train", "prototypical", str(chain.subtomograms), "--labels", str(world.labels), *few]
+    main([*words, "--head", "attention", "--out", str(tmp_path / "run")])
+    assert load_classifier(tmp_path / "run").card.head == "attention"
+    named = ("--examples", str(world.labels), "--model", str(tmp_path / "run"), "--out", str(tmp_path / "named.star"))
+    main(["identify", str(chain.subtomograms), *named, "--save", str(tmp_path / "kept")])
+    kept = load_classifier(tmp_path / "kept").card
+    assert (kept.head, kept.class_names) == ("attention", ("apoferritin", "groel", "ribosome-70s"))
+    spare = refused(*words, "--validation-classes", "clpb", "--out", tmp_path / "other")
+    assert "validation class clpb is not among those of" in spare
+    spare = refused(*words, "--validation-classes", "groel", "rubisco", "--out", tmp_path / "other")
+    assert "validation class rubisco" in spare

@@ -3,13 +3,20 @@
 import numpy as np
 import pytest
 
-from tomosift.evaluate.episodes import episode_scores
+from tomosift.evaluate.episodes import EpisodeScores
+from tomosift.evaluate.episodes import episode_scores as scores_by
+from tomosift.nn.heads import CosineHead
 
 
 def clouds(distance: float, classes: int = 6, each: int = 30) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     label = np.repeat(np.arange(classes), each)
-    return distance * rng.normal(size=(classes, 16))[label] + rng.normal(size=(len(label), 16)), label
+    points = distance * rng.normal(size=(classes, 16))[label] + rng.normal(size=(len(label), 16))
+    return points.astype(np.float32), label
+
+
+def episode_scores(embeddings: np.ndarray, label: np.ndarray, **more: int) -> EpisodeScores:
+    return scores_by(embeddings, label, CosineHead(16, 0), **more)
 
 
 def test_classes_far_apart_are_always_named_right() -> None:
@@ -34,7 +41,10 @@ def test_more_examples_help_and_the_interval_narrows_with_the_episodes() -> None
 def test_same_seed_same_scores_and_unlabeled_particles_take_no_part() -> None:
     embeddings, label = clouds(0.7)
     first = episode_scores(embeddings, label, episodes=30)
-    more = np.concatenate([embeddings, np.full((20, 16), 1e6)]), np.concatenate([label, np.full(20, -1)])
+    more = (
+        np.concatenate([embeddings, np.full((20, 16), 1e6, dtype=np.float32)]),
+        np.concatenate([label, np.full(20, -1)]),
+    )
     assert episode_scores(*more, episodes=30) == first
     assert episode_scores(embeddings, label, episodes=30, seed=1) != first
 

@@ -15,7 +15,6 @@ from tomosift.errors import FormatError
 from tomosift.nn.center_finder import weights_path
 from tomosift.nn.classifier import (
     Classifier,
-    LinearHead,
     ModelCard,
     load_classifier,
     model_digest,
@@ -25,7 +24,6 @@ from tomosift.nn.classifier import (
 )
 from tomosift.nn.encoders import ENCODERS, build_encoder
 from tomosift.nn.inference import embed, predict
-from tomosift.nn.probe import fit_probe
 
 CARD = ModelCard("rb3d", 10.0, 16, ("apoferritin", "ribosome"), temperature=1.7, unknown_below=0.4)
 
@@ -129,7 +127,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "unknown encoder": (_edit("encoder", "resnet"), "encoder is 'resnet', expected one of "),
     "another encoder": (_edit("encoder", "residual"), "expected those of a residual model"),
     "other classes": (_edit("class_names", ["a", "b", "c"]), "expected those of a rb3d model"),
-    "later format": (_edit("format", 99), "format is 99, expected 3; use the tomosift version"),
+    "later format": (_edit("format", 99), "format is 99, expected 4; use the tomosift version"),
     "another center finder": (_edit("center_finder", "0" * 64), "center_finder is other weights, expected those"),
     "no format": (_drop("format"), "not a model card"),
     "no checksum": (_drop("sha256"), "not a model card"),
@@ -161,28 +159,6 @@ def test_damaged_model_is_refused_in_one_sentence_that_names_the_file(damage: st
 def test_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="is missing, expected a finished model"):
         load_classifier(tmp_path / "nowhere")
-
-
-def test_head_expresses_a_probe_in_standardized_embeddings() -> None:
-    rng = np.random.default_rng(0)
-    label = np.arange(40) % 2
-    embeddings = (rng.normal(size=(40, 6)) * 3 + 5 + 4 * label[:, None]).astype(np.float32)
-    probe = fit_probe(embeddings, label, 2)
-    head = LinearHead(6, 2)
-    head.standardize(torch.from_numpy(embeddings))
-    head.load_probe(probe)
-    with torch.inference_mode():
-        logits = head(torch.from_numpy(embeddings)).numpy()
-    np.testing.assert_allclose(logits, probe.logits(embeddings), rtol=1e-3, atol=1e-3)
-
-
-def test_standardized_embeddings_have_zero_mean_and_unit_deviation() -> None:
-    head, embeddings = LinearHead(4, 2), torch.randn(50, 4) * 7 + 3
-    embeddings[:, 3] = 2.0  # a constant must not divide by zero
-    head.standardize(embeddings)
-    standardized = (embeddings - head.mean) / head.deviation
-    assert torch.allclose(standardized.mean(0), torch.zeros(4), atol=1e-5)
-    assert torch.allclose(standardized.std(0, unbiased=False), torch.tensor([1.0, 1, 1, 0]), atol=1e-5)
 
 
 def test_predictions_do_not_depend_on_the_batch_size_and_leave_the_mode_alone() -> None:

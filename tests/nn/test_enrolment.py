@@ -9,7 +9,8 @@ import torch
 
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, save_classifier
 from tomosift.nn.encoders import build_encoder
-from tomosift.nn.enrolment import UNCALIBRATED, enrolled
+from tomosift.nn.enrolment import enrolled
+from tomosift.nn.heads import CosineHead
 from tomosift.nn.inference import answers
 
 SIZE = 256
@@ -57,7 +58,7 @@ def test_classes_enrolled_one_after_the_other_are_as_if_enrolled_at_once(tmp_pat
 def test_single_examples_are_not_calibrated_and_several_are() -> None:
     examples, label = clusters(1, 1)
     asked, _ = clusters(10, 2)
-    assert enrolled(base(), NAMES, examples, label, asked).card.temperature == UNCALIBRATED
+    assert enrolled(base(), NAMES, examples, label, asked).card.temperature == CosineHead.uncalibrated
     examples, label = clusters(4, 1)
     certain = answers(enrolled(base(), NAMES, examples, label, asked), asked).probabilities.max(1).mean()
     assert certain == pytest.approx(13 / 14, abs=0.01)  # all 12 recognized, Laplace's rule

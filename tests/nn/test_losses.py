@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import rel_entr
 from torch.nn import functional
 
-from tomosift.nn.losses import info_nce, nt_xent, supervised_contrastive, triplet_loss
+from tomosift.nn.losses import attention_divergence, info_nce, nt_xent, supervised_contrastive, triplet_loss
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -161,3 +162,18 @@ def test_supervised_contrast_of_lone_particles_is_zero_and_has_a_gradient() -> N
     assert float(loss.detach()) == 0
     assert embeddings.grad is not None
     assert not embeddings.grad.any()
+
+
+def test_attention_diverges_by_nothing_from_what_is_asked_of_it_and_else_by_scipys_number() -> None:
+    asked = torch.eye(4).repeat(2, 1, 1)
+    for particle, way in enumerate((0, 2)):
+        for one in (way, 3):
+            asked[particle, one] = 0.0
+            asked[particle, one, [way, 3]] = 0.5
+    way = torch.tensor([0, 2])
+    assert float(attention_divergence(asked, way)) == pytest.approx(0.0, abs=1e-6)
+    attention = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(2).requires_grad_()
+    found = attention_divergence(attention, way)
+    assert float(found.detach()) == pytest.approx(rel_entr(asked.numpy(), attention.detach().numpy()).mean(), rel=1e-5)
+    found.backward()
+    assert bool(attention.grad.isfinite().all())

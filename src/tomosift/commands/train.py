@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 from tomosift import methods
@@ -12,6 +13,7 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.prototypical import Config as Prototypical
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.train.config import config_from_json
 from tomosift.train.run import read_json
@@ -73,9 +75,48 @@ def supervised(
     _train("supervised", _chosen(config, from_config), TrainingSets(given, given, held_out), out, seed)
 
 
-def _none() -> Any:
-    import numpy as np
+def prototypical(
+    subtomograms: Annotated[Path, tyro.conf.Positional],
+    /,
+    out: Path,
+    labels: Path | None = None,
+    label_column: str | None = None,
+    label_tolerance: float = 30.0,
+    validation_classes: tuple[str, ...] = (),
+    config: Annotated[Prototypical, tyro.conf.arg(name="")] = Prototypical(),
+    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    seed: int = 0,
+) -> None:
+    """Train an encoder to tell classes apart by a few examples each; `identify --model` then enrols others in it.
 
+    Args:
+        subtomograms: Folder of a set with many classes, twenty boxes or more of each.
+        out: Folder of the run; an interrupted one is continued.
+        labels: Particle table with a class for some particles; without it the classes that the set came with.
+        label_column: Column of that table to take the class from.
+        label_tolerance: Farthest distance in Angstrom between a label and its particle.
+        validation_classes: Classes that are not trained on but stop training early; without, all steps are taken.
+        config: Settings of the method.
+        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
+        seed: Seed of weights, order, views and noise.
+    """
+    boxes = open_subtomograms(subtomograms)
+    given = boxes if labels is None else labeled_set(boxes, labels, label_column, None, label_tolerance)
+    if missing := sorted(set(validation_classes) - set(given.class_names)):
+        raise ValueError(
+            f"validation class {missing[0]} is not among those of {subtomograms}: {', '.join(given.class_names)}"
+        )
+    spare = np.isin(given.particles.class_name.astype(str), validation_classes)
+    _train(
+        "prototypical",
+        _chosen(config, from_config),
+        TrainingSets(given.select(~spare), given, given.select(spare)),
+        out,
+        seed,
+    )
+
+
+def _none() -> Any:
     return np.zeros(0, dtype=np.int64)
 
 
@@ -102,4 +143,4 @@ def _train(name: str, config: Any, data: TrainingSets, out: Path, seed: int) -> 
     say(f"{out}: finished; the model is in {out / 'result'}")
 
 
-command = {"contrastive": contrastive, "supervised": supervised}
+command = {"contrastive": contrastive, "prototypical": prototypical, "supervised": supervised}

@@ -81,6 +81,10 @@ class Episode:
     query: Batch
     classes: Int64[Tensor, " n"]
 
+    def shard(self, rank: int, count: int) -> "Episode":
+        """The part of one of ``count`` processes: all examples, and every count-th question."""
+        return replace(self, query=self.query.shard(rank, count))
+
     def to(self, device: torch.device | str) -> "Episode":
         """The same episode on a device."""
         return Episode(self.support.to(device), self.query.to(device), self.classes.to(device))
@@ -239,15 +243,18 @@ class Episodes:
         need = self.shots + self.queries
         return {k: rows for k, rows in _members(self.data).items() if len(rows) >= need}
 
-    def batch(self, step: int) -> Episode:
-        """The episode of this step; support and query are ordered by class."""
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """(ways, shots + queries) rows of the set in the episode of this step, the support first."""
         generator = np.random.default_rng([self.seed, _EPISODES, step])
         classes = generator.permutation(list(self._rows_of))[: self.ways]
         need = self.shots + self.queries
-        rows = np.stack([generator.choice(self._rows_of[int(k)], need, replace=False) for k in classes])
-        support = self._part(rows[:, : self.shots])
-        query = self._part(rows[:, self.shots :])
-        return Episode(support, query, torch.from_numpy(classes.astype(np.int64)))
+        return np.stack([generator.choice(self._rows_of[int(k)], need, replace=False) for k in classes])
+
+    def batch(self, step: int) -> Episode:
+        """The episode of this step; support and query are ordered by class."""
+        rows = self.rows(step)
+        support, query = self._part(rows[:, : self.shots]), self._part(rows[:, self.shots :])
+        return Episode(support, query, torch.from_numpy(self.data.label[rows[:, 0]]))
 
     def _part(self, rows: NDArray[np.int64]) -> Batch:
         way = torch.arange(self.ways).repeat_interleave(rows.shape[1])

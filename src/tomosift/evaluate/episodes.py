@@ -2,14 +2,17 @@
 
 Source: the evaluation of Li et al. 2020, "Few-shot learning for classification of novel macromolecular structures in
 cryo-electron tomograms", PLoS Comput. Biol. 16:e1008227: means over episodes of accuracy, macro and micro precision,
-with 1.96 standard errors. Deviation: the mean of each class is compared by cosine.
+with 1.96 standard errors. Deviation: how a particle is compared with the mean of each class is up to the head.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
+
+from tomosift.nn.heads import PrototypeHead
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,11 @@ class EpisodeScores:
     """Share of right ones among the particles given to a class, mean over classes; 0 for a class given none."""
 
 
+@torch.inference_mode()
 def episode_scores(
     embeddings: Float[np.ndarray, "n e"],
     label: Int[np.ndarray, " n"],
+    head: PrototypeHead,
     *,
     ways: int = 5,
     shots: int = 5,
@@ -56,24 +61,20 @@ def episode_scores(
     members = {k: rows for k, rows in members.items() if len(rows) >= shots + queries}
     if len(members) < ways:
         raise ValueError(f"{len(members)} classes have {shots + queries} particles, expected at least {ways}")
-    unit = _unit(embeddings.astype(np.float64))
+    given = torch.from_numpy(embeddings)
     rng = np.random.default_rng([seed, 31])
     accuracy, precision = np.zeros(episodes), np.zeros(episodes)
     truth = np.repeat(np.arange(ways), queries)
     for episode in range(episodes):
         chosen = rng.permutation(list(members))[:ways]
         rows = np.stack([rng.permutation(members[int(k)])[: shots + queries] for k in chosen])
-        prototypes = _unit(unit[rows[:, :shots]].mean(axis=1))
-        said = (unit[rows[:, shots:].ravel()] @ prototypes.T).argmax(axis=1)
+        prototypes = given[rows[:, :shots]].mean(dim=1)
+        said = head.compare(given[rows[:, shots:].ravel()], prototypes).argmax(dim=1).numpy()
         accuracy[episode] = (said == truth).mean()
-        given = np.bincount(said, minlength=ways)
+        answered = np.bincount(said, minlength=ways)
         right = np.bincount(said[said == truth], minlength=ways)
-        precision[episode] = (right / np.maximum(given, 1)).mean()
+        precision[episode] = (right / np.maximum(answered, 1)).mean()
     return EpisodeScores(_mean(accuracy), _mean(precision))
-
-
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12))
 
 
 def _mean(values: NDArray[np.float64]) -> Mean:

@@ -20,6 +20,7 @@ from tomosift.train.run import Run
 
 METHODS: dict[str, str] = {
     "contrastive": "Pretrain an encoder on unlabeled subtomograms by contrasting views of each (CSSL).",
+    "prototypical": "Train an encoder to tell new classes apart by a few examples of each (ProtoNet3D, ProtoNet-CE).",
     "supervised": "Train or fine-tune a classifier on labeled subtomograms.",
 }
 

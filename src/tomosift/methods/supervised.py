@@ -25,6 +25,7 @@ from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, te
 from tomosift.nn.classifier import Classifier, ModelCard, start_from
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.encoders import build_encoder
+from tomosift.nn.heads import LinearHead
 from tomosift.nn.inference import embed, predict
 from tomosift.nn.probe import crossed_logits, fit_probe
 from tomosift.nn.spreading import spread_labels
@@ -149,7 +150,7 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     torch.manual_seed(lesson.seed)  # the same start for a rehearsal, for what follows it, and for a resumed run
     classifier = _starting_classifier(config, data)
     head = classifier.head
-    assert head is not None  # there are classes, so there is a head
+    assert isinstance(head, LinearHead)
     embeddings = _standardize(classifier, labeled)
     crossed = nothing = np.zeros((0, len(data.class_names)))
     if not len(held_out) and lesson.last_step is None:
@@ -231,7 +232,7 @@ def _spread(
 def _standardize(classifier: Classifier, labeled: Subtomograms) -> NDArray[np.float32]:
     """Give the head the statistics of the plain labeled boxes under the encoder as it is now; returns embeddings."""
     embeddings = embed(classifier.encoder, labeled.volumes, len(labeled))
-    assert classifier.head is not None
+    assert isinstance(classifier.head, LinearHead)
     classifier.head.standardize(torch.from_numpy(embeddings))
     return embeddings
 

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,11 +19,10 @@ from tomosift.nn.center_finder import finder_digest
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.encoders import ENCODERS, build_encoder
 from tomosift.nn.familiarity import Familiarity
-from tomosift.nn.probe import LinearProbe
+from tomosift.nn.heads import HEADS, HeadName, build_head
 
 _WEIGHTS, _CARD = "model.safetensors", "model.json"
-_FORMAT = 3
-_LEAST_DEVIATION = 1e-3  # of an embedding's dimension; smaller ones are not blown up
+_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -42,48 +41,10 @@ class ModelCard:
     """Particles whose best probability is lower are answered "unknown"."""
     unfamiliar_below: float = -1.0
     """Particles whose familiarity is lower are answered "unknown"."""
-    head: Literal["linear", "prototypes"] = "linear"
-    """Logits from a trained linear layer, or the cosine with the mean of each class, which takes up new classes."""
+    head: HeadName = "linear"
+    """A trained linear layer, or one of those that compare with the mean of each class and take up new classes."""
     center_finder: str = field(default_factory=finder_digest)
     """Checksum of the weights that centered the boxes in training."""
-
-
-class LinearHead(nn.Module):
-    """Logits from standardized embeddings.
-
-    While training, mean and deviation are those of the batch; otherwise they are fixed numbers, to be taken from plain
-    boxes by `standardize` after the encoder has changed. Running averages over augmented views, as batch normalization
-    keeps, do not fit plain boxes and cost up to 30 points of accuracy.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, embedding_size: int, class_count: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(embedding_size))
-        self.register_buffer("deviation", torch.ones(embedding_size))
-        self.linear = nn.Linear(embedding_size, class_count)
-
-    def forward(self, embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b k"]:
-        mean, deviation = self.mean, self.deviation
-        if self.training and len(embedding) > 1:
-            mean, deviation = embedding.mean(0), (embedding.var(0, unbiased=False) + _LEAST_DEVIATION**2).sqrt()
-        return self.linear((embedding - mean) / deviation)  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def standardize(self, embeddings: Float[Tensor, "n e"]) -> None:
-        """Take mean and deviation from these embeddings."""
-        self.mean.copy_(embeddings.mean(0))
-        self.deviation.copy_(embeddings.std(0, unbiased=False).clamp(min=_LEAST_DEVIATION))
-
-    @torch.no_grad()
-    def load_probe(self, probe: LinearProbe) -> None:
-        """Become this probe, expressed in standardized embeddings; call `standardize` before."""
-        weight = torch.as_tensor(probe.weight, dtype=self.linear.weight.dtype)
-        bias = torch.as_tensor(probe.bias, dtype=self.linear.bias.dtype)
-        self.linear.bias.copy_(bias + weight @ self.mean)
-        self.linear.weight.copy_(weight * self.deviation)
 
 
 class Classifier(nn.Module):
@@ -94,7 +55,7 @@ class Classifier(nn.Module):
         self.card = card
         self.encoder = encoder
         size, classes = encoder.embedding_size, len(card.class_names)
-        self.head = LinearHead(size, classes) if classes and card.head == "linear" else None
+        self.head = build_head(card.head, size, classes)
         self.familiarity = Familiarity(size, classes) if classes else None
 
     def forward(self, volume: Float[Tensor, "b d d d"], is_centered: bool = False) -> Float[Tensor, "b k"]:
@@ -103,10 +64,8 @@ class Classifier(nn.Module):
 
     def logits(self, embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b k"]:
         """Logits of embeddings, before the temperature."""
-        if self.familiarity is None:
+        if self.head is None or not self.card.class_names:
             raise ValueError("this model was trained without classes; fine-tune it with labels first")
-        if self.head is None:
-            return self.familiarity.cosines(embedding)
         return self.head(embedding)  # type: ignore[no-any-return]
 
 
@@ -210,6 +169,8 @@ def _read_card(path: Path) -> dict[str, Any]:
     if card.get("center_finder") != finder_digest():
         advice = "train again, or use the tomosift version that wrote it"
         raise FormatError(path, "center_finder", "other weights", "those that come with this version", advice)
+    if card.get("head", "linear") not in HEADS:
+        raise FormatError(path, "head", repr(card["head"]), f"one of {', '.join(HEADS)}")
     if card["encoder"] not in ENCODERS:
         raise FormatError(path, "encoder", repr(card["encoder"]), f"one of {', '.join(ENCODERS)}")
     return {**card, "sha256": digest}

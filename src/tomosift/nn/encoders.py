@@ -13,7 +13,7 @@ from torch.nn import functional
 from tomosift.nn.descriptors import DESCRIPTOR_SIZE, descriptors
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.masking import low_passed, shell_weights
-from tomosift.nn.published import RB3D, DSRF3Dv2, Slices, Yopo
+from tomosift.nn.published import RB3D, DSRF3Dv2, ProtoNet, Slices, Yopo
 
 ENCODERS: dict[str, str] = {
     "radial": "The default: a small network on rotation-invariant descriptors; very fast, best with few labels.",
@@ -21,6 +21,7 @@ ENCODERS: dict[str, str] = {
     "rb3d": "Concatenating multi-path blocks of the lab scripts behind CSSL, pooled head; 0.12 M parameters.",
     "dsrf3d_v2": "Three double-convolution stages of the lab scripts behind CSSL, pooled head; 0.86 M parameters.",
     "yopo": "Unpadded multi-kernel branches whose every layer is pooled; tolerant to translation; 0.30 M parameters.",
+    "protonet": "Four blocks of convolution and pooling, flattened: the shape of ProtoNet3D; 0.33 M parameters.",
     "slices": "ConvNeXt blocks on three orthogonal slabs; 2-D, a comparator.",
 }
 
@@ -121,6 +122,7 @@ _BUILDERS: dict[str, Callable[[], Encoder]] = {
     "rb3d": RB3D,
     "dsrf3d_v2": DSRF3Dv2,
     "yopo": Yopo,
+    "protonet": ProtoNet,
     "slices": Slices,
 }
 

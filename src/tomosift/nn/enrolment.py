@@ -1,7 +1,7 @@
 """Classes from a few examples each, without training: the means of their embeddings are the classifier.
 
-Source: Snell et al. 2017, "Prototypical networks for few-shot learning", for the class means; cosine after
-standardization over unlabeled particles instead of squared distance, and the calibration, are ours.
+Source: Snell et al. 2017, "Prototypical networks for few-shot learning", for the class means; how a particle is
+compared with them is a matter of the head (`tomosift.nn.heads`), and the calibration is ours.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch.nn import functional
 
 from tomosift.nn.calibration import temperature_for_accuracy
 from tomosift.nn.classifier import Classifier
-
-UNCALIBRATED = 0.1
-"""Temperature of cosines where no class has two examples to calibrate by."""
+from tomosift.nn.familiarity import Familiarity
+from tomosift.nn.heads import HeadName, PrototypeHead
+from tomosift.nn.inference import answers
 
 
 def enrolled(
@@ -28,10 +27,11 @@ def enrolled(
 ) -> Classifier:
     """A classifier for these classes, and for those that ``model`` already has by their examples.
 
-    Embeddings are those of ``model``'s encoder. The first enrolment takes the standardization from ``background``,
-    particles of any kind; later ones keep it, so that classes enrolled one after the other are as if enrolled at once.
-    With two examples or more of any class the mean confidence on ``background`` is brought to the accuracy with which
-    these examples are recognized by the others; with one of each, the temperature is `UNCALIBRATED`.
+    Embeddings are those of ``model``'s encoder; its head, if it has one that compares, is kept, and another model gets
+    the cosine. The first enrolment takes the standardization from ``background``, particles of any kind; later ones
+    keep it, so that classes enrolled one after the other are as if enrolled at once. With two examples or more of any
+    class the mean confidence on ``background`` is brought to the accuracy with which these examples are recognized by
+    the others; with one of each, the temperature is that of the head.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def enrolled(
         A class has no example or is there already, or the model has a trained head that cannot take up classes.
     """
     card = model.card
-    if card.class_names and card.head != "prototypes":
+    if card.class_names and card.head == "linear":
         raise ValueError(
             "the model has a trained head, which takes up no new class; enrol into a model without classes"
         )
@@ -50,43 +50,50 @@ def enrolled(
         if name in card.class_names:
             raise ValueError(f"class {name} is enrolled already; use another name, or enrol all examples at once")
     names = (*card.class_names, *class_names)
+    head: HeadName = "prototypes" if card.head == "linear" else card.head
     # The encoder is shared: it is not changed by enrolment.
-    made = Classifier(model.encoder, replace(card, class_names=names, head="prototypes"))
-    memory, earlier = made.familiarity, model.familiarity
-    assert memory is not None
-    given, known = torch.from_numpy(examples), torch.from_numpy(label)
-    if earlier is None:
-        memory.remember(torch.from_numpy(background), given, known)
+    made = Classifier(model.encoder, replace(card, class_names=names, head=head)).eval()
+    comparing, memory = _parts(made)
+    given, known, around = torch.from_numpy(examples), torch.from_numpy(label), torch.from_numpy(background)
+    if isinstance(model.head, PrototypeHead):
+        comparing.take_over(model.head)
+    first = len(card.class_names)
+    if not first:
+        comparing.standardize(around)
+        memory.remember(around, given, known)
     else:
-        memory.center.copy_(earlier.center)
-        memory.scale.copy_(earlier.scale)
-        memory.direction[: len(card.class_names)] = earlier.direction
-        standardized = (given - memory.center) / memory.scale
-        for k in range(len(class_names)):
-            memory.direction[len(card.class_names) + k] = functional.normalize(standardized[known == k].mean(0), dim=0)
-    temperature = UNCALIBRATED if earlier is None else card.temperature
+        assert model.familiarity is not None
+        memory.take_over(model.familiarity)
+        memory.add(given, known, first)
+    for k in range(len(class_names)):
+        comparing.prototype[first + k] = given[known == k].mean(0)
+    temperature = card.temperature if first else comparing.uncalibrated
     if (counts > 1).any() and len(background):
-        right, asked = _recognized(made, given, known, len(card.class_names))
+        right, asked = _recognized(comparing, given, known, first)
         # Laplace's rule: a few examples all called right do not make a particle certain.
         accuracy = (right + 1) / (asked + 2)
-        logits = made.logits(torch.from_numpy(background)).numpy().astype(np.float64)
-        temperature = temperature_for_accuracy(logits, accuracy)
+        temperature = temperature_for_accuracy(answers(made, background).logits, accuracy)
     made.card = replace(made.card, temperature=temperature)
-    return made.eval()
+    return made
 
 
-def _recognized(made: Classifier, examples: torch.Tensor, label: torch.Tensor, first: int) -> tuple[int, int]:
+def _parts(made: Classifier) -> tuple[PrototypeHead, Familiarity]:
+    assert isinstance(made.head, PrototypeHead)
+    assert made.familiarity is not None
+    return made.head, made.familiarity
+
+
+@torch.inference_mode()
+def _recognized(head: PrototypeHead, examples: torch.Tensor, label: torch.Tensor, first: int) -> tuple[int, int]:
     """How many examples are nearest to the mean of the others of their class, and how many have such others."""
-    memory = made.familiarity
-    assert memory is not None
-    standardized = (examples - memory.center) / memory.scale
     right = asked = 0
     for row in range(len(examples)):
         others = label == label[row]
         others[row] = False
         if others.any():
-            cosines = functional.normalize(standardized[row], dim=0) @ memory.direction.T
-            own = functional.normalize(standardized[others].mean(0), dim=0)
-            cosines[first + int(label[row])] = functional.normalize(standardized[row], dim=0) @ own
-            right, asked = right + int(int(cosines.argmax()) == first + int(label[row])), asked + 1
+            own = first + int(label[row])
+            prototypes = head.prototype.clone()
+            prototypes[own] = examples[others].mean(0)
+            said = int(head.compare(examples[row : row + 1], prototypes).argmax())
+            right, asked = right + int(said == own), asked + 1
     return right, asked

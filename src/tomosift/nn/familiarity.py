@@ -43,15 +43,24 @@ class Familiarity(nn.Module):
         """Take the standardization from particles of any kind, and the class means from labeled ones."""
         self.center.copy_(background.mean(0))
         self.scale.copy_(background.std(0, unbiased=False).clamp(min=_LEAST_DEVIATION))
+        self.add(embeddings, label)
+
+    @torch.no_grad()
+    def add(self, embeddings: Float[Tensor, "n e"], label: Int64[Tensor, " n"], first: int = 0) -> None:
+        """Take the means of classes ``first`` and later; labels count from that class."""
         standardized = (embeddings - self.center) / self.scale
-        for k in range(len(self.direction)):
-            members = standardized[label == k]
+        for k in range(first, len(self.direction)):
+            members = standardized[label == k - first]
             self.direction[k] = functional.normalize(members.mean(0), dim=0) if len(members) else 0.0
 
-    def cosines(self, embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b k"]:
-        """Cosine of each particle with each class mean, -1 to 1."""
-        return functional.normalize((embedding - self.center) / self.scale, dim=1) @ self.direction.T
+    @torch.no_grad()
+    def take_over(self, earlier: "Familiarity") -> None:
+        """Remember what another one does; there may be room for more classes."""
+        self.center.copy_(earlier.center)
+        self.scale.copy_(earlier.scale)
+        self.direction[: len(earlier.direction)] = earlier.direction
 
     def forward(self, embedding: Float[Tensor, "b e"]) -> Float[Tensor, " b"]:
         """Familiarity of each particle, -1 to 1."""
-        return self.cosines(embedding).amax(dim=1)
+        cosines = functional.normalize((embedding - self.center) / self.scale, dim=1) @ self.direction.T
+        return cosines.amax(dim=1)

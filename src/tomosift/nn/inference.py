@@ -13,6 +13,9 @@ from tomosift.nn.calibration import softmax
 from tomosift.nn.classifier import Classifier
 from tomosift.nn.encoder import Encoder
 
+_ROWS_AT_ONCE = 1024
+"""Embeddings compared with classes at a time; heads that look at pairs make tensors of a thousand times that size."""
+
 ReadBoxes = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Gives the boxes ``(b, d, d, d)`` of these rows."""
 
@@ -64,7 +67,10 @@ def answers(classifier: Classifier, embeddings: Float[np.ndarray, "n e"]) -> Pre
         none = np.zeros((len(embeddings), 0))
         return Predictions(embeddings, none, none, np.full(len(embeddings), np.nan))
     device = next(classifier.parameters()).device
-    embedded = torch.from_numpy(embeddings).to(device)
-    logits = classifier.logits(embedded).cpu().numpy().astype(np.float64)
-    familiarity = classifier.familiarity(embedded).cpu().numpy().astype(np.float64)
+    logits, familiarity = np.zeros((len(embeddings), len(classifier.card.class_names))), np.zeros(len(embeddings))
+    for start in range(0, len(embeddings), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        embedded = torch.from_numpy(embeddings[part]).to(device)
+        logits[part] = classifier.logits(embedded).cpu().numpy()
+        familiarity[part] = classifier.familiarity(embedded).cpu().numpy()
     return Predictions(embeddings, logits, softmax(logits, classifier.card.temperature), familiarity)

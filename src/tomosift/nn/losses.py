@@ -54,6 +54,22 @@ def supervised_contrastive(
     return -told.mean() if len(told) else embeddings.sum() * 0
 
 
+def attention_divergence(attention: Float[Tensor, "b n n"], way: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
+    """KL divergence of who should attend to whom from who does, mean over all entries of all matrices.
+
+    Each of n - 1 prototypes should look at itself, but a particle (the last) of class ``way`` and the prototype of that
+    class at each other as much as at themselves.
+
+    Source: Li et al. 2020, PLoS Comput. Biol. 16:e1008227, ProtoNet-CE.
+    """
+    n = attention.shape[1]
+    target = torch.eye(n, device=attention.device, dtype=attention.dtype).repeat(len(way), 1, 1)
+    row = torch.arange(len(way), device=attention.device)
+    for one in (way, torch.full_like(way, n - 1)):
+        target[row, one, way] = target[row, one, n - 1] = 0.5
+    return (torch.xlogy(target, target) - target * attention.clamp(min=1e-30).log()).mean()
+
+
 def triplet_loss(
     embeddings: Float[Tensor, "b e"], label: Int64[Tensor, " b"], margin: float = 0.2
 ) -> Float[Tensor, ""]:

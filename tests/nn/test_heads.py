@@ -1,0 +1,125 @@
+"""Heads: a linear one says what its probe says; the others compare with prototypes as their papers say."""
+
+import numpy as np
+import pytest
+import torch
+
+from tomosift.nn.heads import (
+    AttentionHead,
+    CosineHead,
+    EuclideanHead,
+    LinearHead,
+    PairHead,
+    PrototypeHead,
+    build_head,
+    minus_squared_distances,
+)
+from tomosift.nn.probe import fit_probe
+
+COMPARING = ("prototypes", "euclidean", "attention", "pairs")
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def comparing(name: str, classes: int, size: int = 6) -> PrototypeHead:
+    torch.manual_seed(0)
+    head = build_head(name, size, classes)  # type: ignore[arg-type]
+    assert isinstance(head, PrototypeHead)
+    return head.eval()
+
+
+def test_head_expresses_a_probe_in_standardized_embeddings() -> None:
+    rng = np.random.default_rng(0)
+    label = np.arange(40) % 2
+    embeddings = (rng.normal(size=(40, 6)) * 3 + 5 + 4 * label[:, None]).astype(np.float32)
+    probe = fit_probe(embeddings, label, 2)
+    head = LinearHead(6, 2)
+    head.standardize(torch.from_numpy(embeddings))
+    head.load_probe(probe)
+    with torch.inference_mode():
+        logits = head(torch.from_numpy(embeddings)).numpy()
+    np.testing.assert_allclose(logits, probe.logits(embeddings), rtol=1e-3, atol=1e-3)
+
+
+def test_standardized_embeddings_have_zero_mean_and_unit_deviation() -> None:
+    head, embeddings = LinearHead(4, 2), torch.randn(50, 4) * 7 + 3
+    embeddings[:, 3] = 2.0  # a constant must not divide by zero
+    head.standardize(embeddings)
+    standardized = (embeddings - head.mean) / head.deviation
+    assert torch.allclose(standardized.mean(0), torch.zeros(4), atol=1e-5)
+    assert torch.allclose(standardized.std(0, unbiased=False), torch.tensor([1.0, 1, 1, 0]), atol=1e-5)
+
+
+def test_linear_head_without_classes_is_none() -> None:
+    assert build_head("linear", 6, 0) is None
+
+
+@pytest.mark.parametrize("name", COMPARING)
+def test_each_particle_and_each_order_of_classes_is_answered_alone(name: str) -> None:
+    head, query, prototypes = comparing(name, 0), random(5, 6), random(4, 6, seed=1)
+    with torch.inference_mode():
+        logits = head.compare(query, prototypes)
+        alone = torch.cat([head.compare(row[None], prototypes) for row in query])
+        turned = head.compare(query, prototypes.flip(0))
+    assert logits.shape == (5, 4)
+    assert torch.allclose(logits, alone, atol=1e-5)
+    assert torch.allclose(logits, turned.flip(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["prototypes", "euclidean"])
+def test_a_prototype_itself_is_of_its_own_class(name: str) -> None:
+    prototypes = random(4, 6)
+    assert comparing(name, 0).compare(prototypes, prototypes).argmax(1).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", COMPARING)
+def test_head_with_more_room_takes_over_weights_and_prototypes(name: str) -> None:
+    earlier = comparing(name, 2)
+    earlier.prototype.copy_(random(2, 6))
+    torch.manual_seed(9)
+    later = build_head(name, 6, 3)  # type: ignore[arg-type]
+    assert isinstance(later, PrototypeHead)
+    later.take_over(earlier)
+    assert torch.equal(later.prototype[:2], earlier.prototype)
+    query = random(5, 6, seed=2)
+    with torch.inference_mode():
+        assert torch.equal(later.compare(query, earlier.prototype), earlier(query))
+
+
+def test_squared_distances_are_those_of_their_definition_also_far_from_the_origin() -> None:
+    query, prototypes = random(5, 6) + 1e4, random(4, 6, seed=1) + 1e4
+    expected = -(query[:, None] - prototypes).square().sum(2)
+    assert torch.allclose(minus_squared_distances(query, prototypes), expected, atol=1e-3)
+    assert torch.equal(comparing("euclidean", 0).compare(query, prototypes), minus_squared_distances(query, prototypes))
+
+
+def test_cosines_are_standardized_over_what_was_looked_at() -> None:
+    head = comparing("prototypes", 0)
+    assert isinstance(head, CosineHead)
+    around = random(500, 6) * 3 + 7
+    head.standardize(around)
+    assert abs(float(head.compare(around, around[:20]).mean())) < 0.1  # without standardization all are near 0.8
+    assert EuclideanHead(6, 0).state_dict().keys() == {"prototype"}
+
+
+def test_attention_adds_refined_distances_to_plain_ones_and_stops_gradients_to_the_encoder() -> None:
+    head = comparing("attention", 0)
+    assert isinstance(head, AttentionHead)
+    query, prototypes = random(5, 6).requires_grad_(), random(4, 6, seed=1).requires_grad_()
+    logits, attention = head.refined(query, prototypes)
+    assert attention.shape == (5, 5, 5)
+    assert torch.allclose(attention.sum(2), torch.ones(5, 5))
+    (logits - minus_squared_distances(query, prototypes)).square().sum().backward()
+    # What is left after the plain distances is the refined part, which must not teach the encoder.
+    assert float(query.grad.abs().max()) < 1e-3
+    assert all(p.grad is not None for p in head.parameters())
+
+
+def test_pairs_are_symmetric_and_agree_with_the_comparison() -> None:
+    head = comparing("pairs", 0)
+    assert isinstance(head, PairHead)
+    first, second = random(4, 6), random(4, 6, seed=1)
+    assert torch.allclose(head.paired(first, second), head.paired(second, first))
+    assert torch.allclose(head.compare(first, second).diagonal(), head.paired(first, second))
