@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tomosift.data.batches import Balanced, Batch, Episodes, Together, Uniform, prefetch
+from tomosift.data.batches import Balanced, Batch, Together, Uniform, prefetch
+from tomosift.data.episodes import Episodes, Pairs
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter
 from tomosift.particles import Particles
 
@@ -21,10 +22,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Subtomograms:
     rng = np.random.default_rng(0)
     names = np.asarray(["a"] * 18 + ["b"] * 7 + ["c"] * 2 + [""] * 2, dtype=object)
     particles = Particles.create(["t"] * N, np.zeros((N, 3)), class_name=names)
-    writer = SubtomogramWriter(tmp_path_factory.mktemp("set"), SIZE, 10.0, shard_size=8, halves=True)
+    writer = SubtomogramWriter(tmp_path_factory.mktemp("set"), SIZE, 10.0, shard_size=8, halves=True, masks=True)
     volume = rng.normal(size=(N, SIZE, SIZE, SIZE)).astype(np.float32)
     halves = rng.normal(size=(N, 2, SIZE, SIZE, SIZE)).astype(np.float32)
-    writer.append(volume, particles, np.array([-60, 55]), halves)
+    writer.append(volume, particles, np.array([-60, 55]), halves, masks=volume > 0)
     return writer.close()
 
 
@@ -130,3 +131,27 @@ def test_impossible_requests_say_what_to_do(data: Subtomograms) -> None:
         Episodes(data, ways=3, shots=2, queries=3)
     with pytest.raises(ValueError, match="workers is -1"):
         next(prefetch(Uniform(data, 4), workers=-1))
+
+
+@pytest.mark.parametrize(("balanced", "share"), [(True, 0.5), (False, 1 / 3)])
+def test_pairs_are_alike_as_often_as_asked_and_never_of_one_particle(
+    balanced: bool, share: float, data: Subtomograms
+) -> None:
+    stream = Pairs(data, 10, balanced, seed=3)
+    batches = [stream.batch(step) for step in range(100)]
+    alike = torch.cat([batch.is_same for batch in batches]).float().mean()
+    assert abs(float(alike) - share) < 0.06
+    for batch in batches:
+        assert torch.equal(batch.first.label == batch.second.label, batch.is_same)
+        assert not bool((batch.first.index == batch.second.index).any())
+        assert int(torch.cat([batch.first.label, batch.second.label]).min()) >= 0
+    assert same(batches[7].first, Pairs(data, 10, balanced, seed=3).batch(7).first)
+
+
+def test_masks_come_with_their_boxes_and_survive_sharding(data: Subtomograms) -> None:
+    batch = Pairs(data, 6, masks=True).batch(0).shard(1, 2)
+    assert batch.first.mask is not None
+    np.testing.assert_array_equal(batch.first.mask.numpy(), data.masks(batch.first.index.numpy()))
+    assert len(batch.first) == len(batch.is_same) == 3
+    with pytest.raises(ValueError, match="1 classes have two or more labeled particles"):
+        Pairs(data.select(data.label == 0), 6)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tomosift import methods
-from tomosift.data.batches import Episodes
+from tomosift.data.episodes import Episodes
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
 from tomosift.methods.prototypical import Config, Learner

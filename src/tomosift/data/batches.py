@@ -7,13 +7,13 @@ threads; a resumed run therefore sees what the uninterrupted one would have seen
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,6 +40,8 @@ class Batch:
     index: Int64[Tensor, " b"]
     """Row of each box in the set that the stream draws from."""
     halves: Float32[Tensor, "b 2 d d d"] | None = None
+    mask: Bool[Tensor, "b d d d"] | None = None
+    """Voxels of each particle, where the stream was asked for them."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -56,6 +58,7 @@ class Batch:
             rotation=self.rotation[rows],
             index=self.index[rows],
             halves=None if self.halves is None else self.halves[rows],
+            mask=None if self.mask is None else self.mask[rows],
         )
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -67,30 +70,11 @@ class Batch:
             rotation=self.rotation.to(device),
             index=self.index.to(device),
             halves=None if self.halves is None else self.halves.to(device),
+            mask=None if self.mask is None else self.mask.to(device),
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Episode:
-    """A small classification problem: n classes, k labeled examples (support) and some questions (query) each.
-
-    Labels count the classes *of the episode*, 0 to n-1; ``classes`` says which class of the set each one is.
-    """
-
-    support: Batch
-    query: Batch
-    classes: Int64[Tensor, " n"]
-
-    def shard(self, rank: int, count: int) -> "Episode":
-        """The part of one of ``count`` processes: all examples, and every count-th question."""
-        return replace(self, query=self.query.shard(rank, count))
-
-    def to(self, device: torch.device | str) -> "Episode":
-        """The same episode on a device."""
-        return Episode(self.support.to(device), self.query.to(device), self.classes.to(device))
-
-
-def read_batch(data: Subtomograms, rows: NDArray[np.int64], halves: bool = False) -> Batch:
+def read_batch(data: Subtomograms, rows: NDArray[np.int64], halves: bool = False, masks: bool = False) -> Batch:
     """The batch of these rows, in that order."""
     return Batch(
         volume=torch.from_numpy(data.volumes(rows)),
@@ -99,6 +83,7 @@ def read_batch(data: Subtomograms, rows: NDArray[np.int64], halves: bool = False
         rotation=torch.from_numpy(data.particles.rotation[rows].astype(np.float32)),
         index=torch.from_numpy(rows),
         halves=torch.from_numpy(data.halves(rows)) if halves else None,
+        mask=torch.from_numpy(data.masks(rows)) if masks else None,
     )
 
 
@@ -112,15 +97,16 @@ class Stream(Protocol[T]):
 
 
 # One number per kind of stream, so that streams of one seed draw independently.
-_UNIFORM, _BALANCED, _EPISODES = 1, 2, 3
+UNIFORM, BALANCED, EPISODES, PAIRS = range(1, 5)
 
 
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, _UNIFORM, epoch]).permutation(n)
+    return np.random.default_rng([seed, UNIFORM, epoch]).permutation(n)
 
 
-def _check_sizes(data: Subtomograms, halves: bool, seed: int, **sizes: int) -> None:
+def check_sizes(data: Subtomograms, halves: bool, seed: int, **sizes: int) -> None:
+    """Refuse what no stream can draw from."""
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} is {size}, expected at least 1")
@@ -146,7 +132,7 @@ class Uniform:
     halves: bool = False
 
     def __post_init__(self) -> None:
-        _check_sizes(self.data, self.halves, self.seed, batch_size=self.batch_size)
+        check_sizes(self.data, self.halves, self.seed, batch_size=self.batch_size)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -165,7 +151,8 @@ class Uniform:
         return read_batch(self.data, self.rows(step), self.halves)
 
 
-def _members(data: Subtomograms) -> dict[int, NDArray[np.int64]]:
+def members_of(data: Subtomograms) -> dict[int, NDArray[np.int64]]:
+    """Label -> rows of its particles."""
     labeled = data.labeled_rows
     order = labeled[np.argsort(data.label[labeled], kind="stable")]
     classes, starts = np.unique(data.label[order], return_index=True)
@@ -186,17 +173,17 @@ class Balanced:
     halves: bool = False
 
     def __post_init__(self) -> None:
-        _check_sizes(self.data, self.halves, self.seed, batch_size=self.batch_size)
+        check_sizes(self.data, self.halves, self.seed, batch_size=self.batch_size)
         if not len(self.data.labeled_rows):
             raise ValueError(f"{self.data.path} has no labeled particle; label at least one per class")
 
     @cached_property
     def _rows_of(self) -> dict[int, NDArray[np.int64]]:
-        return _members(self.data)
+        return members_of(self.data)
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """Rows of the set in the batch of this step."""
-        generator = np.random.default_rng([self.seed, _BALANCED, step])
+        generator = np.random.default_rng([self.seed, BALANCED, step])
         rounds = -(-self.batch_size // len(self._rows_of))
         classes = np.concatenate([generator.permutation(list(self._rows_of)) for _ in range(rounds)])[: self.batch_size]
         chosen = np.empty(self.batch_size, dtype=np.int64)
@@ -210,55 +197,6 @@ class Balanced:
     def batch(self, step: int) -> Batch:
         """The batch of this step."""
         return read_batch(self.data, self.rows(step), self.halves)
-
-
-@dataclass(frozen=True, eq=False)
-class Episodes:
-    """n-way k-shot episodes: ``ways`` classes, ``shots`` support and ``queries`` query particles of each.
-
-    Support and query never share a particle. A class with fewer than ``shots + queries`` labeled particles is not
-    drawn.
-    """
-
-    data: Subtomograms
-    ways: int
-    shots: int
-    queries: int
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        sizes = {"ways": self.ways, "shots": self.shots, "queries": self.queries}
-        _check_sizes(self.data, False, self.seed, **sizes)
-        if len(self._rows_of) < self.ways:
-            need = (
-                f"{self.shots + self.queries} or more labeled particles ({self.shots} support + {self.queries} query)"
-            )
-            raise ValueError(
-                f"{len(self._rows_of)} classes have {need}, expected at least {self.ways}; "
-                "lower ways, shots or queries, or label more"
-            )
-
-    @cached_property
-    def _rows_of(self) -> dict[int, NDArray[np.int64]]:
-        need = self.shots + self.queries
-        return {k: rows for k, rows in _members(self.data).items() if len(rows) >= need}
-
-    def rows(self, step: int) -> NDArray[np.int64]:
-        """(ways, shots + queries) rows of the set in the episode of this step, the support first."""
-        generator = np.random.default_rng([self.seed, _EPISODES, step])
-        classes = generator.permutation(list(self._rows_of))[: self.ways]
-        need = self.shots + self.queries
-        return np.stack([generator.choice(self._rows_of[int(k)], need, replace=False) for k in classes])
-
-    def batch(self, step: int) -> Episode:
-        """The episode of this step; support and query are ordered by class."""
-        rows = self.rows(step)
-        support, query = self._part(rows[:, : self.shots]), self._part(rows[:, self.shots :])
-        return Episode(support, query, torch.from_numpy(self.data.label[rows[:, 0]]))
-
-    def _part(self, rows: NDArray[np.int64]) -> Batch:
-        way = torch.arange(self.ways).repeat_interleave(rows.shape[1])
-        return replace(read_batch(self.data, rows.reshape(-1)), label=way)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tomosift.conventions import UNLABELED
 from tomosift.data.particle_table import read_particle_table
-from tomosift.data.shards import Shard, open_shard, read_rows
+from tomosift.data.shards import MASK_DTYPE, Shard, open_shard, read_rows
 from tomosift.errors import FormatError
 from tomosift.particles import Particles
 
@@ -73,6 +73,7 @@ class Subtomograms:
     """(n,) place of each particle's box in the concatenated shards."""
     shards: tuple[Shard, ...]
     half_shards: tuple[Shard, ...]
+    mask_shards: tuple[Shard, ...] = ()
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -108,6 +109,23 @@ class Subtomograms:
             raise ValueError(f"{self.path} has no half boxes; extract again from tomograms that have half tomograms")
         shape = (2, *(self.box_size,) * 3)
         return normalized(read_rows(self.half_shards, self._places(rows), shape))
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether it is known which voxels belong to each particle."""
+        return bool(self.mask_shards)
+
+    def masks(self, rows: NDArray[Any] | Sequence[int]) -> NDArray[np.bool_]:
+        """Voxels of each particle ``(b, d, d, d)``, its neighbors not included.
+
+        Raises
+        ------
+        ValueError
+            The set was made without masks.
+        """
+        if not self.has_masks:
+            raise ValueError(f"{self.path} has no masks; simulate a set with masks")
+        return read_rows(self.mask_shards, self._places(rows), (self.box_size,) * 3) > 0.5
 
     def _places(self, rows: NDArray[Any] | Sequence[int]) -> NDArray[np.int64]:
         return np.asarray(self.stored[np.asarray(rows, dtype=None if len(rows) else np.int64)])
@@ -187,18 +205,25 @@ def open_subtomograms(path: Path | str) -> Subtomograms:
     cube = (size,) * 3
     shards = tuple(open_shard(path / name, cube) for name in files)
     halves = tuple(open_shard(path / half_name(name), (2, *cube)) for name in files) if halved else ()
+    masks: tuple[Shard, ...] = ()
+    if described.get("has_masks"):
+        masks = tuple(open_shard(path / mask_name(name), cube, MASK_DTYPE) for name in files)
     particles, added = read_particle_table(path / PARTICLE_FILE)
     boxes = sum(shard.count for shard in shards)
     counts = {"particles.parquet": len(particles), SET_FILE: int(described["count"]), "the box shards": boxes}
     if halved:
         counts["the half shards"] = sum(shard.count for shard in halves)
+    if masks:
+        counts["the mask shards"] = sum(shard.count for shard in masks)
     if len(set(counts.values())) != 1:
         got = ", ".join(f"{count} in {name}" for name, count in counts.items())
         raise FormatError(path, "the number of particles", got, "one number", "make the set again")
     label, _ = labels_of(particles.class_name, names)
     tilt = np.stack([added["tilt_low_deg"], added["tilt_high_deg"]], axis=1).astype(np.float32)
     stored = added["stored"].astype(np.int64)
-    return Subtomograms(path, particles, label, names, tilt, spacing, size, halved, provenance, stored, shards, halves)
+    return Subtomograms(
+        path, particles, label, names, tilt, spacing, size, halved, provenance, stored, shards, halves, masks
+    )
 
 
 def finished_set(path: Path | str, request: Mapping[str, Any]) -> Subtomograms | None:
@@ -213,3 +238,8 @@ def finished_set(path: Path | str, request: Mapping[str, Any]) -> Subtomograms |
 def half_name(box_name: str) -> str:
     """Name of the shard of half boxes beside a shard of boxes."""
     return box_name.replace("boxes-", "halves-")
+
+
+def mask_name(box_name: str) -> str:
+    """Name of the shard of masks beside a shard of boxes."""
+    return box_name.replace("boxes-", "masks-")

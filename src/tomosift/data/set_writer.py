@@ -1,6 +1,7 @@
 """Writing a set of subtomograms, and going on with one that was interrupted."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,10 +17,11 @@ from tomosift.data.set_reader import (
     Subtomograms,
     half_name,
     labels_of,
+    mask_name,
     normalized,
     open_subtomograms,
 )
-from tomosift.data.shards import ShardWriter, open_shard
+from tomosift.data.shards import MASK_DTYPE, ShardWriter, open_shard
 from tomosift.errors import FormatError
 from tomosift.files import write_json
 from tomosift.particles import Particles
@@ -45,6 +47,8 @@ class SubtomogramWriter:
         Boxes per file.
     halves
         Whether every particle also brings its two half boxes.
+    masks
+        Whether it also brings the mask of its voxels.
     class_names
         Names of all classes in the order of their labels; those present, sorted, when not given.
     provenance
@@ -66,17 +70,18 @@ class SubtomogramWriter:
         halves: bool = False,
         class_names: tuple[str, ...] | None = None,
         provenance: dict[str, Any] | None = None,
+        masks: bool = False,
     ) -> None:
         self.path = Path(path)
         if box_size < 1 or shard_size < 1 or not voxel_spacing_angstrom > 0:
             got = f"box size {box_size}, shard size {shard_size}, voxel spacing {voxel_spacing_angstrom}"
             raise ValueError(f"{got}: expected positive numbers")
         self.box_size, self.voxel_spacing_angstrom = box_size, voxel_spacing_angstrom
-        self.shard_size, self.has_halves, self.class_names = shard_size, halves, class_names
+        self.shard_size, self.has_halves, self.has_masks, self.class_names = shard_size, halves, masks, class_names
         self.provenance = json.loads(json.dumps(provenance or {}))
         self._shards: list[str] = []
         self._parts: list[tuple[Particles, dict[str, NDArray[Any]]]] = []
-        self._open: tuple[ShardWriter, ShardWriter | None] | None = None
+        self._open: _OpenShard | None = None
         self._pending: list[tuple[Particles, dict[str, NDArray[Any]]]] = []
         self._begin()
 
@@ -95,6 +100,7 @@ class SubtomogramWriter:
             "voxel_spacing_angstrom": self.voxel_spacing_angstrom,
             "shard_size": self.shard_size,
             "has_halves": self.has_halves,
+            "has_masks": self.has_masks,
             "provenance": self.provenance,
         }
         begun = self.path / BEGUN_FILE
@@ -136,6 +142,7 @@ class SubtomogramWriter:
         tilt_range_deg: NDArray[Any],
         halves: NDArray[Any] | None = None,
         order: NDArray[Any] | None = None,
+        masks: NDArray[Any] | None = None,
     ) -> None:
         """Add boxes ``(b, d, d, d)`` of the ``b`` particles; each box is brought to zero mean and unit variance.
 
@@ -147,6 +154,8 @@ class SubtomogramWriter:
             ``(b, 2, d, d, d)`` half boxes; exactly when the writer was made with ``halves``.
         order
             ``(b,)`` unique keys; rows of the finished set are sorted by them. Without, the order of appending.
+        masks
+            ``(b, d, d, d)`` true where a voxel is the particle's; exactly when the writer was made with ``masks``.
 
         Raises
         ------
@@ -156,12 +165,15 @@ class SubtomogramWriter:
         n, cube = len(particles), (self.box_size,) * 3
         if volumes.shape != (n, *cube):
             raise ValueError(f"boxes have shape {volumes.shape}, expected {(n, *cube)} for {n} particles")
-        if (halves is not None) != self.has_halves:
-            raise ValueError(
-                f"half boxes are {'given' if halves is not None else 'missing'}, the set is {self.has_halves=}"
-            )
-        if halves is not None and halves.shape != (n, 2, *cube):
-            raise ValueError(f"half boxes have shape {halves.shape}, expected {(n, 2, *cube)}")
+        for name, given, wanted, shape in (
+            ("half boxes", halves, self.has_halves, (n, 2, *cube)),
+            ("masks", masks, self.has_masks, (n, *cube)),
+        ):
+            if (given is not None) != wanted:
+                got = "given" if given is not None else "missing"
+                raise ValueError(f"{name} are {got}, but the set was begun {'with' if wanted else 'without'} them")
+            if given is not None and given.shape != shape:
+                raise ValueError(f"{name} have shape {given.shape}, expected {shape}")
         boxes = normalized(volumes)
         spread = boxes.std(axis=(1, 2, 3))
         if bad := np.flatnonzero(~(spread > 0)).tolist():
@@ -173,35 +185,39 @@ class SubtomogramWriter:
         half_boxes = None if halves is None else normalized(halves)
         start = 0
         while start < n:
-            opened, half_opened = self._open or self._start_shard()
-            stop = min(n, start + self.shard_size - opened.count)
-            opened.append(boxes[start:stop])
-            if half_opened is not None and half_boxes is not None:
-                half_opened.append(half_boxes[start:stop])
+            opened = self._open or self._start_shard()
+            stop = min(n, start + self.shard_size - opened.boxes.count)
+            opened.boxes.append(boxes[start:stop])
+            for writer, given in ((opened.halves, half_boxes), (opened.masks, masks)):
+                if writer is not None and given is not None:
+                    writer.append(given[start:stop])
             rows = np.arange(start, stop)
             added = {"order": keys[rows], "tilt_low_deg": tilt[rows, 0], "tilt_high_deg": tilt[rows, 1]}
             self._pending.append((particles.select(rows), added))
-            if opened.count == self.shard_size:
+            if opened.boxes.count == self.shard_size:
                 self._finish_shard()
             start = stop
 
-    def _start_shard(self) -> tuple[ShardWriter, ShardWriter | None]:
+    def _start_shard(self) -> "_OpenShard":
         name, cube = self._name(len(self._shards)), (self.box_size,) * 3
-        half = ShardWriter(self.path / half_name(name), (2, *cube)) if self.has_halves else None
-        self._open = (ShardWriter(self.path / name, cube), half)
+        self._open = _OpenShard(
+            ShardWriter(self.path / name, cube),
+            ShardWriter(self.path / half_name(name), (2, *cube)) if self.has_halves else None,
+            ShardWriter(self.path / mask_name(name), cube, MASK_DTYPE) if self.has_masks else None,
+        )
         return self._open
 
     def _finish_shard(self) -> None:
         if self._open is None:
             return
-        boxes, halves = self._open
-        name = boxes.path.name
+        opened, name = self._open, self._open.boxes.path.name
         part, added = _joined(self._pending)
         write_particle_table(self._table(name), part, added)
-        if halves is not None:
-            halves.finish()
+        for writer in (opened.halves, opened.masks):
+            if writer is not None:
+                writer.finish()
         # Last: a shard of boxes that exists has everything else beside it.
-        boxes.finish()
+        opened.boxes.finish()
         self._parts.append((part, added))
         self._shards.append(name)
         self._pending, self._open = [], None
@@ -232,6 +248,7 @@ class SubtomogramWriter:
             "voxel_spacing_angstrom": self.voxel_spacing_angstrom,
             "class_names": list(class_names),
             "has_halves": self.has_halves,
+            "has_masks": self.has_masks,
             "shards": self._shards,
             "provenance": {**self.provenance, **(report or {})},
         }
@@ -243,7 +260,8 @@ class SubtomogramWriter:
 
     def abandon(self) -> None:
         """Drop the shard in progress; whole shards stay and a later writer goes on after them."""
-        for writer in self._open or ():
+        opened = () if self._open is None else (self._open.boxes, self._open.halves, self._open.masks)
+        for writer in opened:
             if writer is not None:
                 writer.discard()
         self._open, self._pending = None, []
@@ -258,6 +276,13 @@ class SubtomogramWriter:
             self.abandon()
         elif not (self.path / SET_FILE).exists():
             self.close()
+
+
+@dataclass(frozen=True)
+class _OpenShard:
+    boxes: ShardWriter
+    halves: ShardWriter | None
+    masks: ShardWriter | None
 
 
 def _joined(parts: list[tuple[Particles, dict[str, NDArray[Any]]]]) -> tuple[Particles, dict[str, NDArray[Any]]]:

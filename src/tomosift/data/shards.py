@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tomosift.errors import FormatError
 
 BOX_DTYPE = np.dtype("<f2")
+MASK_DTYPE = np.dtype("|u1")
 WINDOW = 4 << 20
 """Bytes read or converted at a time."""
 
@@ -28,10 +29,11 @@ class Shard:
     path: Path
     start_byte: int
     count: int
+    dtype: np.dtype[Any] = BOX_DTYPE
 
 
-def open_shard(path: Path, item_shape: tuple[int, ...]) -> Shard:
-    """Check the header and the length of a shard whose rows have ``item_shape``.
+def open_shard(path: Path, item_shape: tuple[int, ...], kind: np.dtype[Any] = BOX_DTYPE) -> Shard:
+    """Check the header and the length of a shard whose rows have ``item_shape`` and are of this kind of number.
 
     Raises
     ------
@@ -49,71 +51,71 @@ def open_shard(path: Path, item_shape: tuple[int, ...]) -> Shard:
         raise FormatError(path, "the file", "missing", "boxes that set.json lists", advice) from error
     except ValueError as error:
         raise FormatError(path, "the header", "unreadable", "a .npy header", advice) from error
-    if dtype != BOX_DTYPE or fortran or shape[1:] != item_shape:
-        raise FormatError(path, "the array", f"{dtype} {shape}", f"{BOX_DTYPE} (n, {', '.join(map(str, item_shape))})")
-    expected = start + int(np.prod(shape)) * BOX_DTYPE.itemsize
+    if dtype != kind or fortran or shape[1:] != item_shape:
+        raise FormatError(path, "the array", f"{dtype} {shape}", f"{kind} (n, {', '.join(map(str, item_shape))})")
+    expected = start + int(np.prod(shape)) * kind.itemsize
     if path.stat().st_size != expected:
         raise FormatError(path, "the length", f"{path.stat().st_size} bytes", f"{expected} bytes", advice)
-    return Shard(path, start, shape[0])
+    return Shard(path, start, shape[0], kind)
 
 
 def read_rows(shards: Sequence[Shard], rows: NDArray[np.int64], item_shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Rows of the concatenated shards as ``(len(rows), *item_shape)`` float32, in the order of ``rows``."""
     result = np.empty((len(rows), *item_shape), dtype=np.float32)
     starts = np.cumsum([0, *(shard.count for shard in shards)])
-    item_bytes = int(np.prod(item_shape)) * BOX_DTYPE.itemsize
-    per_read = max(1, WINDOW // item_bytes)
     order = np.argsort(rows, kind="stable")
     shard_of = np.searchsorted(starts, rows[order], side="right") - 1
     for number in np.unique(shard_of):
         shard, mine = shards[number], order[shard_of == number]
         local = rows[mine] - starts[number]
+        item_bytes = int(np.prod(item_shape)) * shard.dtype.itemsize
+        per_read = max(1, WINDOW // item_bytes)
         # Neighbors in the file come in one read.
         breaks = np.flatnonzero(np.diff(local) != 1) + 1
         with shard.path.open("rb", buffering=0) as stream:
             for run in np.split(np.arange(len(local)), breaks):
                 for window in np.array_split(run, -(-len(run) // per_read)):
                     offset = shard.start_byte + int(local[window[0]]) * item_bytes
-                    result[mine[window]] = _read_at(stream.fileno(), len(window), offset, item_shape, shard.path)
+                    result[mine[window]] = _read_at(stream.fileno(), len(window), offset, item_shape, shard)
     return result
 
 
-def _read_at(file: int, count: int, offset: int, item_shape: tuple[int, ...], path: Path) -> NDArray[np.float16]:
-    size = count * int(np.prod(item_shape)) * BOX_DTYPE.itemsize
+def _read_at(file: int, count: int, offset: int, item_shape: tuple[int, ...], shard: Shard) -> NDArray[Any]:
+    size = count * int(np.prod(item_shape)) * shard.dtype.itemsize
     parts: list[bytes] = []
     while size:
         part = os.pread(file, size, offset)
         if not part:
             raise FormatError(
-                path, "the length", "shorter than when it was opened", "an unchanged file", "open it again"
+                shard.path, "the length", "shorter than when it was opened", "an unchanged file", "open it again"
             )
         parts.append(part)
         size, offset = size - len(part), offset + len(part)
-    return np.frombuffer(b"".join(parts), dtype=BOX_DTYPE).reshape(count, *item_shape)
+    return np.frombuffer(b"".join(parts), dtype=shard.dtype).reshape(count, *item_shape)
 
 
 class ShardWriter:
     """One shard, written box by box under a temporary name; it takes its own name when it is `finish`-ed."""
 
-    def __init__(self, path: Path, item_shape: tuple[int, ...]) -> None:
-        self.path, self.item_shape, self.count = path, item_shape, 0
+    def __init__(self, path: Path, item_shape: tuple[int, ...], kind: np.dtype[Any] = BOX_DTYPE) -> None:
+        self.path, self.item_shape, self.kind, self.count = path, item_shape, kind, 0
         self._temporary = path.with_name(f".{path.name}.part")
         self._stream = self._temporary.open("wb")
         self._write_header()
 
     def _write_header(self) -> None:
         header: dict[str, Any] = {
-            "descr": BOX_DTYPE.str,
+            "descr": self.kind.str,
             "fortran_order": False,
             "shape": (self.count, *self.item_shape),
         }
         # numpy pads the header so that the first axis can grow without moving the data.
         np.lib.format.write_array_header_1_0(self._stream, header)
 
-    def append(self, boxes: NDArray[np.float32]) -> None:
+    def append(self, boxes: NDArray[Any]) -> None:
         step = max(1, WINDOW // (4 * int(np.prod(self.item_shape))))
         for start in range(0, len(boxes), step):
-            self._stream.write(np.ascontiguousarray(boxes[start : start + step], dtype=BOX_DTYPE).data)
+            self._stream.write(np.ascontiguousarray(boxes[start : start + step], dtype=self.kind).data)
         self.count += len(boxes)
 
     def finish(self) -> None:

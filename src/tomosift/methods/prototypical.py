@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.data.batches import Batch, Episode, Episodes
+from tomosift.data.batches import Batch
+from tomosift.data.episodes import Episode, Episodes
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier

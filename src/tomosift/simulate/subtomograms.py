@@ -178,6 +178,7 @@ def simulate_subtomograms(
     folder: Path | str,
     *,
     templates: Mapping[str, Float[Tensor, "d d d"]] | None = None,
+    masks: bool = False,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Subtomograms:
@@ -193,6 +194,9 @@ def simulate_subtomograms(
     ----------
     templates
         Class name -> density at the voxel spacing, instead of those that the names of ``classes`` stand for.
+    masks
+        Also keep which voxels belong to each target: those of more than `MASK_THRESHOLD` of its density's maximum,
+        before the microscope and without its wedge.
 
     Raises
     ------
@@ -201,7 +205,8 @@ def simulate_subtomograms(
     """
     spacing = config.voxel_spacing_angstrom
     provenance = {"simulated": json.loads(json.dumps(asdict(config)))}
-    finished = finished_set(folder, provenance)
+    # A set with masks serves those who do not ask for them as well.
+    finished = finished_set(folder, {**provenance, **({"has_masks": True} if masks else {})})
     if finished is not None:
         return finished
     if templates is None:
@@ -224,6 +229,7 @@ def simulate_subtomograms(
         halves=config.halves,
         class_names=config.class_names,
         provenance=provenance,
+        masks=masks,
     )
     written = set(writer.written_order.tolist())
     with writer:
@@ -288,7 +294,8 @@ def _append(
         }
     )
     halves = None if batch.halves is None else kept(batch.halves)
-    writer.append(kept(batch.volume), particles, kept(batch.tilt_range_deg), halves, order)
+    masks = kept(batch.mask) > 0 if writer.has_masks else None
+    writer.append(kept(batch.volume), particles, kept(batch.tilt_range_deg), halves, order, masks)
 
 
 def _check(templates: PreparedTemplates, labels: Tensor, ranges: ImagingRanges, max_neighbors: int) -> None:
