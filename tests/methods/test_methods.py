@@ -46,8 +46,8 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Subtomograms:
     tomogram = [f"tomogram_{k // 30}" for k in range(120)]
     folder = tmp_path_factory.mktemp("shapes") / "set"
     particles = Particles.create(tomogram, np.zeros((120, 3)), class_name=names)
-    writer = SubtomogramWriter(folder, box_size=16, voxel_spacing_angstrom=10.0)
-    writer.append(boxes, particles, np.tile(np.float32([-90, 90]), (120, 1)))
+    writer = SubtomogramWriter(folder, box_size=16, voxel_spacing_angstrom=10.0, masks=True)
+    writer.append(boxes, particles, np.tile(np.float32([-90, 90]), (120, 1)), masks=boxes > 2)
     writer.close()
     return open_subtomograms(folder)
 

@@ -13,6 +13,7 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.train.config import config_from_json
@@ -73,6 +74,27 @@ def supervised(
         held_out = held_out.with_labels(held_out.particles.class_name, given.class_names)
         held_out = held_out.select(held_out.labeled_rows)
     _train("supervised", _chosen(config, from_config), TrainingSets(given, given, held_out), out, seed)
+
+
+def one_shot(
+    subtomograms: Annotated[Path, tyro.conf.Positional],
+    /,
+    out: Path,
+    config: Annotated[OneShot, tyro.conf.arg(name="")] = OneShot(),
+    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    seed: int = 0,
+) -> None:
+    """Train on pairs of boxes to tell classes apart by one example each, and to make masks.
+
+    Args:
+        subtomograms: Folder of a set with classes and masks, as `simulate subtomograms --masks` makes it.
+        out: Folder of the run; an interrupted one is continued.
+        config: Settings of the method.
+        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
+        seed: Seed of weights, pairs and order.
+    """
+    boxes = open_subtomograms(subtomograms)
+    _train("one_shot", _chosen(config, from_config), TrainingSets(boxes, boxes, boxes.select(_none())), out, seed)
 
 
 def prototypical(
@@ -143,4 +165,4 @@ def _train(name: str, config: Any, data: TrainingSets, out: Path, seed: int) -> 
     say(f"{out}: finished; the model is in {out / 'result'}")
 
 
-command = {"contrastive": contrastive, "prototypical": prototypical, "supervised": supervised}
+command = {"contrastive": contrastive, "one_shot": one_shot, "prototypical": prototypical, "supervised": supervised}

@@ -20,6 +20,7 @@ from tomosift.train.run import Run
 
 METHODS: dict[str, str] = {
     "contrastive": "Pretrain an encoder on unlabeled subtomograms by contrasting views of each (CSSL).",
+    "one_shot": "Train on pairs to tell new classes apart by one example each, and to make masks (COS-Net).",
     "prototypical": "Train an encoder to tell new classes apart by a few examples of each (ProtoNet3D, ProtoNet-CE).",
     "supervised": "Train or fine-tune a classifier on labeled subtomograms.",
 }

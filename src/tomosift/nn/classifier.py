@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tomosift.errors import FormatError
 from tomosift.files import write_json, written_then_renamed
 from tomosift.nn.center_finder import finder_digest
+from tomosift.nn.decoders import DECODERS, build_decoder
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.encoders import ENCODERS, build_encoder
 from tomosift.nn.familiarity import Familiarity
@@ -43,6 +44,8 @@ class ModelCard:
     """Particles whose familiarity is lower are answered "unknown"."""
     head: HeadName = "linear"
     """A trained linear layer, or one of those that compare with the mean of each class and take up new classes."""
+    decoder: str = ""
+    """Name in `DECODERS`, of what makes masks; empty for none."""
     center_finder: str = field(default_factory=finder_digest)
     """Checksum of the weights that centered the boxes in training."""
 
@@ -57,6 +60,7 @@ class Classifier(nn.Module):
         size, classes = encoder.embedding_size, len(card.class_names)
         self.head = build_head(card.head, size, classes)
         self.familiarity = Familiarity(size, classes) if classes else None
+        self.decoder = build_decoder(card.decoder, encoder)
 
     def forward(self, volume: Float[Tensor, "b d d d"], is_centered: bool = False) -> Float[Tensor, "b k"]:
         """Logits, before the temperature; ``is_centered`` as for the encoder."""
@@ -171,6 +175,8 @@ def _read_card(path: Path) -> dict[str, Any]:
         raise FormatError(path, "center_finder", "other weights", "those that come with this version", advice)
     if card.get("head", "linear") not in HEADS:
         raise FormatError(path, "head", repr(card["head"]), f"one of {', '.join(HEADS)}")
+    if card.get("decoder") and card["decoder"] not in DECODERS:
+        raise FormatError(path, "decoder", repr(card["decoder"]), f"one of {', '.join(DECODERS)}")
     if card["encoder"] not in ENCODERS:
         raise FormatError(path, "encoder", repr(card["encoder"]), f"one of {', '.join(ENCODERS)}")
     return {**card, "sha256": digest}

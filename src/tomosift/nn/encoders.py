@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tomosift.nn.cosnet import CosNet, Siamese
 from tomosift.nn.descriptors import DESCRIPTOR_SIZE, descriptors
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.masking import low_passed, shell_weights
@@ -22,6 +23,8 @@ ENCODERS: dict[str, str] = {
     "dsrf3d_v2": "Three double-convolution stages of the lab scripts behind CSSL, pooled head; 0.86 M parameters.",
     "yopo": "Unpadded multi-kernel branches whose every layer is pooled; tolerant to translation; 0.30 M parameters.",
     "protonet": "Four blocks of convolution and pooling, flattened: the shape of ProtoNet3D; 0.33 M parameters.",
+    "cosnet": "The encoder of COS-Net with attention, whole boxes at 64 channels; for GPUs; 17.5 M parameters.",
+    "siamese": "The same without attention.",
     "slices": "ConvNeXt blocks on three orthogonal slabs; 2-D, a comparator.",
 }
 
@@ -123,6 +126,8 @@ _BUILDERS: dict[str, Callable[[], Encoder]] = {
     "dsrf3d_v2": DSRF3Dv2,
     "yopo": Yopo,
     "protonet": ProtoNet,
+    "cosnet": CosNet,
+    "siamese": Siamese,
     "slices": Slices,
 }
 

@@ -53,6 +53,7 @@ def enrolled(
     head: HeadName = "prototypes" if card.head == "linear" else card.head
     # The encoder is shared: it is not changed by enrolment.
     made = Classifier(model.encoder, replace(card, class_names=names, head=head)).eval()
+    made.decoder = model.decoder
     comparing, memory = _parts(made)
     given, known, around = torch.from_numpy(examples), torch.from_numpy(label), torch.from_numpy(background)
     if isinstance(model.head, PrototypeHead):

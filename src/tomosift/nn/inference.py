@@ -1,6 +1,6 @@
 """Running a trained encoder or classifier over many boxes that do not fit into memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tomosift.nn.calibration import softmax
 from tomosift.nn.classifier import Classifier
+from tomosift.nn.crf import CrfSettings, refined
 from tomosift.nn.encoder import Encoder
 
 _ROWS_AT_ONCE = 1024
@@ -51,6 +52,34 @@ def embed(
             done(int(rows[-1]) + 1, count)
     encoder.train(training)
     return np.concatenate(parts)
+
+
+def outlines(
+    classifier: Classifier,
+    read: ReadBoxes,
+    count: int,
+    batch_size: int = 32,
+    crf: CrfSettings | None = None,
+    done: ReportDone | None = None,
+) -> Iterator[Float[np.ndarray, "b d d d"]]:
+    """Batch by batch the probabilities that voxels belong to the particle, refined by a random field if one is given.
+
+    Raises
+    ------
+    ValueError
+        When the model has no decoder.
+    """
+    if classifier.decoder is None:
+        raise ValueError("this model makes no masks; take the shipped model general or train with `train one_shot`")
+    device = next(classifier.parameters()).device
+    for start in range(0, count, batch_size):
+        rows = np.arange(start, min(start + batch_size, count))
+        with torch.inference_mode():
+            volume = torch.from_numpy(read(rows)).to(device)
+            probability = classifier.decoder(volume, classifier.encoder)[1].float().sigmoid()
+            yield (probability if crf is None else refined(probability, volume, crf)).cpu().numpy()
+        if done is not None:
+            done(int(rows[-1]) + 1, count)
 
 
 def predict(

@@ -1,7 +1,7 @@
 """Losses between embeddings."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -68,6 +68,15 @@ def attention_divergence(attention: Float[Tensor, "b n n"], way: Int64[Tensor, "
     for one in (way, torch.full_like(way, n - 1)):
         target[row, one, way] = target[row, one, n - 1] = 0.5
     return (torch.xlogy(target, target) - target * attention.clamp(min=1e-30).log()).mean()
+
+
+def soft_dice_loss(logits: Float[Tensor, "b *d"], mask: Bool[Tensor, "b *d"]) -> Float[Tensor, ""]:
+    """One minus the Dice coefficient of probabilities and masks, over all voxels of the batch together.
+
+    Source: Zhou et al. 2021, Front. Mol. Biosci. 7:613347: D = 1 - (2 sum(p g) + 1) / (sum p + sum g + 1).
+    """
+    probability, wanted = logits.sigmoid(), mask.to(logits.dtype)
+    return 1 - (2 * (probability * wanted).sum() + 1) / (probability.sum() + wanted.sum() + 1)
 
 
 def triplet_loss(
