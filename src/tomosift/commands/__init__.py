@@ -10,6 +10,7 @@ COMMANDS: dict[str, str] = {
     "identify": "Name particles by one to five examples of each class; nothing is trained.",
     "evaluate": "Write an HTML report on a trained run: accuracy, confusion, calibration, pictures.",
     "benchmark": "Measure how much a label is worth: protocols, baselines and label budgets into one table.",
+    "boxes": "Simulate boxes of known structures, or of complexes that do not exist, into a set with masks.",
     "simulate": "Simulate crowded tomograms of known structures, with picks, as real files.",
     "atlas": "List the built-in structures, or add one of your own.",
     "quickstart": "Simulate a small world and run the whole job on it, to see that everything works.",

@@ -10,6 +10,7 @@ import tyro
 
 from tomosift.commands.classify import show_counts, write_classified
 from tomosift.commands.inputs import labeled_set
+from tomosift.commands.masks import check_masks_path, write_masks
 from tomosift.commands.terminal import progress_bar, say
 from tomosift.data.predictions import with_predictions
 from tomosift.data.sets import SPACING_TOLERANCE
@@ -31,6 +32,8 @@ def command(
     label_tolerance: float = 30.0,
     unknown_below: float = 0.0,
     unfamiliar_below: float = 0.0,
+    masks: Path | None = None,
+    crf: bool = False,
     save: Path | None = None,
 ) -> None:
     """Name every particle of a set by one to five examples of each class; nothing is trained.
@@ -48,9 +51,14 @@ def command(
         unknown_below: Answer "unknown" where the best probability is lower.
         unfamiliar_below: Answer "unknown" where a particle looks less like any class than this; 0 is as far off as a
             particle of the set drawn at random.
+        masks: Where to write which voxels are each particle's: .mrcs, a stack in the order of the table, or .zarr, a
+            folder of OME-Zarr volumes in the frame of the tomograms, whose voxels hold the number of the class.
+        crf: Let a dense random field refine the masks, as the authors of COS-Net do.
         save: Folder to keep the classes in, for `classify` and for adding more.
     """
     format_to_write(out)  # an unknown suffix is better said before the work than after it
+    if masks is not None:
+        check_masks_path(masks)
     boxes, base = open_subtomograms(subtomograms), load_classifier(model)
     given = _examples(examples, boxes, label_column, label_tolerance)
     if not base.card.class_names:
@@ -82,6 +90,8 @@ def command(
     )
     written = write_classified(out, classified, predictions, asked)
     show_counts(out, written)
+    if masks is not None:
+        write_masks(masks, classifier, asked, written.columns["rlnClassNumber"].to_numpy(np.int64), crf)
 
 
 def _examples(path: Path, boxes: Subtomograms, column: str | None, tolerance: float) -> Subtomograms:

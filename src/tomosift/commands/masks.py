@@ -1,0 +1,94 @@
+"""Writing the masks of named particles: a box each, or label volumes in the frame of the tomograms."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+from numpy.typing import NDArray
+
+from tomosift.commands.inputs import set_grids
+from tomosift.commands.terminal import progress_bar, say
+from tomosift.data.label_volume import LabelVolume
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.io import mrc, zarr
+from tomosift.nn.classifier import Classifier
+from tomosift.nn.crf import CrfSettings
+from tomosift.nn.inference import outlines
+
+LABEL_VOLUMES = ".zarr"
+
+
+def check_masks_path(out: Path) -> None:
+    """Refuse a suffix that masks cannot be written in.
+
+    Raises
+    ------
+    ValueError
+        When it is another than .mrc, .mrcs or .zarr.
+    """
+    if out.suffix not in (".mrc", ".mrcs", LABEL_VOLUMES):
+        raise ValueError(f"masks are to be written to {out}; expected .mrcs for a stack or .zarr for label volumes")
+
+
+def write_masks(
+    out: Path, classifier: Classifier, boxes: Subtomograms, class_number: NDArray[np.int64], crf: bool = False
+) -> None:
+    """Masks of n particles whose classes count from 1, 0 for unknown.
+
+    ``out`` in .mrc or .mrcs is a stack in the order of the particles. In .zarr it is a folder that gets one OME-Zarr
+    label volume per tomogram, at the spacing of the boxes, its first voxel where that of the tomogram is; voxels hold
+    the number of the class, unknown particles are left out.
+
+    Raises
+    ------
+    ValueError
+        The suffix is another, the model makes no masks, or the set does not know how large its tomograms are.
+    """
+    check_masks_path(out)
+    if out.suffix == LABEL_VOLUMES:
+        _write_label_volumes(out, classifier, boxes, class_number, crf)
+        return
+    stack = np.concatenate(list(_masks(classifier, boxes, crf))).astype(np.int8)
+    mrc.write_volume(out, stack, boxes.voxel_spacing_angstrom, stack=True)
+    say(f"{out}: {len(stack)} masks, in the order of the table")
+
+
+def _masks(classifier: Classifier, boxes: Subtomograms, crf: bool) -> Iterator[Bool[np.ndarray, "b d d d"]]:
+    settings = CrfSettings() if crf else None
+    with progress_bar("masks", "boxes") as update:
+        for probability in outlines(
+            classifier,
+            boxes.volumes,
+            len(boxes),
+            crf=settings,
+            done=lambda done, total: update(done, total, ""),
+        ):
+            yield probability > 0.5
+
+
+def _write_label_volumes(
+    out: Path, classifier: Classifier, boxes: Subtomograms, class_number: NDArray[np.int64], crf: bool
+) -> None:
+    grids = set_grids(boxes)
+    names = np.asarray(boxes.particles.tomogram, dtype=object).astype(str)
+    for name in boxes.tomogram_names:
+        if name not in grids:
+            raise ValueError(
+                f"{boxes.path} does not know how large tomogram {name} is, as of ready-made boxes; write masks to .mrcs"
+            )
+    if classifier.decoder is None:
+        next(_masks(classifier, boxes, crf))  # says so
+    for name in boxes.tomogram_names:
+        rows = np.flatnonzero((names == name) & (class_number > 0))
+        volume = LabelVolume(grids[name], boxes.voxel_spacing_angstrom)
+        done = 0
+        for masks in _masks(classifier, boxes.select(rows), crf):
+            mine = rows[done : done + len(masks)]
+            volume.paint(masks, boxes.particles.position_zyx_angstrom[mine], class_number[mine])
+            done += len(masks)
+        # A name from a file must not lead out of the folder.
+        path = out / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name).lstrip('.') or 'tomogram'}{LABEL_VOLUMES}"
+        zarr.write_volume(path, volume.label, boxes.voxel_spacing_angstrom, levels=1)
+        say(f"{path}: masks of {len(rows)} particles")

@@ -1,0 +1,42 @@
+"""A volume in the frame of a tomogram whose voxels say which class lies there."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+from numpy.typing import NDArray
+
+from tomosift.particles import Grid
+
+
+class LabelVolume:
+    """Class numbers on the grid of a tomogram, resampled to another voxel spacing; 0 where there is nothing.
+
+    Voxel 0 has its center where that of the tomogram has it.
+    """
+
+    label: NDArray[np.uint16]
+
+    def __init__(self, grid: Grid, voxel_spacing_angstrom: float) -> None:
+        self.voxel_spacing_angstrom = voxel_spacing_angstrom
+        shape = np.ceil(grid.extent_zyx_angstrom / voxel_spacing_angstrom - 1e-6).astype(int)
+        self.label = np.zeros(tuple(int(edge) for edge in shape), dtype=np.uint16)
+
+    def paint(
+        self,
+        masks: Bool[np.ndarray, "n d d d"],
+        position_zyx_angstrom: Float[np.ndarray, "n 3"],
+        number: Int64[np.ndarray, " n"],
+    ) -> None:
+        """Put masks of boxes where they were cut, voxel ``d // 2`` on the voxel nearest to each position.
+
+        Where masks meet, the later one is seen. What reaches beyond the volume is cut off.
+        """
+        size = masks.shape[-1]
+        corner = np.floor(position_zyx_angstrom / self.voxel_spacing_angstrom + 0.5).astype(int) - size // 2
+        for mask, start, value in zip(masks, corner, number, strict=True):
+            low = np.maximum(start, 0)
+            high = np.minimum(start + size, self.label.shape)
+            if (low >= high).any():
+                continue
+            there = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+            here = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+            self.label[there][mask[here]] = value
