@@ -10,6 +10,7 @@ import starfile
 
 from tomosift.cli import main
 from tomosift.data.subtomograms import open_subtomograms
+from tomosift.io.volumes import open_volume
 from tomosift.nn.classifier import load_classifier
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
@@ -77,3 +78,41 @@ def test_bad_requests_end_in_one_sentence(world: Any, chain: Any, tmp_path: Path
     again = refused("identify", chain.subtomograms, "--examples", world.labels, "--model", tmp_path / "kept", *out)
     assert "is enrolled already" in again
     assert "suffix" in refused("identify", chain.subtomograms, "--examples", world.labels, "--out", tmp_path / "a.xyz")
+
+
+@pytest.fixture(scope="module")
+def outlining(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that makes masks, trained for two steps."""
+    folder = tmp_path_factory.mktemp("outlining")
+    small = ("--per-class", "4", "--box-size", "16", "--voxel-spacing", "16", "--max-neighbors", "0")
+    main(["boxes", "--classes", "clpb", "rubisco", "--out", str(folder / "boxes"), *small])
+    few = ("--training.steps", "2", "--training.batch-size", "2")
+    main(["train", "one_shot", str(folder / "boxes"), "--out", str(folder / "run"), *few])
+    return folder / "run"
+
+
+def test_masks_come_in_the_order_of_the_table_or_in_the_frame_of_the_tomograms(
+    world: Any, chain: Any, outlining: Path, tmp_path: Path
+) -> None:
+    given = ("--examples", world.labels, "--model", outlining, "--out", tmp_path / "named.star")
+    identify(chain, *given, "--masks", tmp_path / "masks.mrcs")
+    table = starfile.read(tmp_path / "named.star", always_dict=True)["particles"]
+    stack = open_volume(tmp_path / "masks.mrcs")
+    assert stack.data.shape == (len(table) * 16, 16, 16) or stack.data.shape == (len(table), 16, 16, 16)
+    assert set(np.unique(np.asarray(stack.data))) <= {0, 1}
+    identify(chain, *given, "--masks", tmp_path / "volumes.zarr", "--crf")
+    names = sorted(path.name for path in (tmp_path / "volumes.zarr").iterdir())
+    assert names == [f"{name}.zarr" for name in sorted(set(table["rlnTomoName"]))]
+    volume = open_volume(tmp_path / "volumes.zarr" / names[0])
+    assert volume.data.shape == (24, 64, 64)
+    assert volume.voxel_spacing_angstrom == 16.0
+    assert set(np.unique(np.asarray(volume.data[:]))) <= {0, 1, 2, 3}
+
+
+def test_masks_that_cannot_be_made_are_refused_before_the_work(
+    world: Any, chain: Any, tmp_path: Path, refused: Refused
+) -> None:
+    given = ("identify", chain.subtomograms, "--examples", world.labels, "--out", tmp_path / "named.star")
+    assert "expected .mrcs for a stack or .zarr" in refused(*given, "--masks", tmp_path / "masks.tif")
+    assert not (tmp_path / "named.star").exists()
+    assert "makes no masks" in refused(*given, "--model", chain.pretrained, "--masks", tmp_path / "masks.mrcs")

@@ -10,7 +10,7 @@ import tyro
 
 from tomosift.commands.classify import show_counts, write_classified
 from tomosift.commands.inputs import labeled_set
-from tomosift.commands.masks import check_masks_path, write_masks
+from tomosift.commands.masks import check_masks, write_masks
 from tomosift.commands.terminal import progress_bar, say
 from tomosift.data.predictions import with_predictions
 from tomosift.data.sets import SPACING_TOLERANCE
@@ -57,9 +57,9 @@ def command(
         save: Folder to keep the classes in, for `classify` and for adding more.
     """
     format_to_write(out)  # an unknown suffix is better said before the work than after it
-    if masks is not None:
-        check_masks_path(masks)
     boxes, base = open_subtomograms(subtomograms), load_classifier(model)
+    if masks is not None:
+        check_masks(masks, base, boxes)
     given = _examples(examples, boxes, label_column, label_tolerance)
     if not base.card.class_names:
         # Whoever pretrained on other boxes has other spacing and picks; what knows classes is not to be moved any more.

@@ -15,21 +15,29 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.io import mrc, zarr
 from tomosift.nn.classifier import Classifier
 from tomosift.nn.crf import CrfSettings
-from tomosift.nn.inference import outlines
+from tomosift.nn.inference import NO_DECODER, outlines
 
 LABEL_VOLUMES = ".zarr"
 
 
-def check_masks_path(out: Path) -> None:
-    """Refuse a suffix that masks cannot be written in.
+def check_masks(out: Path, classifier: Classifier, boxes: Subtomograms) -> None:
+    """Refuse masks that could not be written, before the work rather than after it.
 
     Raises
     ------
     ValueError
-        When it is another than .mrc, .mrcs or .zarr.
+        The suffix is not .mrc, .mrcs or .zarr, the model makes no masks, or label volumes are asked for and the set
+        does not know how large its tomograms are.
     """
     if out.suffix not in (".mrc", ".mrcs", LABEL_VOLUMES):
         raise ValueError(f"masks are to be written to {out}; expected .mrcs for a stack or .zarr for label volumes")
+    if classifier.decoder is None:
+        raise ValueError(NO_DECODER)
+    if out.suffix == LABEL_VOLUMES and (unknown := sorted(set(boxes.tomogram_names) - set(set_grids(boxes)))):
+        raise ValueError(
+            f"{boxes.path} does not know how large tomogram {unknown[0]} is, as of ready-made boxes; "
+            "write masks to .mrcs"
+        )
 
 
 def write_masks(
@@ -44,9 +52,9 @@ def write_masks(
     Raises
     ------
     ValueError
-        The suffix is another, the model makes no masks, or the set does not know how large its tomograms are.
+        See `check_masks`.
     """
-    check_masks_path(out)
+    check_masks(out, classifier, boxes)
     if out.suffix == LABEL_VOLUMES:
         _write_label_volumes(out, classifier, boxes, class_number, crf)
         return
@@ -73,13 +81,6 @@ def _write_label_volumes(
 ) -> None:
     grids = set_grids(boxes)
     names = np.asarray(boxes.particles.tomogram, dtype=object).astype(str)
-    for name in boxes.tomogram_names:
-        if name not in grids:
-            raise ValueError(
-                f"{boxes.path} does not know how large tomogram {name} is, as of ready-made boxes; write masks to .mrcs"
-            )
-    if classifier.decoder is None:
-        next(_masks(classifier, boxes, crf))  # says so
     for name in boxes.tomogram_names:
         rows = np.flatnonzero((names == name) & (class_number > 0))
         volume = LabelVolume(grids[name], boxes.voxel_spacing_angstrom)

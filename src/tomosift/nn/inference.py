@@ -17,6 +17,8 @@ from tomosift.nn.encoder import Encoder
 _ROWS_AT_ONCE = 1024
 """Embeddings compared with classes at a time; heads that look at pairs make tensors of a thousand times that size."""
 
+NO_DECODER = "this model makes no masks; take the shipped model general, or one of `tomosift train one_shot`"
+
 ReadBoxes = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Gives the boxes ``(b, d, d, d)`` of these rows."""
 
@@ -70,7 +72,7 @@ def outlines(
         When the model has no decoder.
     """
     if classifier.decoder is None:
-        raise ValueError("this model makes no masks; take the shipped model general or train with `train one_shot`")
+        raise ValueError(NO_DECODER)
     device = next(classifier.parameters()).device
     for start in range(0, count, batch_size):
         rows = np.arange(start, min(start + batch_size, count))
