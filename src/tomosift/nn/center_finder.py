@@ -25,17 +25,18 @@ SMOOTHING = 1 / PLACES
 """Width (standard deviation, in shares of the box edge) of the answer that training asked for about the true place."""
 
 
-def coarse(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b 16 16 16"]:
-    """Boxes on a grid of `COARSE` voxels with the same voxel 0: what is finer is cut off in Fourier space.
+def coarse(volume: Float[Tensor, "b d d d"], edge: int = COARSE) -> Float[Tensor, "b e e e"]:
+    """Boxes on a grid of ``edge`` voxels, no more than there are, with the same voxel 0: what is finer is cut off.
 
-    Boxes of SNR 0.1 hold next to nothing there about where the particle lies. Mean 0 and variance 1 each.
+    On the grid of `COARSE` voxels boxes of SNR 0.1 lose next to nothing about where the particle lies. Mean 0 and
+    variance 1 each.
     """
-    size, half = volume.shape[-1], COARSE // 2
+    size, half = volume.shape[-1], edge // 2
     spectrum = torch.fft.rfftn(volume.float(), dim=(1, 2, 3))
-    if size > COARSE:
+    if size > edge:
         kept = torch.cat([torch.arange(half), torch.arange(size - half, size)]).to(volume.device)
         spectrum = spectrum.index_select(1, kept).index_select(2, kept)[..., : half + 1]
-    small: Tensor = torch.fft.irfftn(spectrum, s=(COARSE, COARSE, COARSE), dim=(1, 2, 3))
+    small: Tensor = torch.fft.irfftn(spectrum, s=(edge, edge, edge), dim=(1, 2, 3))
     small = small - small.mean(dim=(1, 2, 3), keepdim=True)
     normalized: Tensor = small / small.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
     return normalized
@@ -71,7 +72,11 @@ class CenterFinder(nn.Module):
         self.out = nn.Conv3d(16, 8, 3, 1, 1)
 
     def forward(self, small: Float[Tensor, "b 16 16 16"]) -> Float[Tensor, "b 32 32 32"]:
-        fine = functional.relu(self.norm(self.stem(small[:, None])))
+        return self.places(self.stem(small[:, None]))
+
+    def places(self, stemmed: Float[Tensor, "b 16 16 16 16"]) -> Float[Tensor, "b 32 32 32"]:
+        """From what the first convolution gives to the answer."""
+        fine = functional.relu(self.norm(stemmed))
         middle = self.down1(fine)
         middle = self.block1(middle + functional.interpolate(self.up1(self.down2(middle)), scale_factor=2.0))
         logits = self.out(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tomosift.nn.center_finder import PLACES, CenterFinder, center_finder, coarse
+from tomosift.nn.center_finder import COARSE, PLACES, CenterFinder, center_finder, coarse
 from tomosift.nn.centering import recentered
 from tomosift.nn.cosnet import CHANNELS, CosNet, stage
 from tomosift.nn.encoder import Encoder, masked
@@ -56,16 +56,20 @@ class CosNetDecoder(Decoder):
 
 
 class UNet(Decoder):
-    """The centered box on a coarse grid, down to a quarter of it and up to twice its resolution; ours.
+    """The centered box on a grid of 16 voxels, the eight finer ones of each as channels, down to a quarter of that and
+    up to 32 again; ours.
 
     It has the shape and the first weights of the network that finds centers, which has already learned to tell a
-    particle from its neighbors. What is finer than `coarse` keeps is lost in the noise of one subtomogram anyway.
+    particle from its neighbors.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = CenterFinder()
         self.layers.load_state_dict(center_finder().state_dict())
+        # Eight fine voxels for each coarse one; nothing at first, so that training starts where the finder ended.
+        self.detail = nn.Conv3d(8, 16, 3, padding=1, bias=False)
+        nn.init.zeros_(self.detail.weight)
         # Log-likelihoods of places become log odds of voxels; most voxels are not of the particle.
         self.level = nn.Parameter(torch.tensor(-2.0))
 
@@ -74,21 +78,33 @@ class UNet(Decoder):
     ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b d d d"]]:
         offset = encoder.offset(volume)
         centered = recentered(volume, offset)
-        places = self.layers(coarse(centered)) + self.level
-        turn = _interpolation(volume.shape[-1]).to(volume)
-        for _ in range(3):  # the last axis each time, which then becomes the first of the three
-            places = (places @ turn.T).movedim(3, 1)
+        small, fine = coarse(centered), _on_places(centered)
+        blocks = fine.reshape(-1, *(COARSE, 2) * 3).permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 3)
+        places = self.layers.places(self.layers.stem(small[:, None]) + self.detail(blocks)) + self.level
+        places = _resampled(places, _interpolation(PLACES, volume.shape[-1]))
         return encoder(centered, True), recentered(places - _OUTSIDE, -offset) + _OUTSIDE
 
 
+def _on_places(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b p p p"]:
+    """Boxes on the grid of the center finder's places, i / PLACES of the edge from voxel 0."""
+    size = volume.shape[-1]
+    return coarse(volume, PLACES) if size >= PLACES else _resampled(volume, _interpolation(size, PLACES))
+
+
+def _resampled(volume: Float[Tensor, "b p p p"], turn: Float[Tensor, "d p"]) -> Float[Tensor, "b d d d"]:
+    for _ in range(3):  # the last axis each time, which then becomes the first of the three
+        volume = (volume @ turn.T.to(volume)).movedim(3, 1)
+    return volume
+
+
 @lru_cache(maxsize=16)
-def _interpolation(size: int) -> Float[Tensor, "d p"]:
-    """Takes numbers at the places of the center finder, i / PLACES of the edge, to voxels, linearly."""
-    place = torch.arange(size) * (PLACES / size)
-    low = place.floor().clamp(max=PLACES - 1).long()
+def _interpolation(given: int, asked: int) -> Float[Tensor, "a g"]:
+    """Takes numbers at i / given of the edge to i / asked of the edge, linearly."""
+    place = torch.arange(asked) * (given / asked)
+    low = place.floor().clamp(max=given - 1).long()
     share = (place - low)[:, None]
-    one = torch.eye(PLACES)
-    return (1 - share) * one[low] + share * one[(low + 1).clamp(max=PLACES - 1)]
+    one = torch.eye(given)
+    return (1 - share) * one[low] + share * one[(low + 1).clamp(max=given - 1)]
 
 
 def build_decoder(name: str, encoder: Encoder) -> Decoder | None:
