@@ -285,6 +285,28 @@ def test_pretraining_starts_from_the_shipped_model_from_a_run_or_from_nothing(
         start(encoder="rb3d", init=tmp_path / "run")
 
 
+def test_few_labels_are_spread_where_they_are_told_apart_and_only_then(sets: TrainingSets, tmp_path: Path) -> None:
+    def spread(name: str, per_class: int, noise: bool = False, **changes: object) -> bool:
+        rows = np.concatenate([np.flatnonzero(sets.labeled.label == k)[:per_class] for k in range(3)])
+        few = sets.labeled.select(rows)
+        if noise:
+            # Every class gets two or one of each shape, so that no particle is named by the others.
+            few = few.with_labels(np.tile(SHAPES, per_class).astype(object), few.class_names)
+        given = TrainingSets(few, sets.unlabeled, sets.validation.select(np.zeros(0, dtype=np.int64)))
+        config = replace(short("supervised", 1), tuning="probe", **changes)
+        methods.train("supervised", config, given, tmp_path / name, 0)
+        return '"spread"' in (tmp_path / name / "log.jsonl").read_text()
+
+    general = Path("general")
+    assert spread("one", 1, init=general)
+    assert spread("five", 5, init=general)
+    assert not spread("eight", 8, init=general)
+    assert not spread("scratch", 5)
+    assert not spread("never", 5, init=general, spread="never")
+    assert spread("always", 8, spread="always")
+    assert not spread("wrong", 5, noise=True, init=general)
+
+
 @pytest.mark.slow
 def test_supervised_training_learns_three_shapes(sets: TrainingSets, tmp_path: Path) -> None:
     config = supervised.Config(training=Training(steps=60, batch_size=24))

@@ -39,9 +39,9 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
         "Contrastive pretraining, then logistic regression on frozen embeddings.",
         from_pretrained(Contrastive(), "contrastive", tuning="probe"),
     ),
-    "cssl-spread": (
-        "Contrastive pretraining, labels spread over unlabeled particles, then the default fine-tuning.",
-        from_pretrained(Contrastive(), "contrastive", spread=True),
+    "cssl-labels-only": (
+        "The default recipe, but learning from the labeled particles alone.",
+        from_pretrained(Contrastive(), "contrastive", spread="never"),
     ),
     "cssl-whole": (
         "Contrastive pretraining, then the whole network at once, as published.",

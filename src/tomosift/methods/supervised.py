@@ -1,10 +1,9 @@
 """Supervised training on few labels: fine-tuning of a pretrained encoder, or training from scratch.
 
 Source: Gupta et al. 2022, Front. Physiol. 13:957484, fine-tunes the whole network from pretrained weights ("finetune"
-here). Starting that from a fitted linear probe at a gentle rate ("probe-then-finetune") follows Kumar et al. 2022,
-"Fine-tuning can distort pretrained features and underperform out-of-distribution". Spreading labels over the
-graph of unlabeled particles first follows Zhou et al. 2004 (see `tomosift.nn.spreading`); that combination and all
-default values are ours.
+here). Starting from a fitted probe at a gentle rate ("probe-then-finetune") follows Kumar et al. 2022, "Fine-tuning can
+distort pretrained features and underperform out-of-distribution"; spreading labels over unlabeled particles first Zhou
+et al. 2004 (see `tomosift.nn.spreading`). That combination and all default values are ours.
 """
 
 from dataclasses import dataclass, field, replace
@@ -34,6 +33,7 @@ from tomosift.train.loop import Progress, Training, Validation, fit
 from tomosift.train.run import Run
 
 Tuning = Literal["auto", "finetune", "probe-then-finetune", "probe"]
+Spread = Literal["auto", "always", "never"]
 
 _MOST_TO_LOOK_AT = 1000
 """Unlabeled particles that calibration and familiarity are taken from."""
@@ -43,7 +43,8 @@ _MOST_TO_STANDARDIZE = 500
 """Labeled particles that give means and deviations while training goes on; at its end all do."""
 _LABELS_TO_SPLIT = 8
 """Labels per class from which a fifth can be spared in a rehearsal, for early stopping and calibration."""
-
+_RIGHT_TO_SPREAD = 0.5
+"""Share of labeled particles that the others must name right before labels are spread."""
 USES_LABELS = True
 
 
@@ -58,8 +59,9 @@ class Config:
     tuning: Tuning = "auto"
     """Whole network at once; from a fitted probe at a gentle rate; frozen probe; auto: the second, from scratch the
     first."""
-    spread: bool = False
-    """Let the labels spread over unlabeled particles with similar embeddings first, and learn from all of them."""
+    spread: Spread = "auto"
+    """Let the labels spread over unlabeled particles with similar embeddings first, and learn from all of them; auto:
+    where a pretrained encoder tells most of fewer than eight labels per class right."""
     encoder_rate: float = 0.3
     """Learning rate of a pretrained encoder, as a share of that of the head."""
     unknown_below: float = 0.0
@@ -156,7 +158,7 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     if not len(held_out) and lesson.last_step is None:
         crossed = crossed_logits(embeddings, labeled.label, len(data.class_names))
     told = labeled
-    if config.spread and len(data.unlabeled):
+    if len(data.unlabeled) and _spreads(config, told, crossed):
         labeled, embeddings = _spread(embeddings, told, data.unlabeled, classifier)
         head.standardize(torch.from_numpy(embeddings))
         run.log(event="spread", particles=len(labeled), per_class=np.bincount(labeled.label).tolist())
@@ -197,6 +199,15 @@ def _resolve(config: Config) -> Tuning:
         return config.tuning
     # With one and with five labels per class this was ahead of the frozen probe; see experiments/LOG.md.
     return "finetune" if config.init is None else "probe-then-finetune"
+
+
+def _spreads(config: Config, labeled: Subtomograms, crossed: NDArray[np.float64]) -> bool:
+    counts = np.bincount(labeled.label)
+    if config.spread != "auto" or config.init is None or counts[counts > 0].min() >= _LABELS_TO_SPLIT:
+        return config.spread == "always"
+    # Labels spread among embeddings that get them wrong would teach mistakes. A single label per class cannot tell.
+    right = (crossed.argmax(axis=1) == labeled.label).mean() if len(crossed) else 1.0
+    return bool(right >= _RIGHT_TO_SPREAD)
 
 
 def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
