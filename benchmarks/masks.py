@@ -31,7 +31,7 @@ from tomosift.files import write_json, written_then_renamed
 from tomosift.methods.one_shot import Learner
 from tomosift.nn.center_finder import weights_path
 from tomosift.nn.classifier import Classifier, load_classifier, model_digest, save_classifier
-from tomosift.nn.crf import CrfSettings
+from tomosift.nn.crf import PUBLISHED, CrfSettings
 from tomosift.nn.inference import outlines
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.atlas import atlas_names
@@ -41,8 +41,6 @@ from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
 
 FOLDER = weights_path().parent / "shipped" / "general"
-GENTLE_CRF = CrfSettings(0.5, 1.0, 1.0, 3.0, 50.0)
-"""Ours: the published weights of 10 and 30 leave hardly a voxel of a small particle."""
 WIDTHS, SHARES = (1.0, 1.5, 2.0, 3.0), (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15)
 
 
@@ -106,8 +104,8 @@ def measure(model: Classifier, options: Options) -> list[dict[str, str | float]]
         )
         rows = {
             "decoder": masks_by(model, asked),
-            "decoder, published CRF": masks_by(model, asked, CrfSettings()),
-            "decoder, gentle CRF": masks_by(model, asked, GENTLE_CRF),
+            "decoder, published CRF": masks_by(model, asked, PUBLISHED),
+            "decoder, CRF": masks_by(model, asked, CrfSettings()),
             f"low-pass of {best[0]:g} voxels, densest {best[1]:.0%}": above_threshold(volume, *best),
         }
         for row, found in rows.items():

@@ -116,3 +116,15 @@ def test_masks_that_cannot_be_made_are_refused_before_the_work(
     assert "expected .mrcs for a stack or .zarr" in refused(*given, "--masks", tmp_path / "masks.tif")
     assert not (tmp_path / "named.star").exists()
     assert "makes no masks" in refused(*given, "--model", chain.pretrained, "--masks", tmp_path / "masks.mrcs")
+
+
+def test_report_shows_examples_and_particles_beside_them(
+    world: Any, chain: Any, outlining: Path, tmp_path: Path
+) -> None:
+    given = ("--examples", world.labels, "--model", outlining, "--out", tmp_path / "named.star")
+    identify(chain, *given, "--report", tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert 'id="support"' in text
+    assert "Classes were made from 6 examples; nothing was trained." in text
+    assert text.count("most like") == 16 + 1  # cards, and the sentence above them
+    assert "White lines show" in text

@@ -9,6 +9,7 @@ import torch
 import tyro
 
 from tomosift.commands.classify import show_counts, write_classified
+from tomosift.commands.identify_report import write_identify_report
 from tomosift.commands.inputs import labeled_set
 from tomosift.commands.masks import check_masks, write_masks
 from tomosift.commands.terminal import progress_bar, say
@@ -34,6 +35,7 @@ def command(
     unfamiliar_below: float = 0.0,
     masks: Path | None = None,
     crf: bool = False,
+    report: Path | None = None,
     save: Path | None = None,
 ) -> None:
     """Name every particle of a set by one to five examples of each class; nothing is trained.
@@ -53,7 +55,9 @@ def command(
             particle of the set drawn at random.
         masks: Where to write which voxels are each particle's: .mrcs, a stack in the order of the table, or .zarr, a
             folder of OME-Zarr volumes in the frame of the tomograms, whose voxels hold the number of the class.
-        crf: Let a dense random field refine the masks, as the authors of COS-Net do.
+        crf: Let a dense random field smooth the masks along what the boxes show.
+        report: HTML file to write: examples, particles beside the nearest of them with outlines, map, averages; and
+            accuracy where the set came with classes of the same names.
         save: Folder to keep the classes in, for `classify` and for adding more.
     """
     format_to_write(out)  # an unknown suffix is better said before the work than after it
@@ -90,6 +94,10 @@ def command(
     )
     written = write_classified(out, classified, predictions, asked)
     show_counts(out, written)
+    if report is not None:
+        thresholds = (unknown_below or None, unfamiliar_below if unfamiliar_below > -1 else None)
+        write_identify_report(report, classifier, asked, predictions, given, shown, thresholds)
+        say(f"{report}: report on {len(asked)} particles written")
     if masks is not None:
         write_masks(masks, classifier, asked, written.columns["rlnClassNumber"].to_numpy(np.int64), crf)
 

@@ -24,6 +24,7 @@ from tomosift.evaluate.sections import (
     provenance_section,
     trust_section,
 )
+from tomosift.evaluate.support_section import Support, support_section
 from tomosift.files import written_then_renamed
 
 __all__ = ["Comparison", "ReportInput", "page", "render_report", "write_report"]
@@ -32,6 +33,7 @@ _NAVIGATION = {
     "confusion": "Confusion",
     "classes": "Classes",
     "trust": "Trust",
+    "support": "Examples",
     "map": "Map",
     "averages": "Averages",
     "examples": "Particles",
@@ -40,15 +42,15 @@ _NAVIGATION = {
 }
 
 
-def write_report(path: Path, report: ReportInput) -> None:
+def write_report(path: Path, report: ReportInput, support: Support | None = None) -> None:
     """Write the report to ``path``; the file is complete or absent."""
-    text = render_report(report)
+    text = render_report(report, support)
     with written_then_renamed(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def render_report(report: ReportInput) -> str:
-    """The report as HTML text. Parts whose input is missing are left out: truth, embeddings, volumes."""
+def render_report(report: ReportInput, support: Support | None = None) -> str:
+    """The report as HTML text. Parts whose input is missing are left out: truth, embeddings, volumes, examples."""
     scores = reliability = None
     sections: dict[str, str] = {}
     hint = '<p class="basis">No true classes were given, so nothing here says how many calls are right.</p>'
@@ -62,6 +64,7 @@ def render_report(report: ReportInput) -> str:
         sections["confusion"] = confusion_section(report, scores)
         sections["classes"] = classes_section(scores)
         sections["trust"] = trust_section(report, reliability, selective(report.probabilities, report.truth))
+    sections["support"] = "" if support is None else support_section(report, support)
     sections["map"] = map_section(report)
     sections["averages"] = averages_section(report)
     sections["examples"] = examples_section(report)

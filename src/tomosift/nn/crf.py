@@ -13,15 +13,20 @@ _LEAST = 1e-6  # probability; its logarithm is what a single voxel can weigh
 
 @dataclass(frozen=True)
 class CrfSettings:
-    """Weights and widths; the defaults are those of COS-Net's code."""
+    """Weights and widths; the defaults are ours, see `PUBLISHED`."""
 
-    position_weight: float = 10.0
-    position_std_voxels: float = 10.0
-    bilateral_weight: float = 30.0
-    bilateral_std_voxels: float = 100.0
+    position_weight: float = 0.5
+    position_std_voxels: float = 1.0
+    bilateral_weight: float = 1.0
+    bilateral_std_voxels: float = 3.0
     gray_std: float = 50.0
     """Of gray values, each box rescaled to 0 to 255."""
     iterations: int = 4
+
+
+PUBLISHED = CrfSettings(10.0, 10.0, 30.0, 100.0, 50.0, 4)
+"""Those of COS-Net's code. A particle fills a few percent of its box, so that averages over ten voxels and more speak
+against every voxel of it: of masks with a Dice coefficient of 0.69 nothing was left."""
 
 
 def refined(
@@ -33,7 +38,7 @@ def refined(
     say in its own label.
 
     Source: Kraehenbuehl and Koltun 2011, "Efficient inference in fully connected CRFs with Gaussian edge potentials",
-    algorithm 1; settings after the code of Zhou et al. 2021, Front. Mol. Biosci. 7:613347. Deviation: the bilateral
+    algorithm 1; settings of the form of Zhou et al. 2021, Front. Mol. Biosci. 7:613347. Deviation: the bilateral
     kernel is exact in space and linearly interpolated between `_LEVELS` gray levels, instead of a lattice.
     """
     settings = settings or CrfSettings()

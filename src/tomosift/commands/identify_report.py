@@ -1,0 +1,70 @@
+"""The report on particles named by examples."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.evaluate.report import write_report
+from tomosift.evaluate.report_input import ReportInput
+from tomosift.evaluate.support_section import Support, nearest_examples
+from tomosift.nn.classifier import Classifier
+from tomosift.nn.inference import Predictions, outlines
+from tomosift.train.run import environment
+
+
+def write_identify_report(
+    out: Path,
+    classifier: Classifier,
+    asked: Subtomograms,
+    predictions: Predictions,
+    given: Subtomograms,
+    shown: NDArray[np.float32],
+    thresholds: tuple[float | None, float | None],
+) -> None:
+    """Write what the particles ``asked`` were named by the examples ``given``, whose embeddings are ``shown``.
+
+    Classes that the set came with are taken for the truth where a class of that name was enrolled.
+    """
+    names = classifier.card.class_names
+    came_with = asked.particles.class_name.astype(str)
+    truth = asked.with_labels(np.where(np.isin(came_with, names), came_with, "").astype(object), names).label
+    notes = [f"Classes were made from {len(given)} examples; nothing was trained."]
+    if (truth >= 0).any():
+        notes.append("True classes are those that the set came with.")
+    earlier = len(names) - len(given.class_names)
+    if earlier:
+        notes.append(f"{earlier} classes were enrolled earlier; their examples are not at hand to be shown.")
+
+    def masks(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        part = asked.select(rows)
+        found: Iterable[NDArray[np.float32]] = outlines(classifier, part.volumes, len(part))
+        return np.concatenate(list(found)) > 0.5
+
+    unknown_below, unfamiliar_below = thresholds
+    report = ReportInput(
+        title=f"{asked.path.name} by {len(given)} examples",
+        particles=asked.particles,
+        probabilities=predictions.probabilities,
+        class_names=names,
+        true_label=truth if (truth >= 0).any() else None,
+        embeddings=predictions.embeddings,
+        volumes=asked.volumes,
+        labels_per_class=int(np.bincount(given.label).min()),
+        unknown_threshold=unknown_below,
+        familiarity=predictions.familiarity,
+        unfamiliar_threshold=unfamiliar_below,
+        voxel_spacing_angstrom=asked.voxel_spacing_angstrom,
+        notes=tuple(notes),
+        provenance={"command": " ".join(["tomosift", *sys.argv[1:]]), "environment": environment()},
+    )
+    support = Support(
+        given.volumes(np.arange(len(given))),
+        given.label + earlier,
+        nearest_examples(predictions.embeddings, shown),
+        masks if classifier.decoder is not None else None,
+    )
+    write_report(out, report, support)

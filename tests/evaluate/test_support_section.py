@@ -1,0 +1,22 @@
+"""Examples beside particles: the nearest is found, an outline is drawn once around its mask."""
+
+import numpy as np
+
+from tomosift.evaluate.support_section import nearest_examples, outlined
+
+
+def test_nearest_example_is_that_of_the_highest_cosine() -> None:
+    rng = np.random.default_rng(0)
+    examples = rng.normal(size=(4, 8))
+    particles = np.concatenate([examples, examples[::-1], -examples]) + 5.0
+    assert nearest_examples(particles, examples + 5.0)[:8].tolist() == [0, 1, 2, 3, 3, 2, 1, 0]
+
+
+def test_outline_is_the_border_of_the_mask_and_nothing_else_is_white() -> None:
+    picture, mask = np.full((6, 6), 255, dtype=np.uint8), np.zeros((6, 6), dtype=bool)
+    mask[1:4, 2:5] = True
+    drawn = outlined(picture, mask)
+    assert drawn.shape == (12, 12)
+    white = drawn == 255
+    assert white[2:8, 4:10].sum() == white.sum() == 20  # the border of 6 x 6 pixels
+    assert not white[3:7, 5:9].any()
