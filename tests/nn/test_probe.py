@@ -42,10 +42,10 @@ def test_test_labels_choose_nothing() -> None:
         assert linear_probe(*train, x, labels) == pytest.approx((predicted == labels).mean())
 
 
-def test_regularization_is_fixed_below_three_labels_and_cross_validated_above() -> None:
-    assert fit_probe(*blobs(8)).inverse_regularization == FEW_LABELS_REGULARIZATION
+def test_regularization_is_fixed_for_few_labels_and_cross_validated_for_many() -> None:
+    assert fit_probe(*blobs(160)).inverse_regularization == FEW_LABELS_REGULARIZATION
     assert fit_probe(*blobs(400, spread=0.1)).inverse_regularization == max(INVERSE_REGULARIZATIONS)
-    noise = np.random.default_rng(0).normal(size=(60, 8)), np.arange(60) % 3
+    noise = np.random.default_rng(0).normal(size=(180, 100)), np.arange(180) % 3
     assert fit_probe(*noise).inverse_regularization <= 0.01
 
 
