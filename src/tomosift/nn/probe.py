@@ -37,9 +37,9 @@ def fit_probe(
 ) -> LinearProbe:
     """Logistic regression on embeddings standardized with their own mean and deviation.
 
-    C, where not given, is chosen by stratified cross-validation on these labels (five folds, lowest log loss at the best
-    temperature, the smaller C on a tie), and is 0.01 where a class has fewer than 50 labels. Rows with label -1 are
-    left out. A class without any label gets weight 0 and a bias of -10000: it is never predicted.
+    C, where not given, is chosen by stratified cross-validation on these labels (five folds, lowest log loss at its
+    best temperature, the smaller C on a tie), and is 0.01 where a class has fewer than 50 labels. Rows with label -1
+    are left out. A class without any label gets weight 0 and a bias of -10000: it is never predicted.
 
     Parameters
     ----------
