@@ -1,0 +1,83 @@
+"""A smoke test on real boxes: one example each names real ribosomes, microtubule and background.
+
+    ./dev bench real_boxes --data ../shared/data --work FOLDER
+
+Ribosomes come from one instrument, microtubule and background from one tomogram of another, and its boxes overlap:
+noise alone tells the ribosomes from the rest, so the three-way number says that real files go through, and nothing about
+accuracy. Microtubule against background is the fairer half, of one tomogram.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+
+from tomosift.data.extract import import_boxes
+from tomosift.io.boxes import read_boxes
+from tomosift.nn.classifier import load_classifier
+from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.nn.enrolment import enrolled
+from tomosift.nn.inference import answers, embed
+
+NAMES = ("ribosome", "microtubule", "background")
+SPACING_ANGSTROM, BOX_SIZE, DRAWS = 12.0, 28, 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where things are."""
+
+    data: Path
+    """Folder of the real files, as for the tests."""
+    work: Path
+    """Folder for the sets."""
+    model: Path = Path("general")
+
+
+def accuracies(options: Options, wanted: tuple[str, ...], volume: NDArray[np.float32], name: NDArray[np.str_]) -> None:
+    """Print mean and range over draws of one example each."""
+    model = load_classifier(options.model)
+    kept = np.isin(name, wanted)
+    volume, name = volume[kept], name[kept]
+    model.encoder.prepare(torch.from_numpy(volume[:BOXES_TO_PREPARE]))
+    embeddings = embed(model.encoder, lambda rows: volume[rows], len(volume))
+    label = np.array([wanted.index(one) for one in name])
+    found = []
+    for draw in range(DRAWS):
+        rng = np.random.default_rng(draw)
+        shown = np.array([rng.choice(np.flatnonzero(label == k)) for k in range(len(wanted))])
+        asked = np.setdiff1d(np.arange(len(label)), shown)
+        classifier = enrolled(model, wanted, embeddings[shown], label[shown], embeddings)
+        said = answers(classifier, embeddings[asked]).logits.argmax(1)
+        found.append([(said[label[asked] == k] == k).mean() for k in range(len(wanted))])
+    shares = np.array(found)
+    for k, one in enumerate(wanted):
+        print(f"  {one}: {shares[:, k].mean():.2f} ({shares[:, k].min():.2f} to {shares[:, k].max():.2f}) named right")
+    print(f"  mean over classes: {shares.mean():.3f}", flush=True)
+
+
+def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
+    """Bring the boxes in, enrol one of each, print."""
+    volumes, names = [], []
+    for source in ("derived_real_ribosomes", "derived_real_microtubule"):
+        boxes = import_boxes(
+            read_boxes(options.data / "subtomograms" / source),
+            options.work / source,
+            voxel_spacing_angstrom=SPACING_ANGSTROM,
+            box_size=BOX_SIZE,
+        )
+        volumes.append(boxes.volumes(np.arange(len(boxes))))
+        names += ["ribosome" if one.startswith("ribosome") else str(one) for one in boxes.particles.class_name]
+    volume, name = np.concatenate(volumes), np.array(names)
+    print(f"{DRAWS} draws of one example each, {len(volume)} boxes of {BOX_SIZE}^3 at {SPACING_ANGSTROM:g} A")
+    for wanted in (NAMES, NAMES[1:]):
+        print(", ".join(wanted))
+        accuracies(options, wanted, volume, name)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
