@@ -3,7 +3,7 @@
     ./dev bench real_boxes --data ../shared/data --work FOLDER
 
 Ribosomes come from one instrument, microtubule and background from one tomogram of another, and its boxes overlap:
-noise alone tells the ribosomes from the rest, so the three-way number says that real files go through, and nothing about
+noise alone tells the ribosomes from the rest; the three-way number says that real files go through, and nothing about
 accuracy. Microtubule against background is the fairer half, of one tomogram.
 """
 
