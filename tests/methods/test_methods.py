@@ -19,8 +19,9 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
 from tomosift.errors import FormatError, NonFiniteLossError
 from tomosift.methods import METHODS, contrastive, supervised
-from tomosift.nn.classifier import load_classifier
-from tomosift.nn.inference import predict
+from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
+from tomosift.nn.encoders import build_encoder
+from tomosift.nn.inference import embed, predict
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Training
@@ -338,3 +339,16 @@ def test_a_finished_run_is_returned_without_training_again(sets: TrainingSets, t
     methods.train("contrastive", short("contrastive", 3), sets, tmp_path / "run", 0, lambda *step: called.append(1))
     assert not called
     assert time.monotonic() - started < 20
+
+
+def test_labeled_particles_keep_their_class_when_labels_spread(sets: TrainingSets) -> None:
+    boxes = sets.labeled
+    rows = np.array([int(np.flatnonzero(boxes.label == k)[0]) for k in range(3)])
+    # The second class is told of a particle that looks like the first: it must not be outvoted by its neighbors.
+    rows[1] = np.flatnonzero(boxes.label == 0)[1]
+    told = boxes.select(rows).with_labels(np.array(SHAPES, dtype=object), SHAPES)
+    model = Classifier(build_encoder("radial"), ModelCard("radial", 10.0, 16, SHAPES)).eval()
+    embeddings = embed(model.encoder, told.volumes, 3)
+    spread, _ = supervised._spread(embeddings, told, boxes, model)
+    assert [SHAPES[spread.label[row]] for row in rows] == list(SHAPES)
+    assert len(spread) == len(boxes)

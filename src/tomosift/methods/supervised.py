@@ -233,10 +233,15 @@ def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
 def _spread(
     embeddings: NDArray[np.float32], labeled: Subtomograms, unlabeled: Subtomograms, classifier: Classifier
 ) -> tuple[Subtomograms, NDArray[np.float32]]:
-    """Unlabeled particles with the classes that the labeled ones give them, and their embeddings."""
-    some = unlabeled.select(unlabeled.spaced_rows(_MOST_TO_SPREAD_OVER))
+    """Unlabeled particles with the classes that labeled ones give them (which keep their own), and their embeddings."""
+    # Names of particles mean something within one set only.
+    known = labeled.particles.particle_id if labeled.path == unlabeled.path else ()
+    given = dict(zip(known, labeled.label, strict=False))
+    told = np.flatnonzero([name in given for name in unlabeled.particles.particle_id])
+    some = unlabeled.select(np.union1d(unlabeled.spaced_rows(_MOST_TO_SPREAD_OVER), told))
     asked = embed(classifier.encoder, some.volumes, len(some))
     label = spread_labels(embeddings, labeled.label, asked, len(labeled.class_names))
+    label = np.array([given.get(name, one) for name, one in zip(some.particles.particle_id, label, strict=True)])
     return some.with_labels(np.array(labeled.class_names, dtype=object)[label], labeled.class_names), asked
 
 
