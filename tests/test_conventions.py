@@ -24,7 +24,7 @@ from tomosift.io.volumes import open_volume, write_volume
 from tomosift.particles import Grid, Particles
 from tomosift.physics.conditions import ImagingRanges
 from tomosift.physics.ctf import ctf_2d, ctf_3d
-from tomosift.physics.imaging import image_parts
+from tomosift.physics.imaging import image_parts, lab_protocol
 from tomosift.physics.noise import noise_at_snr
 from tomosift.physics.projection import project
 from tomosift.physics.rotation import quaternions_to_matrices, random_rotations, rotate
@@ -32,6 +32,7 @@ from tomosift.physics.wedge import apply_mask, wedge_mask
 from tomosift.simulate.dataset_tables import tilt_series_table
 from tomosift.simulate.densities import template
 from tomosift.simulate.specimen import build_specimen
+from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.simulate.tilt_series import TiltSeriesSettings, box_variance, plan_acquisition, record, snr_centers
 from tomosift.train.loop import step_generator
 
@@ -146,6 +147,17 @@ def test_templates() -> None:
         marginal = density.sum(dim=tuple(k for k in range(3) if k != axis))
         assert float((marginal * index).sum() / marginal.sum()) == pytest.approx(0.0, abs=0.1)
     assert 1.0 < float(density.max()) < 10.0  # volts; compact protein has 3
+
+
+def test_masks(tmp_path: Path) -> None:
+    still = replace(lab_protocol(), shift_voxels=(0.0, 0.0), snr=(0.1, 0.1))
+    config = SubtomogramSetConfig(("groel",), 3, 32, still, max_neighbors=4)
+    boxes = simulate_subtomograms(config, tmp_path, masks=True)
+    density = template("groel", 10.0, 48)
+    inside = int((density > 0.15 * density.max()).sum())
+    # Turning a particle moves its surface through the grid but leaves its volume.
+    for mask in boxes.masks(range(3)):
+        assert int(mask.sum()) == pytest.approx(inside, rel=0.05)
 
 
 def test_units() -> None:
