@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomosift.nn.spreading import spread_labels
+from tomosift.nn.spreading import crossed_spread_logits, spread_labels
 
 
 def clusters(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -48,3 +48,15 @@ def test_arguments_stay_and_the_result_is_the_same_each_time() -> None:
     first = spread_labels(points[:6], label[:6], points, 3)
     assert (first == spread_labels(points[:6], label[:6], points, 3)).all()
     assert (points == before).all()
+
+
+def test_accuracy_of_spreading_is_told_from_few_labels() -> None:
+    points, label = clusters(300)
+    given = np.concatenate([np.flatnonzero(label == k)[:4] for k in range(3)])
+    spread = spread_labels(points[given], label[given], points, 3)
+    crossed = crossed_spread_logits(points[given], label[given], points, 3)
+    assert crossed.shape == (12, 3)
+    assert (crossed.argmax(1) == label[given]).mean() == pytest.approx((spread == label).mean(), abs=0.2)
+    shuffled = np.random.default_rng(0).permutation(label[given])
+    assert (crossed_spread_logits(points[given], shuffled, points, 3).argmax(1) == shuffled).mean() < 0.6
+    assert len(crossed_spread_logits(points[:3], label[:3], points, 3)) == 0

@@ -32,7 +32,8 @@ from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import AttentionHead, PrototypeHead
 from tomosift.nn.inference import embed
 from tomosift.nn.losses import attention_divergence
-from tomosift.physics.augmentation import ViewRanges, view
+from tomosift.nn.views import augmented
+from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Progress, Training, Validation, fit
 from tomosift.train.run import Run
 
@@ -94,16 +95,8 @@ class Learner(nn.Module):
         return {"loss": total, "accuracy": accuracy, **losses}
 
     def _embedded(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        encoder = self.classifier.encoder
-        with torch.no_grad():
-            seen = view(
-                encoder.centered(batch.volume),
-                batch.tilt_range_deg,
-                self.views.sample(len(batch), generator),
-                self.classifier.card.voxel_spacing_angstrom,
-                generator,
-                encoder.turns,
-            )
+        encoder, spacing = self.classifier.encoder, self.classifier.card.voxel_spacing_angstrom
+        seen = augmented(encoder, batch.volume, batch.tilt_range_deg, self.views, spacing, generator)
         return encoder(seen, True).float()  # type: ignore[no-any-return]
 
 

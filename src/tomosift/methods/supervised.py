@@ -27,8 +27,9 @@ from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import LinearHead
 from tomosift.nn.inference import embed, predict
 from tomosift.nn.probe import crossed_logits, fit_probe
-from tomosift.nn.spreading import spread_labels
-from tomosift.physics.augmentation import ViewRanges, view
+from tomosift.nn.spreading import crossed_spread_logits, spread_labels
+from tomosift.nn.views import augmented
+from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Progress, Training, Validation, fit
 from tomosift.train.run import Run
 
@@ -44,7 +45,7 @@ _MOST_TO_STANDARDIZE = 500
 _LABELS_TO_SPLIT = 8
 """Labels per class from which a fifth can be spared in a rehearsal, for early stopping and calibration."""
 _RIGHT_TO_SPREAD = 0.5
-"""Share of labeled particles that the others must name right before labels are spread."""
+"""Share of labeled particles that labels spread from the others must name right; else they would teach mistakes."""
 USES_LABELS = True
 
 
@@ -86,15 +87,9 @@ class Learner(nn.Module):
         self.classifier, self.views = classifier, views
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        with torch.no_grad():
-            seen = view(
-                self.classifier.encoder.centered(batch.volume),
-                batch.tilt_range_deg,
-                self.views.sample(len(batch), generator),
-                self.classifier.card.voxel_spacing_angstrom,
-                generator,
-                self.classifier.encoder.turns,
-            )
+        spacing = self.classifier.card.voxel_spacing_angstrom
+        encoder = self.classifier.encoder
+        seen = augmented(encoder, batch.volume, batch.tilt_range_deg, self.views, spacing, generator)
         logits = self.classifier(seen, True).float()
         accuracy = (logits.argmax(1) == batch.label).float().mean()
         return {"loss": functional.cross_entropy(logits, batch.label), "accuracy": accuracy}
@@ -154,16 +149,23 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     head = classifier.head
     assert isinstance(head, LinearHead)
     embeddings = _standardize(classifier, labeled)
-    crossed = nothing = np.zeros((0, len(data.class_names)))
-    if not len(held_out) and lesson.last_step is None:
-        crossed = crossed_logits(embeddings, labeled.label, len(data.class_names))
-    told = labeled
-    if len(data.unlabeled) and _spreads(config, told, crossed):
-        labeled, embeddings = _spread(embeddings, told, data.unlabeled, classifier)
-        head.standardize(torch.from_numpy(embeddings))
-        run.log(event="spread", particles=len(labeled), per_class=np.bincount(labeled.label).tolist())
+    classes, nothing = len(data.class_names), np.zeros((0, len(data.class_names)))
+    told, crossed = labeled, nothing
+    if len(data.unlabeled) and _is_to_spread(config, told):
+        around, asked = _around(told, data.unlabeled, classifier)
+        crossed = crossed_spread_logits(embeddings, told.label, asked, classes)
+        # A single label of a class cannot be asked how well it is named by others.
+        share = (crossed.argmax(axis=1) == told.label).mean() if len(crossed) else 1.0
+        run.log(event="spread", particles=len(around), named_right=round(float(share), 3))
+        if config.spread == "always" or share >= _RIGHT_TO_SPREAD:
+            label = spread_labels(embeddings, told.label, asked, classes)
+            labeled, embeddings = _labeled_as(around, label, told), asked
+            head.standardize(torch.from_numpy(embeddings))
+    if labeled is told:
+        spare = not len(held_out) and lesson.last_step is None
+        crossed = crossed_logits(embeddings, told.label, classes) if spare else nothing
     if tuning != "finetune":
-        head.load_probe(fit_probe(embeddings, labeled.label, len(data.class_names)))
+        head.load_probe(fit_probe(embeddings, labeled.label, classes))
     steps = 0
     if tuning != "probe":
         rate = config.training.learning_rate
@@ -201,13 +203,11 @@ def _resolve(config: Config) -> Tuning:
     return "finetune" if config.init is None else "probe-then-finetune"
 
 
-def _spreads(config: Config, labeled: Subtomograms, crossed: NDArray[np.float64]) -> bool:
+def _is_to_spread(config: Config, labeled: Subtomograms) -> bool:
     counts = np.bincount(labeled.label)
-    if config.spread != "auto" or config.init is None or counts[counts > 0].min() >= _LABELS_TO_SPLIT:
+    if config.spread != "auto" or config.init is None:
         return config.spread == "always"
-    # Labels spread among embeddings that get them wrong would teach mistakes. A single label per class cannot tell.
-    right = (crossed.argmax(axis=1) == labeled.label).mean() if len(crossed) else 1.0
-    return bool(right >= _RIGHT_TO_SPREAD)
+    return int(counts[counts > 0].min()) < _LABELS_TO_SPLIT
 
 
 def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
@@ -230,19 +230,22 @@ def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
     return Classifier(encoder, card)
 
 
-def _spread(
-    embeddings: NDArray[np.float32], labeled: Subtomograms, unlabeled: Subtomograms, classifier: Classifier
+def _around(
+    labeled: Subtomograms, unlabeled: Subtomograms, classifier: Classifier
 ) -> tuple[Subtomograms, NDArray[np.float32]]:
-    """Unlabeled particles with the classes that labeled ones give them (which keep their own), and their embeddings."""
-    # Names of particles mean something within one set only.
-    known = labeled.particles.particle_id if labeled.path == unlabeled.path else ()
-    given = dict(zip(known, labeled.label, strict=False))
-    told = np.flatnonzero([name in given for name in unlabeled.particles.particle_id])
+    """Unlabeled particles to spread labels over, labeled ones among them, and their embeddings."""
+    told = np.flatnonzero(np.isin(unlabeled.particles.particle_id, labeled.particles.particle_id))
     some = unlabeled.select(np.union1d(unlabeled.spaced_rows(_MOST_TO_SPREAD_OVER), told))
-    asked = embed(classifier.encoder, some.volumes, len(some))
-    label = spread_labels(embeddings, labeled.label, asked, len(labeled.class_names))
-    label = np.array([given.get(name, one) for name, one in zip(some.particles.particle_id, label, strict=True)])
-    return some.with_labels(np.array(labeled.class_names, dtype=object)[label], labeled.class_names), asked
+    return some, embed(classifier.encoder, some.volumes, len(some))
+
+
+def _labeled_as(around: Subtomograms, label: NDArray[np.int64], labeled: Subtomograms) -> Subtomograms:
+    """These particles with these labels; those that were labeled keep their class."""
+    # Names of particles mean something within one set only.
+    known = labeled.particles.particle_id if labeled.path == around.path else ()
+    given = dict(zip(known, labeled.label, strict=False))
+    rows = [given.get(name, one) for name, one in zip(around.particles.particle_id, label, strict=True)]
+    return around.with_labels(np.array(labeled.class_names, dtype=object)[rows], labeled.class_names)
 
 
 def _standardize(classifier: Classifier, labeled: Subtomograms) -> NDArray[np.float32]:

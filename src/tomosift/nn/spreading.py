@@ -3,12 +3,15 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from tomosift.nn.probe import FEW_LABELS_REGULARIZATION, fit_probe
+
 NEIGHBORS = 12
 """Particles to which each one is tied."""
 SPREADING = 0.9
 """Share of a particle's label that comes from its neighbors in each round."""
 DIRECTIONS = 32
 """Principal directions of the embeddings in which neighbors are looked for."""
+_FOLDS = 5
 
 
 def spread_labels(
@@ -59,3 +62,28 @@ def spread_labels(
         nearest = (projected[len(known_labels) + lost] @ first.T).argmax(axis=1)
         result[lost] = known_labels[known_labels >= 0][nearest]
     return np.asarray(result, dtype=np.int64)
+
+
+def crossed_spread_logits(
+    known_embeddings: Float[np.ndarray, "n e"],
+    known_labels: Int[np.ndarray, " n"],
+    embeddings: Float[np.ndarray, "m e"],
+    class_count: int,
+) -> Float[np.ndarray, "p k"]:
+    """Logits of each labeled particle by a probe of what the labels of the others spread over.
+
+    At most five folds. p is n, or 0 where some class has a single label. Leaving labels out singly, without spreading,
+    made probes look 10 to 40 points worse than they were with three to five labels per class; this comes within 10.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    smallest = int(np.unique(known_labels, return_counts=True)[1].min())
+    if smallest < 2:
+        return np.zeros((0, class_count))
+    logits = np.zeros((len(known_labels), class_count))
+    folds = StratifiedKFold(min(_FOLDS, smallest), shuffle=True, random_state=0)
+    for kept, left in folds.split(known_embeddings, known_labels):
+        label = spread_labels(known_embeddings[kept], known_labels[kept], embeddings, class_count)
+        probe = fit_probe(embeddings, label, class_count, FEW_LABELS_REGULARIZATION)
+        logits[left] = probe.logits(known_embeddings[left])
+    return logits
