@@ -20,9 +20,8 @@ from torch.nn import functional
 from tomosift.data.batches import Batch
 from tomosift.data.episodes import Pair, Pairs
 from tomosift.data.sets import TrainingSets
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
+from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import PairHead
 from tomosift.nn.losses import soft_dice_loss
 from tomosift.train.loop import Progress, Training, fit
@@ -86,13 +85,11 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
         When fewer than two classes have two particles, the set has no masks, or the decoder does not fit the encoder.
     """
     stream = Pairs(data.labeled, config.training.batch_size, config.balanced, seed, masks=True)
-    start = None if config.init is None else load_classifier(config.init)
-    name = config.encoder if start is None else start.card.encoder
-    encoder = build_encoder(name) if start is None else start.encoder
+    boxes = data.unlabeled if len(data.unlabeled) else data.labeled
+    plain = torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE)))
+    name, encoder = starting_encoder(config.init, config.encoder, plain)
     if config.decoder == "cosnet" and name not in ("cosnet", "siamese"):
         raise ValueError(f"the decoder cosnet needs the encoder cosnet or siamese, got {name}; take the decoder unet")
-    boxes = data.unlabeled if len(data.unlabeled) else data.labeled
-    encoder.prepare(torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE))))
     encoder.requires_grad_(not config.frozen)
     card = ModelCard(name, data.voxel_spacing_angstrom, data.box_size, head="pairs", decoder=config.decoder)
     classifier = Classifier(encoder, card)

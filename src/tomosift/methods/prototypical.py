@@ -26,9 +26,8 @@ from tomosift.data.batches import Batch
 from tomosift.data.episodes import Episode, Episodes
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
+from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import AttentionHead, PrototypeHead
 from tomosift.nn.inference import embed
 from tomosift.nn.losses import attention_divergence
@@ -132,12 +131,9 @@ def _named(boxes: Subtomograms) -> list[str]:
 
 
 def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
-    # Of another voxel spacing, perhaps; training gets used to that.
-    start = None if config.init is None else load_classifier(config.init)
-    name = config.encoder if start is None else start.card.encoder
-    encoder = build_encoder(name) if start is None else start.encoder
     boxes = data.unlabeled if len(data.unlabeled) else data.labeled
-    encoder.prepare(torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE))))
+    plain = torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE)))
+    name, encoder = starting_encoder(config.init, config.encoder, plain)
     card = ModelCard(name, data.voxel_spacing_angstrom, data.box_size, head=config.head)
     return Classifier(encoder, card)
 

@@ -21,9 +21,8 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, temperature_for_accuracy
-from tomosift.nn.classifier import Classifier, ModelCard, start_from
+from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import LinearHead
 from tomosift.nn.inference import embed, predict
 from tomosift.nn.probe import crossed_logits, fit_probe
@@ -211,14 +210,9 @@ def _is_to_spread(config: Config, labeled: Subtomograms) -> bool:
 
 
 def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
-    name = config.encoder
-    if config.init is not None:
-        start = start_from(config.init, data.voxel_spacing_angstrom)
-        name, encoder = start.card.encoder, start.encoder
-    else:
-        encoder = build_encoder(name)
     boxes = data.unlabeled if len(data.unlabeled) else data.labeled
-    encoder.prepare(torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE))))
+    plain = torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE)))
+    name, encoder = starting_encoder(config.init, config.encoder, plain, data.voxel_spacing_angstrom)
     card = ModelCard(
         name,
         data.voxel_spacing_angstrom,

@@ -155,6 +155,23 @@ def start_from(model: Path, voxel_spacing_angstrom: float) -> Classifier:
     return start
 
 
+def starting_encoder(
+    init: Path | None, name: str, volume: Float[Tensor, "b d d d"], voxel_spacing_angstrom: float | None = None
+) -> tuple[str, Encoder]:
+    """Name and encoder that a training starts from, prepared on these plain boxes.
+
+    It is that of the model ``init``, or without one a fresh one of this name; with a voxel spacing, a model of another is
+    refused as by `start_from`, otherwise training gets used to that.
+    """
+    if init is None:
+        encoder = build_encoder(name)
+    else:
+        start = load_classifier(init) if voxel_spacing_angstrom is None else start_from(init, voxel_spacing_angstrom)
+        name, encoder = start.card.encoder, start.encoder
+    encoder.prepare(volume)
+    return name, encoder
+
+
 def _read_card(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FormatError(
