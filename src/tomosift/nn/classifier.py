@@ -160,8 +160,8 @@ def starting_encoder(
 ) -> tuple[str, Encoder]:
     """Name and encoder that a training starts from, prepared on these plain boxes.
 
-    It is that of the model ``init``, or without one a fresh one of this name; with a voxel spacing, a model of another is
-    refused as by `start_from`, otherwise training gets used to that.
+    It is that of the model ``init``, or without one a fresh one of this name. With a voxel spacing, a model of another
+    is refused as by `start_from`; otherwise training gets used to that.
     """
     if init is None:
         encoder = build_encoder(name)
