@@ -27,7 +27,7 @@ def check_masks(out: Path, classifier: Classifier, boxes: Subtomograms) -> None:
     ------
     ValueError
         The suffix is not .mrc, .mrcs or .zarr, the model makes no masks, or label volumes are asked for and the set
-        does not know how large its tomograms are.
+        does not know how large its tomograms are, or two of them would get one file.
     """
     if out.suffix not in (".mrc", ".mrcs", LABEL_VOLUMES):
         raise ValueError(f"masks are to be written to {out}; expected .mrcs for a stack or .zarr for label volumes")
@@ -38,6 +38,15 @@ def check_masks(out: Path, classifier: Classifier, boxes: Subtomograms) -> None:
             f"{boxes.path} does not know how large tomogram {unknown[0]} is, as of ready-made boxes; "
             "write masks to .mrcs"
         )
+    files = [_file_name(name) for name in boxes.tomogram_names]
+    if out.suffix == LABEL_VOLUMES and len(set(files)) < len(files):
+        twice = next(file for file in files if files.count(file) > 1)
+        raise ValueError(f"two tomograms of {boxes.path} would both be written to {out / twice}; write masks to .mrcs")
+
+
+def _file_name(tomogram: str) -> str:
+    # A name from a file must not lead out of the folder.
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', tomogram).lstrip('.') or 'tomogram'}{LABEL_VOLUMES}"
 
 
 def write_masks(
@@ -89,7 +98,6 @@ def _write_label_volumes(
             mine = rows[done : done + len(masks)]
             volume.paint(masks, boxes.particles.position_zyx_angstrom[mine], class_number[mine])
             done += len(masks)
-        # A name from a file must not lead out of the folder.
-        path = out / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name).lstrip('.') or 'tomogram'}{LABEL_VOLUMES}"
+        path = out / _file_name(name)
         zarr.write_volume(path, volume.label, boxes.voxel_spacing_angstrom, levels=1)
         say(f"{path}: masks of {len(rows)} particles")

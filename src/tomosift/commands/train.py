@@ -87,7 +87,7 @@ def one_shot(
     """Train on pairs of boxes to tell classes apart by one example each, and to make masks.
 
     Args:
-        subtomograms: Folder of a set with classes and masks, as `simulate subtomograms --masks` makes it.
+        subtomograms: Folder of a set with classes and masks, as `tomosift boxes` makes it.
         out: Folder of the run; an interrupted one is continued.
         config: Settings of the method.
         from_config: An earlier run or its config.json, whose settings are used instead of those given here.

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 
 from tomosift.evaluate.markup import escape, png_uri, section
 from tomosift.evaluate.pictures import gray_levels, slab, slab_thickness, window
 from tomosift.evaluate.report_input import ReportInput
+from tomosift.nn.heads import CosineHead
 
 SHOWN = 16
 """Particles beside their nearest example."""
@@ -31,10 +33,9 @@ class Support:
 
 def nearest_examples(embeddings: Float[np.ndarray, "n e"], examples: Float[np.ndarray, "m e"]) -> Int[np.ndarray, " n"]:
     """Index of the example with the highest cosine, after standardization over all n particles."""
-    mean, deviation = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-3)
-    unit, others = ((given - mean) / deviation for given in (embeddings, examples))
-    others = others / np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1e-12)
-    return np.asarray((unit @ others.T).argmax(axis=1))
+    head, given = CosineHead(embeddings.shape[1], 0), torch.from_numpy(embeddings)
+    head.standardize(given)
+    return head.compare(given, torch.from_numpy(examples)).argmax(dim=1).numpy()
 
 
 def outlined(picture: UInt8[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "_ _"]:
