@@ -10,6 +10,7 @@ run are kept below --work, so an interrupted training goes on.
 
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ from tomosift.nn.center_finder import PLACES, SMOOTHING, CenterFinder, coarse, f
 from tomosift.nn.centering import find_centers, fit_spread
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.atlas import atlas_names
-from tomosift.simulate.random_complexes import random_templates
+from tomosift.simulate.random_complexes import random_names, random_templates
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
@@ -72,8 +73,10 @@ def conditions(number: int) -> ImagingRanges:
 def simulated_set(options: Options, number: int) -> Subtomograms:
     """Boxes of complexes that no other set has."""
     seed = options.seed + number
-    templates = random_templates(options.classes, seed, SPACING_ANGSTROM, TEMPLATE_SIZE)
-    config = SubtomogramSetConfig(tuple(templates), options.per_class, ranges=conditions(number), seed=seed)
+    templates = partial(random_templates, options.classes, seed, SPACING_ANGSTROM, TEMPLATE_SIZE)
+    config = SubtomogramSetConfig(
+        random_names(options.classes, seed), options.per_class, ranges=conditions(number), seed=seed
+    )
     return simulate_subtomograms(config, options.work / "sets" / f"{number:02d}", templates=templates)
 
 

@@ -13,6 +13,7 @@ FOLDER/table.csv.
 import csv
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,7 @@ from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import CosineHead, PrototypeHead
 from tomosift.nn.inference import embed
 from tomosift.simulate.atlas import atlas_names
-from tomosift.simulate.random_complexes import random_templates
+from tomosift.simulate.random_complexes import random_names, random_templates
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training
 
@@ -79,17 +80,14 @@ class Task:
     def lessons(self) -> TrainingSets:
         """Particles of complexes that do not exist, imaged alike; the same for all seeds."""
         config = SubtomogramSetConfig(
-            tuple(f"random-{SEED_OF_COMPLEXES}-{index:04d}" for index in range(COMPLEXES)),
+            random_names(COMPLEXES, SEED_OF_COMPLEXES),
             PARTICLES,
             self.options.box_size,
             PROTOCOLS["centered-ten"].imaging(self.snr),
             seed=SEED_OF_COMPLEXES,
         )
-        folder = self.folder / "lessons"
-        templates = None
-        if not (folder / "set.json").exists():
-            templates = random_templates(COMPLEXES, SEED_OF_COMPLEXES, 10.0, 48)
-        boxes = simulate_subtomograms(config, folder, templates=templates)
+        templates = partial(random_templates, COMPLEXES, SEED_OF_COMPLEXES, 10.0, 48)
+        boxes = simulate_subtomograms(config, self.folder / "lessons", templates=templates)
         spare = boxes.label >= COMPLEXES - SPARED
         return TrainingSets(boxes.select(~spare), boxes, boxes.select(spare))
 

@@ -14,6 +14,7 @@ import csv
 import itertools
 import json
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,7 @@ from tomosift.nn.crf import PUBLISHED, CrfSettings
 from tomosift.nn.inference import outlines
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.atlas import atlas_names
-from tomosift.simulate.random_complexes import random_templates
+from tomosift.simulate.random_complexes import random_names, random_templates
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
@@ -64,11 +65,8 @@ class Options:
 
 def random_set(options: Options, seed: int, imaging: ImagingRanges, folder: Path) -> Subtomograms:
     """Boxes with masks of complexes that no other set has."""
-    names = tuple(f"random-{seed}-{index:04d}" for index in range(options.complexes))
-    templates = None
-    if not (folder / "set.json").exists():
-        templates = random_templates(options.complexes, seed, 10.0, 48)
-    config = SubtomogramSetConfig(names, options.per_class, ranges=imaging, seed=seed)
+    templates = partial(random_templates, options.complexes, seed, 10.0, 48)
+    config = SubtomogramSetConfig(random_names(options.complexes, seed), options.per_class, ranges=imaging, seed=seed)
     return simulate_subtomograms(config, folder, templates=templates, masks=True)
 
 

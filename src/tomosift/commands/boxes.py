@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tomosift.commands.extract import summary
 from tomosift.commands.terminal import progress_bar, say
 from tomosift.physics.imaging import lab_protocol
-from tomosift.simulate.random_complexes import LARGEST_RADIUS_ANGSTROM, random_templates
+from tomosift.simulate.random_complexes import LARGEST_RADIUS_ANGSTROM, random_names, random_templates
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 
@@ -47,13 +48,11 @@ def command(
         raise ValueError(f"random is {random}, expected a positive number")
     if not 0 < snr[0] <= snr[1]:
         raise ValueError(f"snr is {snr[0]:g} to {snr[1]:g}, expected two positive numbers, the lower one first")
-    templates = None
-    if random:
-        # Room for the largest of them in any pose.
-        edge = 2 * math.ceil(1.5 * LARGEST_RADIUS_ANGSTROM / voxel_spacing)
-        templates = random_templates(random, seed, voxel_spacing, edge)
+    # Room for the largest of them in any pose.
+    edge = 2 * math.ceil(1.5 * LARGEST_RADIUS_ANGSTROM / voxel_spacing)
+    made_up = partial(random_templates, random, seed, voxel_spacing, edge) if random else None
     config = SubtomogramSetConfig(
-        classes or tuple(templates or ()),
+        classes or random_names(random, seed),
         per_class,
         box_size,
         replace(lab_protocol(), snr=snr, shift_voxels=(-shift_voxels, shift_voxels)),
@@ -63,6 +62,6 @@ def command(
     )
     with progress_bar("boxes", "boxes") as update:
         made = simulate_subtomograms(
-            config, out, templates=templates, masks=masks, progress=lambda done, total: update(done, total, "")
+            config, out, templates=made_up, masks=masks, progress=lambda done, total: update(done, total, "")
         )
     say(summary(made))

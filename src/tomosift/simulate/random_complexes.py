@@ -61,15 +61,18 @@ def random_complex(rng: np.random.Generator) -> Float[Tensor, "n 5"]:
     return torch.tensor(np.column_stack((position, width, weight)), dtype=torch.float32)
 
 
+def random_names(count: int, seed: int) -> tuple[str, ...]:
+    """Names of the complexes that `random_templates` makes of the same arguments."""
+    return tuple(f"random-{seed}-{index:04d}" for index in range(count))
+
+
 def random_templates(
     count: int, seed: int, voxel_spacing_angstrom: float, box_size: int
 ) -> dict[str, Float[Tensor, "d d d"]]:
     """Name -> density in volts of ``count`` random complexes, as `simulate_subtomograms` takes them."""
     return {
-        f"random-{seed}-{index:04d}": beads_density(
-            random_complex(np.random.default_rng([seed, index])), voxel_spacing_angstrom, box_size
-        )
-        for index in range(count)
+        name: beads_density(random_complex(np.random.default_rng([seed, index])), voxel_spacing_angstrom, box_size)
+        for index, name in enumerate(random_names(count, seed))
     }
 
 

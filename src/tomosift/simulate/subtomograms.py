@@ -177,7 +177,7 @@ def simulate_subtomograms(
     config: SubtomogramSetConfig,
     folder: Path | str,
     *,
-    templates: Mapping[str, Float[Tensor, "d d d"]] | None = None,
+    templates: Mapping[str, Float[Tensor, "d d d"]] | Callable[[], Mapping[str, Float[Tensor, "d d d"]]] | None = None,
     masks: bool = False,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
@@ -193,7 +193,8 @@ def simulate_subtomograms(
     Parameters
     ----------
     templates
-        Class name -> density at the voxel spacing, instead of those that the names of ``classes`` stand for.
+        Class name -> density at the voxel spacing, instead of those that the names of ``classes`` stand for; or what
+        makes them, which is not called for a set that is finished.
     masks
         Also keep which voxels belong to each target: those of more than `MASK_THRESHOLD` of its density's maximum,
         before the microscope and without its wedge.
@@ -209,6 +210,8 @@ def simulate_subtomograms(
     finished = finished_set(folder, {**provenance, **({"has_masks": True} if masks else {})})
     if finished is not None:
         return finished
+    if callable(templates):
+        templates = templates()
     if templates is None:
         edge = 2 * math.ceil(0.5 * config.template_extent_angstrom / spacing)
         templates = {
