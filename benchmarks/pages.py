@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import mean
 
 from tomosift.evaluate.benchmark_figures import accuracy_figure
+from tomosift.evaluate.benchmark_report import FURTHER, meaning
 from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, read_table, rows_of
-from tomosift.evaluate.contestants import CONTESTANTS
 from tomosift.evaluate.figures import STYLE
 from tomosift.evaluate.protocols import PROTOCOLS
 
@@ -50,22 +50,21 @@ def page(name: str, rows: Sequence[Row], folder: Path) -> str:
             f"![Accuracy of each method at {noise}]({figure.name})",
             table(mine),
         ]
-    parts += ["## Methods", "\n".join(f"- `{m}`: {CONTESTANTS[m][0]}" for m in dict.fromkeys(r.method for r in rows))]
+    parts += ["## Methods", "\n".join(f"- `{m}`: {meaning(m)}" for m in dict.fromkeys(r.method for r in rows))]
     return "\n\n".join(parts) + "\n"
 
 
 def table(rows: Sequence[Row]) -> str:
     """A Markdown table, a line per method and a column per budget."""
     budgets = budgets_of(rows)
-    heads = ["method", *("1 label" if budget == "1" else f"{budget} labels" for budget in budgets), "calibration error"]
-    unknown = any(row.unknown_auroc is not None for row in rows)
-    heads += ["AUROC of none of these"] if unknown else []
+    more = [(title, name) for title, name in FURTHER if any(getattr(row, name) is not None for row in rows)]
+    heads = ["method", *("1 label" if budget == "1" else f"{budget} labels" for budget in budgets)]
+    heads += [title for title, _ in more]
     lines = [heads, ["---"] * len(heads)]
     for method in dict.fromkeys(row.method for row in rows):
         mine = [row for row in rows if row.method == method]
         cells = [shown([r.accuracy for r in rows_of(rows, method, budget)]) for budget in budgets]
-        cells.append(shown([r.calibration_error for r in mine if r.calibration_error is not None]))
-        cells += [shown([r.unknown_auroc for r in mine if r.unknown_auroc is not None])] if unknown else []
+        cells += [shown([getattr(r, name) for r in mine if getattr(r, name) is not None]) for _, name in more]
         lines.append([f"`{method}`", *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -19,7 +19,8 @@ from tomosift.evaluate.benchmark import (
 )
 from tomosift.evaluate.benchmark_report import render_benchmark_report
 from tomosift.evaluate.benchmark_table import Row, read_table, write_table
-from tomosift.evaluate.contestants import CONTESTANTS, DEFAULT_CONTESTANTS
+from tomosift.evaluate.contestants import CONTESTANTS
+from tomosift.evaluate.few_shot import FEW_SHOT
 from tomosift.evaluate.protocols import PROTOCOLS, Protocol, build_world
 from tomosift.evaluate.task import Answer, Task
 from tomosift.methods.contrastive import CONTRASTED
@@ -50,7 +51,11 @@ def test_every_protocol_names_atlas_structures_and_keeps_its_groups_apart() -> N
         named = protocol.classes + protocol.others + protocol.pretrained_on
         assert set(named) <= set(atlas_names())
         assert len(set(named)) == len(named)
-    assert set(DEFAULT_CONTESTANTS) <= set(CONTESTANTS)
+        assert set(protocol.methods) <= set(FEW_SHOT if protocol.ways else CONTESTANTS)
+        assert protocol.ways <= len(protocol.classes)
+        if protocol.particles_of:
+            twin = PROTOCOLS[protocol.particles_of]
+            assert replace(protocol, sentence=twin.sentence, ways=twin.ways, particles_of="") == twin
 
 
 def test_every_augmentation_group_is_ablated_once_and_against_what_is_the_default() -> None:
@@ -82,7 +87,7 @@ def test_unknown_protocols_and_methods_are_named_with_the_alternatives() -> None
 
 def test_shards_share_the_cells_out_by_whole_groups() -> None:
     cells = cells_of("lab-ten", BenchmarkConfig())
-    assert len({cell.name for cell in cells}) == len(cells) == 3 * 4 * 9 * len(DEFAULT_CONTESTANTS)
+    assert len({cell.name for cell in cells}) == len(cells) == 3 * 4 * 9 * len(PROTOCOLS["lab-ten"].methods)
     parts = [shard_of(cells, index, 5) for index in range(5)]
     assert sorted(cell.name for part in parts for cell in part) == sorted(cell.name for cell in cells)
     groups = [{cell.group for cell in part} for part in parts]

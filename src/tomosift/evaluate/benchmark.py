@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from tomosift.data.splits import few_labels
-from tomosift.data.subtomograms import Subtomograms
 from tomosift.errors import FormatError
 from tomosift.evaluate.benchmark_table import Row, row_from
-from tomosift.evaluate.contestants import CONTESTANTS, DEFAULT_CONTESTANTS
+from tomosift.evaluate.contestants import CONTESTANTS
+from tomosift.evaluate.few_shot import FEW_SHOT, few_shot_scores
 from tomosift.evaluate.metrics import calibration, score
 from tomosift.evaluate.protocols import PROTOCOLS, World, build_world
 from tomosift.evaluate.task import Answer, Task
@@ -29,7 +29,7 @@ from tomosift.files import write_json
 class BenchmarkConfig:
     """What to measure; where empty, the protocol's own choice."""
 
-    methods: tuple[str, ...] = DEFAULT_CONTESTANTS
+    methods: tuple[str, ...] = ()
     """Rows of the table."""
     snrs: tuple[float, ...] = ()
     """Noise levels; inf is no noise."""
@@ -56,12 +56,16 @@ class Cell:
     @property
     def group(self) -> str:
         """Name of what this cell shares with others: the particles and the pretraining on them."""
-        return f"{self.protocol}-snr{self.snr:g}-seed{self.seed}"
+        return f"{PROTOCOLS[self.protocol].particles_of or self.protocol}-{self._conditions}"
 
     @property
     def name(self) -> str:
         """Unique, and fit for a file name."""
-        return f"{self.group}-{self.method}-{self.budget.replace('%', 'percent')}"
+        return f"{self.protocol}-{self._conditions}-{self.method}-{self.budget.replace('%', 'percent')}"
+
+    @property
+    def _conditions(self) -> str:
+        return f"snr{self.snr:g}-seed{self.seed}"
 
 
 def cells_of(protocol: str, config: BenchmarkConfig) -> list[Cell]:
@@ -70,25 +74,29 @@ def cells_of(protocol: str, config: BenchmarkConfig) -> list[Cell]:
     Raises
     ------
     ValueError
-        When the protocol or a method is unknown, a budget cannot be read, or there is no seed.
+        When the protocol is unknown, a method does not answer it, a budget cannot be read, or there is no seed.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    asked = PROTOCOLS[protocol]
+    known = FEW_SHOT if asked.ways else CONTESTANTS
     for name in config.methods:
-        if name not in CONTESTANTS:
-            raise ValueError(f"method is {name!r}, expected one of {', '.join(CONTESTANTS)}")
+        if name not in known:
+            raise ValueError(f"method is {name!r}, expected one of {', '.join(known)} for the protocol {protocol}")
     if config.seeds < 1 or config.scale <= 0 or config.per_class < 0:
         got = f"seeds is {config.seeds}, scale is {config.scale:g} and per_class is {config.per_class}"
         raise ValueError(f"{got}, expected at least 1, more than 0 and at least 0")
-    budgets = config.budgets or PROTOCOLS[protocol].budgets
+    budgets = config.budgets or asked.budgets
     for budget in budgets:
+        if asked.ways and not (budget.isdecimal() and int(budget)):
+            raise ValueError(f"budget is {budget!r}, expected examples of each class of an episode, such as 5")
         labels_per_class(budget, 100.0)
     return [
         Cell(protocol, float(snr), seed, method, budget)
         for seed in range(config.seeds)
-        for snr in config.snrs or PROTOCOLS[protocol].snrs
+        for snr in config.snrs or asked.snrs
         for budget in budgets
-        for method in config.methods
+        for method in config.methods or asked.methods
     ]
 
 
@@ -182,30 +190,62 @@ def _world(cell: Cell, config: BenchmarkConfig, folder: Path) -> World:
 
 
 def _measure(cell: Cell, config: BenchmarkConfig, world: World, folder: Path) -> Row:
-    train, test = world.train, world.test
-    known = train.select(train.labeled_rows)
-    wanted = labels_per_class(cell.budget, len(known) / len(known.class_names))
-    labeled: Subtomograms = known.select(few_labels(known, wanted, cell.seed))
+    protocol = PROTOCOLS[cell.protocol]
+    known = world.train.select(world.train.labeled_rows)
+    if protocol.ways:
+        labeled, labels = known, float(cell.budget)  # examples are drawn within the episodes
+    else:
+        wanted = labels_per_class(cell.budget, len(known) / len(known.class_names))
+        labeled = known.select(few_labels(known, wanted, cell.seed))
+        labels = round(len(labeled) / len(labeled.class_names), 2)
     shared, own = folder / "shared" / cell.group, folder / "runs" / cell.name
-    task = Task(PROTOCOLS[cell.protocol], cell.snr, world, labeled, cell.seed, shared, own, config.scale)
+    task = Task(protocol, cell.snr, world, labeled, cell.seed, shared, own, config.scale)
     started = time.monotonic()
-    answer = CONTESTANTS[cell.method][1](task)
-    probabilities = answer.probabilities
-    predicted = probabilities.argmax(axis=1)
-    found = score(test.label, predicted, test.class_names, test.particles.tomogram, cell.seed, resamples=1)
+    scores = _episodes(cell, task) if protocol.ways else _answers(cell, task)
     return Row(
         protocol=cell.protocol,
         snr=cell.snr,
         method=cell.method,
         budget=cell.budget,
-        labels_per_class=round(len(labeled) / len(labeled.class_names), 2),
+        labels_per_class=labels,
         seed=cell.seed,
+        **asdict(scores),
+        test_particles=int((world.test.label >= 0).sum()),
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """The fields of a `Row` that are measured."""
+
+    accuracy: float
+    macro_f1: float
+    calibration_error: float | None = None
+    unknown_auroc: float | None = None
+    macro_precision: float | None = None
+    half_width: float | None = None
+
+
+def _episodes(cell: Cell, task: Task) -> _Scores:
+    found = few_shot_scores(cell.method, task, int(cell.budget))
+    return _Scores(
         accuracy=round(found.accuracy.value, 4),
         macro_f1=round(found.macro_f1.value, 4),
-        calibration_error=round(calibration(probabilities, test.label).expected_error, 4),
+        macro_precision=round(found.macro_precision.value, 4),
+        half_width=round(found.accuracy.half_width, 4),
+    )
+
+
+def _answers(cell: Cell, task: Task) -> _Scores:
+    test, answer = task.world.test, CONTESTANTS[cell.method][1](task)
+    predicted = answer.probabilities.argmax(axis=1)
+    found = score(test.label, predicted, test.class_names, test.particles.tomogram, cell.seed, resamples=1)
+    return _Scores(
+        accuracy=round(found.accuracy.value, 4),
+        macro_f1=round(found.macro_f1.value, 4),
+        calibration_error=round(calibration(answer.probabilities, test.label).expected_error, 4),
         unknown_auroc=_unknown_auroc(answer, test.label),
-        test_particles=int((test.label >= 0).sum()),
-        seconds=round(time.monotonic() - started, 1),
     )
 
 

@@ -10,11 +10,19 @@ from typing import Any
 from tomosift.evaluate.benchmark_figures import accuracy_figure
 from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, rows_of
 from tomosift.evaluate.contestants import CONTESTANTS
+from tomosift.evaluate.few_shot import FEW_SHOT
 from tomosift.evaluate.figures import svg
 from tomosift.evaluate.markup import count, escape, section, table
 from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.evaluate.report import page
 from tomosift.files import written_then_renamed
+
+FURTHER = (
+    ("Calibration error", "calibration_error"),
+    ("AUROC of “none of these”", "unknown_auroc"),
+    ("Macro precision", "macro_precision"),
+)
+"""Columns of a table beside the accuracies, where any row has them: mean over seeds and budgets."""
 
 
 def write_benchmark_report(path: Path, rows: Sequence[Row], provenance: Mapping[str, Any]) -> None:
@@ -45,8 +53,7 @@ def render_benchmark_report(rows: Sequence[Row], provenance: Mapping[str, Any]) 
         sections.append(section(f"world{number}", title, f"<figure>{drawn}</figure>{_table(mine, title)}", lead))
         links.append(f'<a href="#world{number}">{escape(title)}</a>')
     meanings = "".join(
-        f"<li><b>{escape(name)}</b> {escape(CONTESTANTS[name][0] if name in CONTESTANTS else '')}</li>"
-        for name in dict.fromkeys(row.method for row in rows)
+        f"<li><b>{escape(name)}</b> {escape(meaning(name))}</li>" for name in dict.fromkeys(row.method for row in rows)
     )
     sections.append(section("methods", "Methods", f"<ul>{meanings}</ul>"))
     origin = f"<pre>{escape(json.dumps(dict(provenance), indent=2, default=str))}</pre>"
@@ -59,6 +66,12 @@ def render_benchmark_report(rows: Sequence[Row], provenance: Mapping[str, Any]) 
     )
     navigation = f'<nav aria-label="Sections">{"".join(links)}<a href="#methods">Methods</a></nav>'
     return page("How much a label is worth", header, navigation, sections)
+
+
+def meaning(method: str) -> str:
+    """What a row of the table is; nothing where the table comes from a program that knows other rows."""
+    known = CONTESTANTS.get(method) or FEW_SHOT.get(method)
+    return known[0] if known else ""
 
 
 def _headline(rows: Sequence[Row]) -> str:
@@ -82,23 +95,20 @@ def _cell(found: Sequence[Row]) -> str:
         return ""
     values = [row.accuracy for row in found]
     spread = f' <span class="ci">{min(values):.2f}–{max(values):.2f}</span>' if len(values) > 1 else ""
-    return f"{mean(values):.3f}{spread}"
+    widths = [row.half_width for row in found if row.half_width is not None]
+    return f"{mean(values):.3f}{f' ± {mean(widths):.3f}' if widths else ''}{spread}"
 
 
 def _table(rows: Sequence[Row], title: str) -> str:
     budgets = budgets_of(rows)
-    header = ["Method", *(f"{escape(budget)} labels" for budget in budgets), "Calibration error"]
-    unknown = any(row.unknown_auroc is not None for row in rows)
+    more = [(title, name) for title, name in FURTHER if any(getattr(row, name) is not None for row in rows)]
+    header = ["Method", *(f"{escape(budget)} labels" for budget in budgets), *(escape(title) for title, _ in more)]
     body = []
     for method in dict.fromkeys(row.method for row in rows):
         mine = [row for row in rows if row.method == method]
-        errors = [row.calibration_error for row in mine if row.calibration_error is not None]
         cells = [escape(method), *(_cell(rows_of(rows, method, budget)) for budget in budgets)]
-        cells.append(f"{mean(errors):.3f}" if errors else "")
-        if unknown:
-            areas = [row.unknown_auroc for row in mine if row.unknown_auroc is not None]
-            cells.append(f"{mean(areas):.3f}" if areas else "")
+        for _, name in more:
+            values = [getattr(row, name) for row in mine if getattr(row, name) is not None]
+            cells.append(f"{mean(values):.3f}" if values else "")
         body.append(cells)
-    if unknown:
-        header.append("AUROC of “none of these”")
     return table(f"Accuracy, {title}", header, body)

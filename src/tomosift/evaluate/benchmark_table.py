@@ -25,7 +25,7 @@ class Row:
     """Mean over the classes."""
     seed: int
     accuracy: float
-    """Over the test particles of the labeled classes."""
+    """Over the test particles of the labeled classes; in episodes their mean, which is the micro precision as well."""
     macro_f1: float
     calibration_error: float | None
     """Expected calibration error; None where the method gives no probabilities."""
@@ -34,6 +34,10 @@ class Row:
     test_particles: int
     seconds: float
     """Wall time of this cell, without what it shares with others."""
+    macro_precision: float | None = None
+    """Mean over episodes; None where all classes are asked for at once."""
+    half_width: float | None = None
+    """Half of the 95 % interval of the accuracy over episodes; None where there are none."""
 
 
 def by_world(rows: Sequence[Row]) -> dict[tuple[str, float], list[Row]]:
@@ -92,7 +96,7 @@ def row_from(values: Mapping[str, Any]) -> Row:
     """
 
     def maybe(name: str) -> float | None:
-        return None if values[name] in {"", None} else float(values[name])
+        return None if values.get(name) in {"", None} else float(values[name])
 
     return Row(
         protocol=str(values["protocol"]),
@@ -107,6 +111,8 @@ def row_from(values: Mapping[str, Any]) -> Row:
         unknown_auroc=maybe("unknown_auroc"),
         test_particles=int(values["test_particles"]),
         seconds=float(values["seconds"]),
+        macro_precision=maybe("macro_precision"),
+        half_width=maybe("half_width"),
     )
 
 

@@ -70,6 +70,3 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
     **ABLATIONS,
 }
 """Name of each row, what it is, and how it answers."""
-
-DEFAULT_CONTESTANTS = ("cssl", "cssl-alone", "general", "cssl-probe", "scratch", "random-probe", "pca")
-"""Rows that two cores get through; the published convolutional shapes take a GPU or patience."""

@@ -34,6 +34,8 @@ class EpisodeScores:
     """With as many queries of each class it is the micro precision and the macro recall as well."""
     macro_precision: Mean
     """Share of right ones among the particles given to a class, mean over classes; 0 for a class given none."""
+    macro_f1: Mean
+    """Harmonic mean of precision and recall of a class, mean over classes."""
 
 
 @torch.inference_mode()
@@ -63,7 +65,7 @@ def episode_scores(
         raise ValueError(f"{len(members)} classes have {shots + queries} particles, expected at least {ways}")
     given = torch.from_numpy(embeddings)
     rng = np.random.default_rng([seed, 31])
-    accuracy, precision = np.zeros(episodes), np.zeros(episodes)
+    accuracy, precision, f1 = np.zeros(episodes), np.zeros(episodes), np.zeros(episodes)
     truth = np.repeat(np.arange(ways), queries)
     for episode in range(episodes):
         chosen = rng.permutation(list(members))[:ways]
@@ -74,7 +76,8 @@ def episode_scores(
         answered = np.bincount(said, minlength=ways)
         right = np.bincount(said[said == truth], minlength=ways)
         precision[episode] = (right / np.maximum(answered, 1)).mean()
-    return EpisodeScores(_mean(accuracy), _mean(precision))
+        f1[episode] = (2 * right / (answered + queries)).mean()
+    return EpisodeScores(_mean(accuracy), _mean(precision), _mean(f1))
 
 
 def _mean(values: NDArray[np.float64]) -> Mean:

@@ -24,6 +24,20 @@ from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtom
 BUDGETS = ("1", "5", "10", "25", "100", "1%", "5%", "25%", "all")
 """Labels per class, shares of the training part, or all labels there are."""
 
+LEARNING_METHODS = ("cssl", "cssl-alone", "general", "cssl-probe", "scratch", "random-probe", "pca")
+"""Rows that two cores get through; the published convolutional shapes take a GPU or patience."""
+
+FEW_SHOT_METHODS = (
+    "prototypes-random",
+    "prototypes-general",
+    "prototypes-cssl",
+    "protonet",
+    "protonet-ce",
+    "protonet-general",
+    "protonet-general-ce",
+)
+"""The same of the few-shot rows."""
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -45,6 +59,12 @@ class Protocol:
     """Farthest that a particle lies off the center of its box, along each axis."""
     in_situ: bool = False
     """From tomograms with per-tilt noise and reconstruction; otherwise box by box."""
+    ways: int = 0
+    """Classes of an episode, of which the budget names the examples; 0 where all classes are asked for at once."""
+    particles_of: str = ""
+    """Name of the protocol whose particles and trainings this one uses as well; its own where empty."""
+    methods: tuple[str, ...] = LEARNING_METHODS
+    """Rows that are measured where none are asked for."""
 
     def imaging(self, snr: float) -> ImagingRanges:
         """Conditions under which the boxes are imaged; of tomograms the nearest there is, their phases are flipped."""
@@ -63,6 +83,16 @@ _TEN: tuple[str, ...] = (
     "stnv-capsid",
     "cav1-1",
     "hsp90-sba1",
+)
+
+_EPISODES = Protocol(
+    "Episodes of five of the ten, named by a few examples; no training has seen any of them.",
+    classes=_TEN,
+    snrs=(0.1, 0.03),
+    budgets=("1", "5"),
+    per_class=80,
+    ways=5,
+    methods=FEW_SHOT_METHODS,
 )
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -115,6 +145,30 @@ PROTOCOLS: dict[str, Protocol] = {
             "hsp70-sse1",
         ),
     ),
+    "few-shot": _EPISODES,
+    "few-shot-8-way": replace(
+        _EPISODES,
+        sentence="The same ten in episodes of eight classes.",
+        ways=8,
+        particles_of="few-shot",
+    ),
+    "few-shot-40": replace(
+        _EPISODES,
+        sentence="The same ten in boxes of 40 voxels, the published size.",
+        box_size=40,
+    ),
+    "few-shot-all": replace(
+        _EPISODES,
+        sentence="Episodes of five of all 16 structures of the atlas, down to 62 kDa.",
+        classes=(*_TEN, "cpn60-single-ring", "igg", "achbp", "albumin", "get3", "hsp70-sse1"),
+    ),
+    "few-shot-all-8-way": replace(
+        _EPISODES,
+        sentence="The same 16 in episodes of eight classes.",
+        classes=(*_TEN, "cpn60-single-ring", "igg", "achbp", "albumin", "get3", "hsp70-sse1"),
+        ways=8,
+        particles_of="few-shot-all",
+    ),
 }
 
 
@@ -123,11 +177,11 @@ class World:
     """The particles of one protocol at one noise level and seed; splits are by tomogram (or batch of simulation)."""
 
     train: Subtomograms
-    """60 %, with the true class of all but those of no class."""
+    """60 %, with the true class of all but those of no class; nothing where episodes are asked."""
     validation: Subtomograms
     """20 %, spare: no method of the table looks at it, so that labels are counted honestly."""
     test: Subtomograms
-    """20 %; particles of none of the classes are unlabeled in it."""
+    """20 %; particles of none of the classes are unlabeled in it. Everything where episodes are asked."""
     pretraining: Subtomograms
     """What pretraining sees, without labels; the training part unless the protocol says otherwise."""
 
@@ -141,12 +195,20 @@ def build_world(protocol: Protocol, snr: float, seed: int, folder: Path) -> Worl
         When the folder holds other particles.
     """
     everything = simulated(protocol, protocol.classes + protocol.others, snr, seed, folder / "particles")
+    everything = _known(everything, protocol.classes)
+    if protocol.ways:
+        none = everything.select(np.zeros(0, dtype=np.int64))
+        return World(none, none, everything, _unlabeled(everything))
     split = split_by_tomogram(everything.particles, (0.6, 0.2, 0.2), seed)
-    train, validation, test = (_known(everything.select(rows), protocol.classes) for rows in split)
+    train, validation, test = (everything.select(rows) for rows in split)
     before = train
     if protocol.pretrained_on:
         before = simulated(protocol, protocol.pretrained_on, snr, seed + 1_000_000, folder / "pretrained-on")
-    return World(train, validation, test, before.with_labels(np.full(len(before), "")))
+    return World(train, validation, test, _unlabeled(before))
+
+
+def _unlabeled(part: Subtomograms) -> Subtomograms:
+    return part.with_labels(np.full(len(part), ""))
 
 
 def _known(part: Subtomograms, classes: tuple[str, ...]) -> Subtomograms:

@@ -13,6 +13,8 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.protocols import Protocol, World
 from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.one_shot import Config as OneShot
+from tomosift.methods.prototypical import Config as Prototypical
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.nn.inference import predict
 
@@ -26,7 +28,7 @@ class Answer:
     """The higher, the more like some labeled particle; None where the row has nothing better than confidence."""
 
 
-Config = TypeVar("Config", Contrastive, Supervised)
+Config = TypeVar("Config", Contrastive, Supervised, Prototypical, OneShot)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,129 @@
+"""Rows of the few-shot protocols: encoders that name particles of classes they never saw by a few examples of each.
+
+No row has seen the structures that are asked for: episodic training is of complexes that do not exist, others of them
+stop it early, and the shipped model learned from such complexes as well. Only ``prototypes-cssl`` has seen the
+particles themselves, without labels, as a user's own pretraining would have.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from tomosift import methods
+from tomosift.data.sets import TrainingSets
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.evaluate.episodes import EpisodeScores, episode_scores
+from tomosift.evaluate.task import Task, pretrained, scaled
+from tomosift.methods.contrastive import GENERAL
+from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.one_shot import Config as OneShot
+from tomosift.methods.prototypical import Config as Prototypical
+from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
+from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.nn.encoders import build_encoder
+from tomosift.nn.heads import CosineHead, PrototypeHead
+from tomosift.nn.inference import embed
+from tomosift.simulate.random_complexes import random_names, random_templates
+from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+
+COMPLEXES, SPARED, PARTICLES = 150, 30, 40
+"""Complexes that do not exist, those of them for early stopping, and particles of each."""
+SEED_OF_COMPLEXES = 9000
+"""Apart from the seeds that the shipped models learned from."""
+TEMPLATE_SIZE = 48
+
+
+def lessons(task: Task) -> TrainingSets:
+    """Particles of complexes that do not exist, with masks, imaged as the protocol images those it asks for."""
+    protocol, seed = task.protocol, SEED_OF_COMPLEXES + task.seed
+    config = SubtomogramSetConfig(
+        random_names(COMPLEXES, seed),
+        PARTICLES,
+        protocol.box_size,
+        protocol.imaging(task.snr),
+        protocol.voxel_spacing_angstrom,
+        seed=seed,
+    )
+    templates = partial(random_templates, COMPLEXES, seed, protocol.voxel_spacing_angstrom, TEMPLATE_SIZE)
+    boxes = simulate_subtomograms(config, task.shared / "lessons", templates=templates, masks=True)
+    spare = boxes.label >= COMPLEXES - SPARED
+    return TrainingSets(boxes.select(~spare), boxes, boxes.select(spare))
+
+
+def _untrained(task: Task) -> Classifier:
+    torch.manual_seed(task.seed)
+    asked, encoder = task.world.test, Contrastive().encoder
+    return Classifier(build_encoder(encoder), ModelCard(encoder, asked.voxel_spacing_angstrom, asked.box_size))
+
+
+def _pretrained(task: Task) -> Classifier:
+    return load_classifier(pretrained(task, Contrastive(), "contrastive"))
+
+
+def _episodic(name: str, init: Path | None, encoder: str, combined: bool) -> Callable[[Task], Classifier]:
+    """ProtoNet3D, or ProtoNet-CE started from it."""
+
+    def row(task: Task) -> Classifier:
+        first, sets = scaled(Prototypical(init=init, encoder=encoder), task), lessons(task)
+        folder = task.shared / name
+        found = methods.train("prototypical", first, sets, folder, task.seed)
+        if not combined:
+            return found
+        second = replace(first, init=folder, head="attention")
+        return methods.train("prototypical", second, sets, task.shared / f"{name}-ce", task.seed)
+
+    return row
+
+
+def _pairs(name: str, config: OneShot) -> Callable[[Task], Classifier]:
+    return lambda task: methods.train("one_shot", scaled(config, task), lessons(task), task.shared / name, task.seed)
+
+
+def _protonets() -> Mapping[str, tuple[str, Callable[[Task], Classifier]]]:
+    rows = {}
+    for name, init, encoder, start in (
+        ("protonet", None, Prototypical().encoder, "the default encoder from random weights"),
+        ("protonet-general", GENERAL, Prototypical().encoder, "the shipped general model"),
+        ("protonet-published", None, "protonet", "the published encoder from random weights"),
+    ):
+        for ending, form in (("", "ProtoNet3D"), ("-ce", "ProtoNet-CE")):
+            rows[name + ending] = (f"{form} from {start}.", _episodic(name, init, encoder, ending != ""))
+    return rows
+
+
+FEW_SHOT: dict[str, tuple[str, Callable[[Task], Classifier]]] = {
+    "prototypes-random": ("Nearest class mean in the embedding of the untrained network.", _untrained),
+    "prototypes-general": (
+        "Nearest class mean in the embedding of the shipped general model; nothing is trained.",
+        lambda task: load_classifier(GENERAL),
+    ),
+    "prototypes-cssl": (
+        "The same after contrastive pretraining from it on the particles asked for, without labels.",
+        _pretrained,
+    ),
+    **_protonets(),
+    "pairs-general": ("COS-Net's pairs and masks, from the shipped general model.", _pairs("pairs-general", OneShot())),
+    "cosnet": (
+        "COS-Net as published, with attention.",
+        _pairs("cosnet", OneShot(init=None, encoder="cosnet", decoder="cosnet", balanced=False)),
+    ),
+    "siamese": (
+        "COS-Net as published, without attention.",
+        _pairs("siamese", OneShot(init=None, encoder="siamese", decoder="cosnet", balanced=False)),
+    ),
+}
+"""Name of each row, what it is, and how it comes to its model."""
+
+
+def few_shot_scores(name: str, task: Task, shots: int) -> EpisodeScores:
+    """Episodes of the task's protocol by a row: its head where it has one for examples, else nearest cosine."""
+    asked: Subtomograms = task.world.test
+    model = FEW_SHOT[name][1](task)
+    model.encoder.prepare(torch.from_numpy(asked.volumes(asked.spaced_rows(BOXES_TO_PREPARE))))
+    embeddings = embed(model.encoder, asked.volumes, len(asked))
+    head = model.head if isinstance(model.head, PrototypeHead) else CosineHead(embeddings.shape[1], 0)
+    head.standardize(torch.from_numpy(embeddings))
+    return episode_scores(embeddings, asked.label, head, ways=task.protocol.ways, shots=shots, seed=task.seed)
