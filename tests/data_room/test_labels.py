@@ -1,6 +1,7 @@
 """Labels that come in a file of their own find their particles."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomosift.data.labels import transfer_labels
+from tomosift.data.labels import are_among, labeled_as, transfer_labels
+from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter
 from tomosift.particles import Particles
 
 
@@ -116,3 +118,27 @@ def test_files_without_classes_are_refused_with_the_column_to_add() -> None:
     found = particles()
     with pytest.raises(ValueError, match=r"names no class; add a column tomosiftClass \(STAR\) or class \(CSV\)"):
         transfer_labels(found, labels_at(found, [0], [""]))
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> Subtomograms:
+    """Twelve boxes of three classes in turn."""
+    found = replace(particles(12), class_name=np.array(list("abc") * 4, dtype=object))
+    writer = SubtomogramWriter(tmp_path / "set", 4, 10.0)
+    writer.append(np.random.default_rng(0).normal(size=(12, 4, 4, 4)).astype(np.float32), found, np.array([-60, 60]))
+    return writer.close()
+
+
+def test_particles_take_labels_and_those_that_were_told_keep_theirs(boxes: Subtomograms) -> None:
+    told = boxes.select(np.arange(3))
+    label = np.where(np.arange(12) % 2, 0, -1)
+    given, rows = labeled_as(boxes, label, told)
+    assert rows.tolist() == [0, 1, 2, 3, 5, 7, 9, 11]
+    assert given.label.tolist() == [0, 1, 2, 0, 0, 0, 0, 0]
+    assert given.class_names == told.class_names
+    assert label[0] == -1
+
+
+def test_only_particles_of_the_same_set_are_among_others(boxes: Subtomograms) -> None:
+    assert are_among(boxes, boxes.select(np.array([3, 5]))).nonzero()[0].tolist() == [3, 5]
+    assert not are_among(boxes, replace(boxes, path=boxes.path / "other")).any()

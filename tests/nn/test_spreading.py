@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomosift.nn.spreading import crossed_spread_logits, spread_labels
+from tomosift.nn.spreading import agreed_labels, crossed_spread_logits, spread_labels
 
 
 def clusters(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -48,6 +48,28 @@ def test_arguments_stay_and_the_result_is_the_same_each_time() -> None:
     first = spread_labels(points[:6], label[:6], points, 3)
     assert (first == spread_labels(points[:6], label[:6], points, 3)).all()
     assert (points == before).all()
+
+
+def test_agreement_keeps_what_is_right_and_leaves_out_what_lies_elsewhere() -> None:
+    points, label = clusters(600)
+    rng = np.random.default_rng(1)
+    clutter = np.array([0.0, 1.0, 4.0, -2.0]) + rng.normal(size=(200, 4)) * [2.0, 2.0, 3.0, 2.0]
+    given = np.concatenate([np.flatnonzero(label == k)[:3] for k in range(3)])
+    everything = np.concatenate([points, clutter])
+    agreed = agreed_labels(points[given], label[given], everything, 3)
+    kept = agreed >= 0
+    assert kept[:600].mean() > kept[600:].mean() + 0.1
+    spread = spread_labels(points[given], label[given], everything, 3)
+    right = (agreed[:600] == label)[kept[:600]].mean()
+    assert right >= (spread[:600] == label).mean()
+    assert right > 0.9
+
+
+def test_no_class_is_lost_where_nothing_agrees() -> None:
+    rng = np.random.default_rng(0)
+    points, label = rng.normal(size=(60, 3)), np.array([0, 1, 2])
+    agreed = agreed_labels(points[:3], label, points, 3)
+    assert set(agreed) >= {0, 1, 2}
 
 
 def test_accuracy_of_spreading_is_told_from_few_labels() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.tomograms import canonical_name
 from tomosift.particles import Particles
 
@@ -37,6 +38,24 @@ def transfer_labels(particles: Particles, labels: Particles, tolerance_angstrom:
             )
         class_name[row] = name
     return class_name
+
+
+def are_among(boxes: Subtomograms, others: Subtomograms) -> NDArray[np.bool_]:
+    """Which particles are also among the others; of two sets none are, as names mean something within one only."""
+    known = others.particles.particle_id if others.path == boxes.path else ()
+    return np.isin(boxes.particles.particle_id, known)
+
+
+def labeled_as(
+    boxes: Subtomograms, label: NDArray[np.int64], told: Subtomograms
+) -> tuple[Subtomograms, NDArray[np.int64]]:
+    """The particles whose label is not -1, labeled so, and their rows; those that were told their class keep it."""
+    label, known = label.copy(), are_among(boxes, told)
+    given = dict(zip(told.particles.particle_id, told.label, strict=True))
+    label[known] = [given[name] for name in boxes.particles.particle_id[known]]
+    rows = np.flatnonzero(label >= 0)
+    names = np.array(told.class_names, dtype=object)[label[rows]]
+    return boxes.select(rows).with_labels(names, told.class_names), rows
 
 
 def _by_name(particles: Particles, labels: Particles, named: NDArray[np.int64]) -> NDArray[np.int64] | None:

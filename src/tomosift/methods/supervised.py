@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tomosift.data.batches import Balanced, Batch
+from tomosift.data.labels import are_among, labeled_as
 from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
@@ -26,7 +27,7 @@ from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.heads import LinearHead
 from tomosift.nn.inference import embed, predict
 from tomosift.nn.probe import crossed_logits, fit_probe
-from tomosift.nn.spreading import crossed_spread_logits, spread_labels
+from tomosift.nn.spreading import agreed_labels, crossed_spread_logits
 from tomosift.nn.views import augmented
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Progress, Training, Validation, fit
@@ -43,8 +44,8 @@ _MOST_TO_STANDARDIZE = 500
 """Labeled particles that give means and deviations while training goes on; at its end all do."""
 _LABELS_TO_SPLIT = 8
 """Labels per class from which a fifth can be spared in a rehearsal, for early stopping and calibration."""
-_RIGHT_TO_SPREAD = 0.5
-"""Share of labeled particles that labels spread from the others must name right; else they would teach mistakes."""
+_LABELS_TO_SPREAD = 20
+"""Labels per class from which labeled particles alone teach as much."""
 USES_LABELS = True
 
 
@@ -60,8 +61,8 @@ class Config:
     """Whole network at once; from a fitted probe at a gentle rate; frozen probe; auto: the second, from scratch the
     first."""
     spread: Spread = "auto"
-    """Let the labels spread over unlabeled particles with similar embeddings first, and learn from all of them; auto:
-    where a pretrained encoder tells most of fewer than eight labels per class right."""
+    """Let the labels spread over unlabeled particles first, and learn from those too on which this agrees with the
+    labeled ones alone; auto: from a pretrained encoder and with fewer than 20 labels per class."""
     encoder_rate: float = 0.3
     """Learning rate of a pretrained encoder, as a share of that of the head."""
     unknown_below: float = 0.0
@@ -150,19 +151,17 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     embeddings = _standardize(classifier, labeled)
     classes, nothing = len(data.class_names), np.zeros((0, len(data.class_names)))
     told, crossed = labeled, nothing
+    spare = not len(held_out) and lesson.last_step is None
     if len(data.unlabeled) and _is_to_spread(config, told):
-        around, asked = _around(told, data.unlabeled, classifier)
-        crossed = crossed_spread_logits(embeddings, told.label, asked, classes)
-        # A single label of a class cannot be asked how well it is named by others.
-        share = (crossed.argmax(axis=1) == told.label).mean() if len(crossed) else 1.0
-        run.log(event="spread", particles=len(around), named_right=round(float(share), 3))
-        if config.spread == "always" or share >= _RIGHT_TO_SPREAD:
-            label = spread_labels(embeddings, told.label, asked, classes)
-            labeled, embeddings = _labeled_as(around, label, told), asked
-            head.standardize(torch.from_numpy(embeddings))
-    if labeled is told:
-        spare = not len(held_out) and lesson.last_step is None
-        crossed = crossed_logits(embeddings, told.label, classes) if spare else nothing
+        around, asked = _around(told, data.unlabeled, held_out, classifier)
+        label = agreed_labels(embeddings, told.label, asked, classes)
+        run.log(event="spread", particles=len(around), agreed=int((label >= 0).sum()))
+        crossed = crossed_spread_logits(embeddings, told.label, asked, classes) if spare else nothing
+        labeled, rows = labeled_as(around, label, told)
+        embeddings = asked[rows]
+        head.standardize(torch.from_numpy(embeddings))
+    elif spare:
+        crossed = crossed_logits(embeddings, told.label, classes)
     if tuning != "finetune":
         head.load_probe(fit_probe(embeddings, labeled.label, classes))
     steps = 0
@@ -206,7 +205,7 @@ def _is_to_spread(config: Config, labeled: Subtomograms) -> bool:
     counts = np.bincount(labeled.label)
     if config.spread != "auto" or config.init is None:
         return config.spread == "always"
-    return int(counts[counts > 0].min()) < _LABELS_TO_SPLIT
+    return int(counts[counts > 0].min()) < _LABELS_TO_SPREAD
 
 
 def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
@@ -225,21 +224,13 @@ def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
 
 
 def _around(
-    labeled: Subtomograms, unlabeled: Subtomograms, classifier: Classifier
+    labeled: Subtomograms, unlabeled: Subtomograms, held_out: Subtomograms, classifier: Classifier
 ) -> tuple[Subtomograms, NDArray[np.float32]]:
     """Unlabeled particles to spread labels over, labeled ones among them, and their embeddings."""
-    told = np.flatnonzero(np.isin(unlabeled.particles.particle_id, labeled.particles.particle_id))
-    some = unlabeled.select(np.union1d(unlabeled.spaced_rows(_MOST_TO_SPREAD_OVER), told))
+    told, spared = (np.flatnonzero(are_among(unlabeled, part)) for part in (labeled, held_out))
+    rows = np.setdiff1d(np.union1d(unlabeled.spaced_rows(_MOST_TO_SPREAD_OVER), told), spared)
+    some = unlabeled.select(rows)
     return some, embed(classifier.encoder, some.volumes, len(some))
-
-
-def _labeled_as(around: Subtomograms, label: NDArray[np.int64], labeled: Subtomograms) -> Subtomograms:
-    """These particles with these labels; those that were labeled keep their class."""
-    # Names of particles mean something within one set only.
-    known = labeled.particles.particle_id if labeled.path == around.path else ()
-    given = dict(zip(known, labeled.label, strict=False))
-    rows = [given.get(name, one) for name, one in zip(around.particles.particle_id, label, strict=True)]
-    return around.with_labels(np.array(labeled.class_names, dtype=object)[rows], labeled.class_names)
 
 
 def _standardize(classifier: Classifier, labeled: Subtomograms) -> NDArray[np.float32]:

@@ -12,6 +12,8 @@ SPREADING = 0.9
 DIRECTIONS = 32
 """Principal directions of the embeddings in which neighbors are looked for."""
 _FOLDS = 5
+_ROUNDS = 2
+"""Times that labels spread: from the labeled particles, then from those that agreed as well."""
 
 
 def spread_labels(
@@ -64,13 +66,47 @@ def spread_labels(
     return np.asarray(result, dtype=np.int64)
 
 
+def agreed_labels(
+    known_embeddings: Float[np.ndarray, "n e"],
+    known_labels: Int[np.ndarray, " n"],
+    embeddings: Float[np.ndarray, "m e"],
+    class_count: int,
+) -> Int[np.ndarray, " m"]:
+    """A label for each of the m particles on which two ways to name it agree, -1 for the others.
+
+    The ways fail differently: labels that spread follow crowds, whatever lies in them, and a probe of the labeled
+    particles alone draws straight borders wherever there is little to go by. What they agree on teaches more than
+    either, and particles of none of the classes are mostly left out. Both are asked again with what was agreed on. A
+    class on which they never agree keeps what its labels spread to.
+
+    Source: ours, after the disagreement of views in Blum & Mitchell 1998, "Combining labeled and unlabeled data with
+    co-training", COLT.
+
+    Raises
+    ------
+    ValueError
+        When no particle is labeled.
+    """
+    source, given = known_embeddings, known_labels
+    agreed = np.full(len(embeddings), -1, dtype=np.int64)
+    for _ in range(_ROUNDS):
+        spread = spread_labels(source, given, embeddings, class_count)
+        probe = fit_probe(source, given, class_count, FEW_LABELS_REGULARIZATION)
+        same = probe.logits(embeddings).argmax(axis=1) == spread
+        agreed = np.where(same | ~np.isin(spread, spread[same]), spread, -1)
+        sure = agreed >= 0
+        source = np.concatenate([known_embeddings, embeddings[sure]])
+        given = np.concatenate([known_labels, agreed[sure]])
+    return agreed
+
+
 def crossed_spread_logits(
     known_embeddings: Float[np.ndarray, "n e"],
     known_labels: Int[np.ndarray, " n"],
     embeddings: Float[np.ndarray, "m e"],
     class_count: int,
 ) -> Float[np.ndarray, "p k"]:
-    """Logits of each labeled particle by a probe of what the labels of the others spread over.
+    """Logits of each labeled particle by a probe of the others and of what they agree on among the m.
 
     At most five folds. p is n, or 0 where some class has a single label. Leaving labels out singly, without spreading,
     made probes look 10 to 40 points worse than they were with three to five labels per class; this comes within 10.
@@ -83,7 +119,9 @@ def crossed_spread_logits(
     logits = np.zeros((len(known_labels), class_count))
     folds = StratifiedKFold(min(_FOLDS, smallest), shuffle=True, random_state=0)
     for kept, left in folds.split(known_embeddings, known_labels):
-        label = spread_labels(known_embeddings[kept], known_labels[kept], embeddings, class_count)
-        probe = fit_probe(embeddings, label, class_count, FEW_LABELS_REGULARIZATION)
-        logits[left] = probe.logits(known_embeddings[left])
+        source, given = known_embeddings[kept], known_labels[kept]
+        label = agreed_labels(source, given, embeddings, class_count)
+        source = np.concatenate([source, embeddings[label >= 0]])
+        given = np.concatenate([given, label[label >= 0]])
+        logits[left] = fit_probe(source, given, class_count, FEW_LABELS_REGULARIZATION).logits(known_embeddings[left])
     return logits
