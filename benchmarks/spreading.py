@@ -1,0 +1,106 @@
+"""What unlabeled particles add to a few labels, by a frozen probe, also where classes are met unequally often.
+
+    tomosift benchmark lookalikes --methods cssl --out FOLDER
+    ./dev bench spreading --folder FOLDER --protocol lookalikes
+
+Embeddings are those of the pretraining that the benchmark left below FOLDER, particles and labeled subsets its own.
+Among the unlabeled, every class is met as often as any other, or the commonest so many times as often as the rarest,
+the others between (x7, x50), or all but one are fifty times rarer (one). Test particles stay as they are.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+
+from tomosift.data.labels import are_among
+from tomosift.data.splits import few_labels
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.evaluate.protocols import PROTOCOLS, World, build_world
+from tomosift.nn.classifier import load_classifier
+from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.nn.inference import embed
+from tomosift.nn.probe import FEW_LABELS_REGULARIZATION, fit_probe
+from tomosift.nn.spreading import agreed_labels, spread_labels
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which worlds of a benchmark to look at."""
+
+    folder: Path
+    protocol: str = "lab-ten"
+    snr: float = 0.1
+    seeds: int = 3
+    per_class: int = 0
+    """As the benchmark was told."""
+    labels: tuple[int, ...] = (1, 3, 5, 10, 15, 25)
+    frequencies: tuple[str, ...] = ("even", "x7", "x50", "one")
+
+
+def frequency(kind: str, classes: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Share of the particles of each class that is left among the unlabeled."""
+    if kind == "even":
+        return np.ones(classes)
+    rarest = np.r_[1.0, np.full(classes - 1, 0.02)]
+    graded = float(kind[1:]) ** -np.linspace(0, 1, classes) if kind != "one" else rarest
+    return np.asarray(rng.permutation(graded))
+
+
+def accuracy(
+    sources: list[NDArray[np.float32]], labels: list[NDArray[np.int64]], test: NDArray[np.float32], truth: Subtomograms
+) -> float:
+    """Share of the test particles that a probe of these names right."""
+    probe = fit_probe(
+        np.concatenate(sources), np.concatenate(labels), len(truth.class_names), FEW_LABELS_REGULARIZATION
+    )
+    said, known = probe.logits(test).argmax(axis=1), truth.label >= 0
+    return float((said[known] == truth.label[known]).mean())
+
+
+def measured(options: Options, world: World, encoder_of: Path, seed: int) -> dict[tuple[str, int], list[float]]:
+    """Accuracy by the labels alone, with all that they spread to, and with what is agreed on."""
+    train = world.train
+    encoder = load_classifier(encoder_of).encoder
+    encoder.prepare(torch.from_numpy(train.volumes(train.spaced_rows(BOXES_TO_PREPARE))))
+    embeddings, test = (embed(encoder, part.volumes, len(part)) for part in (train, world.test))
+    known, classes = train.select(train.labeled_rows), len(train.class_names)
+    found = {}
+    for kind in options.frequencies:
+        for labels in options.labels if kind == "even" else (5,):
+            told = are_among(train, known.select(few_labels(known, labels, seed)))
+            rng = np.random.default_rng([seed, 71])
+            share = np.append(frequency(kind, classes, rng), 1.0)[train.label]  # label -1: of no class, all are kept
+            around = embeddings[told | (rng.random(len(train)) < share)]
+            few, label = embeddings[told], train.label[told]
+            spread, agreed = (way(few, label, around, classes) for way in (spread_labels, agreed_labels))
+            found[kind, labels] = [
+                accuracy([few], [label], test, world.test),
+                accuracy([few, around], [label, spread], test, world.test),
+                accuracy([few, around[agreed >= 0]], [label, agreed[agreed >= 0]], test, world.test),
+            ]
+    return found
+
+
+def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
+    """Measure all seeds and print their means and ranges."""
+    protocol = PROTOCOLS[options.protocol]
+    protocol = replace(protocol, per_class=options.per_class or protocol.per_class)
+    seeds = []
+    for seed in range(options.seeds):
+        group = f"{options.protocol}-snr{options.snr:g}-seed{seed}"
+        world = build_world(protocol, options.snr, seed, options.folder / "worlds" / group)
+        seeds.append(measured(options, world, options.folder / "shared" / group / "contrastive", seed))
+    print("| unlabeled | labels | labels alone | spread | agreed |\n|---|---|---|---|---|")
+    for kind, labels in seeds[0]:
+        columns = zip(*(found[kind, labels] for found in seeds), strict=True)
+        numbers = " | ".join(f"{np.mean(c):.3f} ({min(c):.3f} to {max(c):.3f})" for c in columns)
+        print(f"| {kind} | {labels} | {numbers} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
