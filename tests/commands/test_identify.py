@@ -1,14 +1,18 @@
 """The command that names particles by examples: what it answers, what it keeps, and what it refuses."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import starfile
 
 from tomosift.cli import main
+from tomosift.commands.inputs import set_grids
+from tomosift.commands.masks import check_masks
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.io.volumes import open_volume
 from tomosift.nn.classifier import load_classifier
@@ -116,6 +120,22 @@ def test_masks_that_cannot_be_made_are_refused_before_the_work(
     assert "expected .mrcs for a stack or .zarr" in refused(*given, "--masks", tmp_path / "masks.tif")
     assert not (tmp_path / "named.star").exists()
     assert "makes no masks" in refused(*given, "--model", chain.pretrained, "--masks", tmp_path / "masks.mrcs")
+
+
+def test_two_tomograms_never_share_a_label_volume(chain: Any, outlining: Path, tmp_path: Path) -> None:
+    boxes = open_subtomograms(chain.subtomograms)
+    first, second = boxes.tomogram_names[:2]
+    names = np.where(boxes.particles.tomogram == first, "TS 1", boxes.particles.tomogram)
+    names = np.where(boxes.particles.tomogram == second, "TS/1", names).astype(object)
+    renamed = replace(boxes, particles=replace(boxes.particles, tomogram=names))
+    model = load_classifier(outlining)
+    check_masks(tmp_path / "masks.mrcs", model, renamed)
+    grids = dict.fromkeys(renamed.tomogram_names, set_grids(boxes)[first])
+    with (
+        mock.patch("tomosift.commands.masks.set_grids", return_value=grids),
+        pytest.raises(ValueError, match=r"would both be written to .*TS_1\.zarr; write masks to \.mrcs"),
+    ):
+        check_masks(tmp_path / "masks.zarr", model, renamed)
 
 
 def test_report_shows_examples_and_particles_beside_them(
