@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 
 from tomosift.evaluate.benchmark_figures import accuracy_figure
-from tomosift.evaluate.benchmark_report import FURTHER, meaning
+from tomosift.evaluate.benchmark_report import FURTHER, against, meaning, reference
 from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, read_table, rows_of
 from tomosift.evaluate.figures import STYLE
 from tomosift.evaluate.protocols import PROTOCOLS
@@ -39,7 +39,8 @@ def page(name: str, rows: Sequence[Row], folder: Path) -> str:
     seeds = sorted({row.seed for row in rows})
     parts.append(
         f"Accuracy on {rows[0].test_particles:,} or so held-out particles; mean over up to {len(seeds)} seeds, range "
-        f"in brackets. The numbers are in `experiments/tables/{name}.csv`, the commands in `experiments/LOG.md`."
+        "in brackets. Differences to another row are of the same seeds, with their 95 % interval. The numbers are in "
+        f"`experiments/tables/{name}.csv`, the commands in `experiments/LOG.md`."
     )
     for (_, snr), mine in by_world(rows).items():
         noise = "no noise" if math.isinf(snr) else f"SNR {snr:g}"
@@ -59,11 +60,12 @@ def table(rows: Sequence[Row]) -> str:
     budgets = budgets_of(rows)
     more = [(title, name) for title, name in FURTHER if any(getattr(row, name) is not None for row in rows)]
     heads = ["method", *("1 label" if budget == "1" else f"{budget} labels" for budget in budgets)]
-    heads += [title for title, _ in more]
+    heads += [f"against `{reference(rows)}`", *(title for title, _ in more)]
     lines = [heads, ["---"] * len(heads)]
     for method in dict.fromkeys(row.method for row in rows):
         mine = [row for row in rows if row.method == method]
         cells = [shown([r.accuracy for r in rows_of(rows, method, budget)]) for budget in budgets]
+        cells.append(against(rows, method))
         cells += [shown([getattr(r, name) for r in mine if getattr(r, name) is not None]) for _, name in more]
         lines.append([f"`{method}`", *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -18,7 +18,7 @@ from tomosift.evaluate.benchmark import (
     shard_of,
 )
 from tomosift.evaluate.benchmark_report import render_benchmark_report
-from tomosift.evaluate.benchmark_table import Row, read_table, write_table
+from tomosift.evaluate.benchmark_table import Row, difference, read_table, write_table
 from tomosift.evaluate.contestants import CONTESTANTS
 from tomosift.evaluate.few_shot import FEW_SHOT
 from tomosift.evaluate.protocols import PROTOCOLS, Protocol, build_world
@@ -212,3 +212,16 @@ def test_runs_that_cells_share_are_trained_once(tmp_path: Path, monkeypatch: pyt
         CONTESTANTS["triplet"][1](task)
         lines = (tmp_path / "shared" / "triplet" / "log.jsonl").read_text().count('"loss"')
         assert lines == 1
+
+
+def test_differences_are_of_the_same_seeds_and_budgets_with_an_interval_over_seeds() -> None:
+    theirs = [replace(ROW, seed=seed, accuracy=0.5 + 0.1 * seed) for seed in range(3)]
+    mine = [replace(row, method="other", accuracy=row.accuracy + 0.01 * (1 + row.seed)) for row in theirs]
+    unpaired = [replace(ROW, method="other", budget="25", labels_per_class=25.0, accuracy=0.1)]
+    found = difference([*theirs, *mine, *unpaired], "other", "cssl")
+    assert found is not None
+    assert found.value == pytest.approx(0.02)
+    assert found.high - found.value == pytest.approx(4.303 * 0.01 / math.sqrt(3), rel=1e-3)
+    assert difference([*theirs, *mine], "cssl", "cssl") is None
+    assert difference([*theirs[:1], *mine[:1]], "other", "cssl") is None
+    assert "+0.020 (-0.005 to +0.045)" in render_benchmark_report([*theirs, *mine], {})

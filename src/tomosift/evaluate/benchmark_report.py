@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from tomosift.evaluate.benchmark_figures import accuracy_figure
-from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, rows_of
+from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, difference, rows_of
 from tomosift.evaluate.contestants import CONTESTANTS
 from tomosift.evaluate.few_shot import FEW_SHOT
 from tomosift.evaluate.figures import svg
@@ -74,6 +74,18 @@ def meaning(method: str) -> str:
     return known[0] if known else ""
 
 
+def reference(rows: Sequence[Row]) -> str:
+    """The row of the table that the others are compared with."""
+    known = PROTOCOLS.get(rows[0].protocol)
+    return known.methods[0] if known else ""
+
+
+def against(rows: Sequence[Row], method: str) -> str:
+    """How much more accurate a method is than the reference, with its interval over seeds; empty where unknown."""
+    found = difference(rows, method, reference(rows))
+    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})" if found else ""
+
+
 def _headline(rows: Sequence[Row]) -> str:
     """Pretrained against scratch at the budget nearest to five labels, in the first world that has both."""
     for (protocol, snr), mine in by_world(rows).items():
@@ -102,11 +114,14 @@ def _cell(found: Sequence[Row]) -> str:
 def _table(rows: Sequence[Row], title: str) -> str:
     budgets = budgets_of(rows)
     more = [(title, name) for title, name in FURTHER if any(getattr(row, name) is not None for row in rows)]
-    header = ["Method", *(f"{escape(budget)} labels" for budget in budgets), *(escape(title) for title, _ in more)]
+    first = reference(rows)
+    header = ["Method", *(f"{escape(budget)} labels" for budget in budgets), f"Against {escape(first)}"]
+    header += [escape(title) for title, _ in more]
     body = []
     for method in dict.fromkeys(row.method for row in rows):
         mine = [row for row in rows if row.method == method]
         cells = [escape(method), *(_cell(rows_of(rows, method, budget)) for budget in budgets)]
+        cells.append(against(rows, method))
         for _, name in more:
             values = [getattr(row, name) for row in mine if getattr(row, name) is not None]
             cells.append(f"{mean(values):.3f}" if values else "")

@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tomosift.errors import FormatError
+from tomosift.evaluate.metrics import Interval
 from tomosift.files import written_then_renamed
 
 
@@ -57,6 +60,26 @@ def budgets_of(rows: Sequence[Row]) -> list[str]:
     """Budgets in the order of the labels that they mean."""
     labels = {row.budget: row.labels_per_class for row in rows}
     return sorted(labels, key=lambda budget: (labels[budget], budget))
+
+
+def difference(rows: Sequence[Row], method: str, reference: str) -> Interval | None:
+    """Accuracy of a method less that of another at the same seeds, with the 95 % interval of the mean over seeds.
+
+    A seed counts with the mean over the label budgets that both have. Student's t, as seeds are few; None below two.
+    """
+    pairs: dict[int, list[float]] = {}
+    for budget in budgets_of(rows):
+        theirs = {row.seed: row.accuracy for row in rows_of(rows, reference, budget)}
+        for row in rows_of(rows, method, budget):
+            if row.seed in theirs:
+                pairs.setdefault(row.seed, []).append(row.accuracy - theirs[row.seed])
+    if method == reference or len(pairs) < 2:
+        return None
+    from scipy.stats import t
+
+    each = np.array([np.mean(values) for values in pairs.values()])
+    half = float(t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
+    return Interval(float(each.mean()), float(each.mean()) - half, float(each.mean()) + half)
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:

@@ -28,8 +28,8 @@ LEARNING_METHODS = ("cssl", "cssl-alone", "general", "cssl-probe", "scratch", "r
 """Rows that two cores get through; the published convolutional shapes take a GPU or patience."""
 
 FEW_SHOT_METHODS = (
-    "prototypes-random",
     "prototypes-general",
+    "prototypes-random",
     "prototypes-cssl",
     "protonet",
     "protonet-ce",
@@ -64,7 +64,7 @@ class Protocol:
     particles_of: str = ""
     """Name of the protocol whose particles and trainings this one uses as well; its own where empty."""
     methods: tuple[str, ...] = LEARNING_METHODS
-    """Rows that are measured where none are asked for."""
+    """Rows that are measured where none are asked for; the others are compared with the first."""
 
     def imaging(self, snr: float) -> ImagingRanges:
         """Conditions under which the boxes are imaged; of tomograms the nearest there is, their phases are flipped."""
