@@ -6,7 +6,7 @@ Particles of one complex attract, those of others repel (supervised contrast), a
 which `benchmarks/center_finder.py` simulates below the same --work. What `radial` learns starts from descriptors, so
 they are computed once and training takes a minute. It is measured on the real structures of `lab-ten`, none of which it
 has seen. Sets, descriptors and the run are kept, so an interrupted training goes on. The model is written without what
-makes masks; `benchmarks/masks.py` gives it that.
+makes masks and what compares examples; `benchmarks/masks.py` and `benchmarks/discriminant.py` give it these.
 
 Source: Khosla et al. 2020, "Supervised contrastive learning", for the loss; Rice et al. 2023, "TomoTwin: generalized 3D
 localization of macromolecules in cryo-electron tomograms with structural data mining", for one embedding of everything.

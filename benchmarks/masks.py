@@ -160,6 +160,7 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     pairs = tuple(Pairs(boxes, options.training.batch_size, seed=options.seed, masks=True) for boxes in sets)
     fit(Learner(classifier), InTurn(pairs), options.training, run, options.seed)
     made = Classifier(base.encoder, replace(base.card, decoder="unet"))
+    made.head = base.head
     assert classifier.decoder is not None
     # Half precision halves the package and moves no mask.
     made.decoder = classifier.decoder.half()

@@ -80,7 +80,7 @@ def test_loss_is_that_of_squared_distances_to_the_means(sets: TrainingSets) -> N
     assert float(told["loss"]) == pytest.approx(float(expected), rel=1e-3)
 
 
-@pytest.mark.parametrize("head", ["euclidean", "attention"])
+@pytest.mark.parametrize("head", ["euclidean", "attention", "discriminant"])
 def test_resumed_training_ends_in_the_weights_of_an_uninterrupted_one(
     head: str, sets: TrainingSets, tmp_path: Path
 ) -> None:
@@ -121,7 +121,7 @@ def test_too_few_classes_for_an_episode_are_refused(sets: TrainingSets, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["euclidean", "attention"])
+@pytest.mark.parametrize("head", ["euclidean", "attention", "discriminant"])
 def test_classes_that_no_episode_had_are_told_apart_better_than_before_training(
     head: str, sets: TrainingSets, tmp_path: Path
 ) -> None:

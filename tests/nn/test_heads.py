@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from tomosift.nn.discriminant import fit_discriminant
 from tomosift.nn.heads import (
     AttentionHead,
     CosineHead,
+    DiscriminantHead,
     EuclideanHead,
     LinearHead,
     PairHead,
@@ -16,7 +18,7 @@ from tomosift.nn.heads import (
 )
 from tomosift.nn.probe import fit_probe
 
-COMPARING = ("prototypes", "euclidean", "attention", "pairs")
+COMPARING = ("prototypes", "euclidean", "attention", "pairs", "discriminant")
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -68,7 +70,7 @@ def test_each_particle_and_each_order_of_classes_is_answered_alone(name: str) ->
     assert torch.allclose(logits, turned.flip(1), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["prototypes", "euclidean"])
+@pytest.mark.parametrize("name", ["prototypes", "euclidean", "discriminant"])
 def test_a_prototype_itself_is_of_its_own_class(name: str) -> None:
     prototypes = random(4, 6)
     assert comparing(name, 0).compare(prototypes, prototypes).argmax(1).tolist() == [0, 1, 2, 3]
@@ -102,6 +104,31 @@ def test_cosines_are_standardized_over_what_was_looked_at() -> None:
     head.standardize(around)
     assert abs(float(head.compare(around, around[:20]).mean())) < 0.1  # without standardization all are near 0.8
     assert EuclideanHead(6, 0).state_dict().keys() == {"prototype"}
+
+
+def test_likelihoods_are_those_of_one_example() -> None:
+    rng = np.random.default_rng(0)
+    place = rng.normal(size=(60, 5)) * [3.0, 2.0, 1.0, 0.3, 0.0]
+    embeddings = np.repeat(place, 20, axis=0) + rng.normal(size=(1200, 5)) * 0.2 + 9.0
+    label = np.repeat(np.arange(60), 20)
+    found = fit_discriminant(embeddings, label)
+    head = DiscriminantHead(5, 0)
+    head.load(found)
+    query, example = (torch.from_numpy(embeddings[rows]).float() for rows in ([3, 900], [0, 600, 1190]))
+    unit = torch.nn.functional.normalize
+    given, known = (unit(each, dim=1).numpy() - found.center for each in (query, example))
+    # What shrinking leaves, and the deviation 1 about it, in the directions in which both covariances are diagonal.
+    spread = found.shrinkage / (1 - found.shrinkage)
+    whitened = found.transform * np.sqrt(1 + found.shrinkage)
+    expected = known @ whitened * spread / (spread + 1)
+    distance = (given @ whitened)[:, None] - expected
+    likelihood = -0.5 * (distance**2 / (1 + spread / (spread + 1))).sum(2)
+    with torch.inference_mode():
+        np.testing.assert_allclose(head.compare(query, example).numpy(), likelihood, rtol=1e-3, atol=1e-3)
+        moved = query + 0.0
+        before = head.compare(moved, example)
+        head.standardize(torch.from_numpy(embeddings).float())
+        np.testing.assert_allclose(head.compare(moved, example), before, atol=1e-3)
 
 
 def test_attention_adds_refined_distances_to_plain_ones_and_stops_gradients_to_the_encoder() -> None:

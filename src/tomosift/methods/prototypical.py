@@ -27,8 +27,9 @@ from tomosift.data.episodes import Episode, Episodes
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
+from tomosift.nn.discriminant import fit_discriminant
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.heads import AttentionHead, PrototypeHead
+from tomosift.nn.heads import AttentionHead, DiscriminantHead, PrototypeHead
 from tomosift.nn.inference import embed
 from tomosift.nn.losses import attention_divergence
 from tomosift.nn.views import augmented
@@ -49,8 +50,9 @@ class Config:
     """Run or shipped model whose encoder to start from, none for random weights."""
     encoder: str = "radial"
     """Encoder to train from random weights; with `init`, the encoder of that model is taken."""
-    head: Literal["euclidean", "attention"] = "euclidean"
-    """Squared distances to the class means (ProtoNet3D), or those and refined ones added up (ProtoNet-CE)."""
+    head: Literal["euclidean", "attention", "discriminant"] = "euclidean"
+    """Squared distances to the class means (ProtoNet3D); those and refined ones added up (ProtoNet-CE); or likelihoods
+    that know how classes, and particles of one class, vary."""
     ways: int = 5
     """Classes of an episode."""
     shots: int = 5
@@ -112,6 +114,10 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     """
     stream = Episodes(data.labeled, config.ways, config.shots, config.queries, seed)
     classifier = _starting_classifier(config, data)
+    if isinstance(classifier.head, DiscriminantHead):
+        known = data.labeled.select(data.labeled.labeled_rows)
+        embeddings = embed(classifier.encoder, known.volumes, len(known))
+        classifier.head.load(fit_discriminant(embeddings, known.label))
     run.log(event="classes", training=_named(data.labeled), validation=_named(data.validation))
     score = _score(config, classifier, data.validation, seed)
     fit(

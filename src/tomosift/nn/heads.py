@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tomosift.nn.discriminant import DIRECTIONS, Discriminant
 from tomosift.nn.probe import LinearProbe
 
-HeadName = Literal["linear", "prototypes", "euclidean", "attention", "pairs"]
+HeadName = Literal["linear", "prototypes", "euclidean", "attention", "pairs", "discriminant"]
 HEADS: tuple[HeadName, ...] = get_args(HeadName)
 
 _LEAST_DEVIATION = 1e-3  # of an embedding's dimension; smaller ones are not blown up
@@ -174,11 +175,49 @@ class PairHead(PrototypeHead):
         return self.linear((first - second).abs())[..., 0]  # type: ignore[no-any-return]
 
 
+class DiscriminantHead(PrototypeHead):
+    """Log likelihood of a particle given one example of each class, where it is known how classes and particles vary.
+
+    Source: see `tomosift.nn.discriminant`. Deviation: several examples count as one that lies at their mean, which is
+    as good up to five.
+    """
+
+    center: Tensor
+
+    def __init__(self, embedding_size: int, class_count: int) -> None:
+        super().__init__(embedding_size, class_count)
+        directions = min(DIRECTIONS, embedding_size)
+        self.register_buffer("center", torch.zeros(embedding_size))
+        self.transform = nn.Parameter(torch.eye(embedding_size, directions))
+        self.shrinkage = nn.Parameter(torch.ones(directions))
+
+    def compare(self, query: Float[Tensor, "b e"], prototypes: Float[Tensor, "k e"]) -> Float[Tensor, "b k"]:
+        asked, known = (
+            (functional.normalize(given, dim=1) - self.center) @ self.transform for given in (query, prototypes)
+        )
+        return minus_squared_distances(asked, known * self.shrinkage) / 2
+
+    @torch.no_grad()
+    def standardize(self, embeddings: Float[Tensor, "n e"]) -> None:
+        self.center.copy_(functional.normalize(embeddings, dim=1).mean(0))
+
+    @torch.no_grad()
+    def load(self, discriminant: Discriminant) -> None:
+        """Compare as this says."""
+        for own, given in (
+            (self.center, discriminant.center),
+            (self.transform, discriminant.transform),
+            (self.shrinkage, discriminant.shrinkage),
+        ):
+            own.copy_(torch.as_tensor(given, dtype=own.dtype))
+
+
 _PROTOTYPE_HEADS: dict[str, type[PrototypeHead]] = {
     "prototypes": CosineHead,
     "euclidean": EuclideanHead,
     "attention": AttentionHead,
     "pairs": PairHead,
+    "discriminant": DiscriminantHead,
 }
 
 

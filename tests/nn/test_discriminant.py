@@ -1,0 +1,70 @@
+"""Directions in which classes differ, learned from other classes."""
+
+import numpy as np
+import pytest
+import torch
+
+from tomosift.nn.discriminant import fit_discriminant
+from tomosift.nn.heads import CosineHead, DiscriminantHead, PrototypeHead
+
+SIZE = 12
+BETWEEN = np.array([2.0, 1.5, 1.0] + [0.1] * (SIZE - 3))
+WITHIN = np.array([0.2, 0.2, 0.2] + [2.0] * (SIZE - 3))
+
+
+def drawn(classes: int, each: int, seed: int, away: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Classes differ in three directions, particles in all others; far from the origin, so that angles are small."""
+    rng = np.random.default_rng(seed)
+    place = rng.normal(size=(classes, SIZE)) * BETWEEN
+    label = np.repeat(np.arange(classes), each)
+    origin = np.full(SIZE, 10.0)
+    origin[0] += away
+    return (place[label] + rng.normal(size=(len(label), SIZE)) * WITHIN + origin).astype(np.float32), label
+
+
+def one_shot(head: PrototypeHead, embeddings: np.ndarray, label: np.ndarray) -> float:
+    given = torch.from_numpy(embeddings)
+    head.standardize(given)
+    first = np.searchsorted(label, np.arange(label.max() + 1))
+    with torch.inference_mode():
+        said = head.compare(given, given[first]).argmax(1).numpy()
+    return float((said == label).mean())
+
+
+def test_unseen_classes_are_told_apart_better_than_by_the_angle() -> None:
+    asked = drawn(8, 50, 1)
+    head = DiscriminantHead(SIZE, 0)
+    head.load(fit_discriminant(*drawn(80, 20, 0)))
+    assert one_shot(head, *asked) > one_shot(CosineHead(SIZE, 0), *asked) + 0.1
+
+
+def test_what_tells_groups_apart_is_not_taken_for_what_tells_classes_apart() -> None:
+    (first, label), (second, more) = drawn(60, 20, 0), drawn(60, 20, 5, away=6.0)
+    embeddings, classes = np.concatenate([first, second]), np.concatenate([label, more + 60])
+    group = np.repeat([0, 1], len(label))
+    found, mixed = fit_discriminant(embeddings, classes, group), fit_discriminant(embeddings, classes)
+    assert mixed.shrinkage[0] > found.shrinkage[0] + 0.02
+    asked = drawn(8, 50, 1)
+    heads = [DiscriminantHead(SIZE, 0) for _ in range(2)]
+    for head, one in zip(heads, (found, mixed), strict=True):
+        head.load(one)
+    right, wrong = (one_shot(head, *asked) for head in heads)
+    assert right >= wrong - 0.01
+
+
+def test_classes_that_do_not_differ_are_shrunk_away_and_unlabeled_particles_take_no_part() -> None:
+    rng = np.random.default_rng(0)
+    embeddings, label = rng.normal(size=(2000, SIZE)).astype(np.float32) + 5, np.repeat(np.arange(100), 20)
+    found = fit_discriminant(embeddings, label)
+    assert found.shrinkage.max() < 0.1
+    more = fit_discriminant(
+        np.concatenate([embeddings, embeddings[:50] * 100]), np.concatenate([label, np.full(50, -1)])
+    )
+    np.testing.assert_array_equal(more.shrinkage, found.shrinkage)
+
+
+def test_too_few_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match="several particles of two or more classes that were imaged alike"):
+        fit_discriminant(np.ones((4, 3)), np.zeros(4, dtype=np.int64))
+    with pytest.raises(ValueError, match="several particles"):
+        fit_discriminant(np.eye(3), np.arange(3))
