@@ -285,12 +285,14 @@ def test_pretraining_starts_from_the_shipped_model_from_a_run_or_from_nothing(
         start(encoder="rb3d", init=tmp_path / "run")
 
 
-def test_few_labels_are_spread_from_pretrained_encoders_or_on_demand(
+def test_few_labels_are_spread_from_pretrained_encoders_unless_they_are_enough(
     sets: TrainingSets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spread(name: str, per_class: int, **changes: object) -> bool:
+    def spread(name: str, per_class: int, mixed: bool = True, **changes: object) -> bool:
         rows = np.concatenate([np.flatnonzero(sets.labeled.label == k)[:per_class] for k in range(3)])
         few = sets.labeled.select(rows)
+        if mixed:  # every class holds two or one of each shape, so that no particle is named by the others
+            few = few.with_labels(np.tile(SHAPES, per_class).astype(object), few.class_names)
         given = TrainingSets(few, sets.unlabeled, sets.validation.select(np.zeros(0, dtype=np.int64)))
         config = replace(short("supervised", 1), tuning="probe", **changes)
         methods.train("supervised", config, given, tmp_path / name, 0)
@@ -300,11 +302,12 @@ def test_few_labels_are_spread_from_pretrained_encoders_or_on_demand(
         return bool(asked)
 
     general = Path("general")
-    assert spread("one", 1, init=general)
+    assert spread("one", 1, mixed=False, init=general)
     assert spread("five", 5, init=general)
+    assert not spread("told apart", 5, mixed=False, init=general)
     assert not spread("scratch", 5)
     assert not spread("never", 5, init=general, spread="never")
-    assert spread("always", 8, spread="always")
+    assert spread("always", 8, mixed=False, spread="always")
     monkeypatch.setattr(supervised, "_LABELS_TO_SPREAD", 5)
     assert not spread("enough", 5, init=general)
 

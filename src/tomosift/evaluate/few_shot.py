@@ -59,6 +59,18 @@ def _untrained(task: Task) -> Classifier:
     return Classifier(build_encoder(encoder), ModelCard(encoder, asked.voxel_spacing_angstrom, asked.box_size))
 
 
+def _by_cosine(task: Task) -> Classifier:
+    model = load_classifier(GENERAL)
+    return Classifier(
+        model.encoder, ModelCard(model.card.encoder, model.card.voxel_spacing_angstrom, model.card.box_size)
+    )
+
+
+def _fitted(task: Task) -> Classifier:
+    config = Prototypical(init=GENERAL, head="discriminant")
+    return methods.train("prototypical", config, lessons(task), task.shared / "discriminant-general", task.seed)
+
+
 def _pretrained(task: Task) -> Classifier:
     return load_classifier(pretrained(task, Contrastive(), "contrastive"))
 
@@ -95,14 +107,16 @@ def _protonets() -> Mapping[str, tuple[str, Callable[[Task], Classifier]]]:
 
 
 FEW_SHOT: dict[str, tuple[str, Callable[[Task], Classifier]]] = {
-    "prototypes-random": ("Nearest class mean in the embedding of the untrained network.", _untrained),
-    "prototypes-general": (
-        "Nearest class mean in the embedding of the shipped general model; nothing is trained.",
-        lambda task: load_classifier(GENERAL),
-    ),
+    "general": ("The shipped general model as it is; nothing is trained.", lambda task: load_classifier(GENERAL)),
+    "prototypes-random": ("Nearest class mean by cosine in the embedding of the untrained network.", _untrained),
+    "prototypes-general": ("Nearest class mean by cosine in the embedding of the shipped general model.", _by_cosine),
     "prototypes-cssl": (
         "The same after contrastive pretraining from it on the particles asked for, without labels.",
         _pretrained,
+    ),
+    "discriminant-general": (
+        "The shipped general model with a discriminant fitted to particles imaged as those asked for.",
+        _fitted,
     ),
     **_protonets(),
     "pairs-general": ("COS-Net's pairs and masks, from the shipped general model.", _pairs("pairs-general", OneShot())),

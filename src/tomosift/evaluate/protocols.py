@@ -28,13 +28,15 @@ LEARNING_METHODS = ("cssl", "cssl-alone", "general", "cssl-probe", "scratch", "r
 """Rows that two cores get through; the published convolutional shapes take a GPU or patience."""
 
 FEW_SHOT_METHODS = (
-    "prototypes-general",
+    "general",
     "prototypes-random",
+    "prototypes-general",
     "prototypes-cssl",
     "protonet",
     "protonet-ce",
     "protonet-general",
     "protonet-general-ce",
+    "discriminant-general",
 )
 """The same of the few-shot rows."""
 

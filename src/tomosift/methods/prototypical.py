@@ -8,6 +8,8 @@ tomograms", PLoS Comput. Biol. 16:e1008227. ProtoNet3D is ``head="euclidean"``; 
 ``head="attention"`` started from a finished run of the first. Episodes of 5 classes, 5 examples and 15 questions, 25
 episodes of validation and patience follow their code; number of steps and rates are ours.
 
+Beside the paper's two there is a discriminant (see `tomosift.nn.discriminant`), which trains nothing.
+
 Deviations: training may start from a pretrained encoder, and does by default; particles are seen in augmented views;
 AdamW with one cosine instead of halving the rate; the attention has no dropout.
 """
@@ -52,7 +54,8 @@ class Config:
     """Encoder to train from random weights; with `init`, the encoder of that model is taken."""
     head: Literal["euclidean", "attention", "discriminant"] = "euclidean"
     """Squared distances to the class means (ProtoNet3D); those and refined ones added up (ProtoNet-CE); or likelihoods
-    that know how classes, and particles of one class, vary."""
+    that know how classes, and particles of one class, vary: fitted in seconds, without episodes, the encoder as it
+    is."""
     ways: int = 5
     """Classes of an episode."""
     shots: int = 5
@@ -114,11 +117,13 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     """
     stream = Episodes(data.labeled, config.ways, config.shots, config.queries, seed)
     classifier = _starting_classifier(config, data)
+    run.log(event="classes", training=_named(data.labeled), validation=_named(data.validation))
     if isinstance(classifier.head, DiscriminantHead):
+        # Episodes after it gained nothing; see experiments/LOG.md.
         known = data.labeled.select(data.labeled.labeled_rows)
         embeddings = embed(classifier.encoder, known.volumes, len(known))
         classifier.head.load(fit_discriminant(embeddings, known.label))
-    run.log(event="classes", training=_named(data.labeled), validation=_named(data.validation))
+        return classifier.eval()
     score = _score(config, classifier, data.validation, seed)
     fit(
         Learner(classifier, config.views),

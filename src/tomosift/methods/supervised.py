@@ -46,6 +46,8 @@ _LABELS_TO_SPLIT = 8
 """Labels per class from which a fifth can be spared in a rehearsal, for early stopping and calibration."""
 _LABELS_TO_SPREAD = 20
 """Labels per class from which labeled particles alone teach as much."""
+_RIGHT_ENOUGH = 0.9
+"""Share of labeled particles that a probe of the others names right, above which unlabeled ones can only mislead."""
 USES_LABELS = True
 
 
@@ -62,7 +64,8 @@ class Config:
     first."""
     spread: Spread = "auto"
     """Let the labels spread over unlabeled particles first, and learn from those too on which this agrees with the
-    labeled ones alone; auto: from a pretrained encoder and with fewer than 20 labels per class."""
+    labeled ones alone; auto: from a pretrained encoder, with fewer than 20 labels per class, of which the others name
+    less than nine in ten right."""
     encoder_rate: float = 0.3
     """Learning rate of a pretrained encoder, as a share of that of the head."""
     unknown_below: float = 0.0
@@ -152,7 +155,7 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     classes, nothing = len(data.class_names), np.zeros((0, len(data.class_names)))
     told, crossed = labeled, nothing
     spare = not len(held_out) and lesson.last_step is None
-    if len(data.unlabeled) and _is_to_spread(config, told):
+    if len(data.unlabeled) and _is_to_spread(config, told, embeddings):
         around, asked = _around(told, data.unlabeled, held_out, classifier)
         label = agreed_labels(embeddings, told.label, asked, classes)
         run.log(event="spread", particles=len(around), agreed=int((label >= 0).sum()))
@@ -201,11 +204,15 @@ def _resolve(config: Config) -> Tuning:
     return "finetune" if config.init is None else "probe-then-finetune"
 
 
-def _is_to_spread(config: Config, labeled: Subtomograms) -> bool:
-    counts = np.bincount(labeled.label)
+def _is_to_spread(config: Config, labeled: Subtomograms, embeddings: NDArray[np.float32]) -> bool:
     if config.spread != "auto" or config.init is None:
         return config.spread == "always"
-    return int(counts[counts > 0].min()) < _LABELS_TO_SPREAD
+    counts = np.bincount(labeled.label)
+    if int(counts[counts > 0].min()) >= _LABELS_TO_SPREAD:
+        return False
+    crossed = crossed_logits(embeddings, labeled.label, len(counts))
+    # A single label of a class cannot be asked how well the others name it.
+    return not len(crossed) or float((crossed.argmax(axis=1) == labeled.label).mean()) < _RIGHT_ENOUGH
 
 
 def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:

@@ -183,13 +183,16 @@ class DiscriminantHead(PrototypeHead):
     """
 
     center: Tensor
+    transform: Tensor
+    shrinkage: Tensor
+    uncalibrated = 5.0  # embeddings stray farther than normal ones; about right for complexes that do not exist
 
     def __init__(self, embedding_size: int, class_count: int) -> None:
         super().__init__(embedding_size, class_count)
         directions = min(DIRECTIONS, embedding_size)
         self.register_buffer("center", torch.zeros(embedding_size))
-        self.transform = nn.Parameter(torch.eye(embedding_size, directions))
-        self.shrinkage = nn.Parameter(torch.ones(directions))
+        self.register_buffer("transform", torch.eye(embedding_size, directions))
+        self.register_buffer("shrinkage", torch.ones(directions))
 
     def compare(self, query: Float[Tensor, "b e"], prototypes: Float[Tensor, "k e"]) -> Float[Tensor, "b k"]:
         asked, known = (
