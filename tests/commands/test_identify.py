@@ -119,7 +119,11 @@ def test_masks_that_cannot_be_made_are_refused_before_the_work(
     given = ("identify", chain.subtomograms, "--examples", world.labels, "--out", tmp_path / "named.star")
     assert "expected .mrcs for a stack or .zarr" in refused(*given, "--masks", tmp_path / "masks.tif")
     assert not (tmp_path / "named.star").exists()
-    assert "makes no masks" in refused(*given, "--model", chain.pretrained, "--masks", tmp_path / "masks.mrcs")
+    alone = ("--init", "None", "--training.steps", "1", "--out", str(tmp_path / "alone"))
+    main(["train", "contrastive", str(chain.subtomograms), *alone])
+    assert "makes no masks" in refused(*given, "--model", tmp_path / "alone", "--masks", tmp_path / "masks.mrcs")
+    identify(chain, *given[2:], "--model", chain.pretrained, "--masks", tmp_path / "masks.mrcs")  # kept from general
+    assert (tmp_path / "masks.mrcs").exists()
 
 
 def test_two_tomograms_never_share_a_label_volume(chain: Any, outlining: Path, tmp_path: Path) -> None:

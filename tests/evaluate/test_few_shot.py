@@ -66,8 +66,8 @@ def test_lessons_share_no_complex_with_what_stops_training_and_none_is_real(tmp_
 
 
 def test_methods_and_budgets_of_the_other_kind_are_refused() -> None:
-    with pytest.raises(ValueError, match="'cssl', expected one of general, prototypes-random"):
-        cells_of("few-shot", BenchmarkConfig(methods=("cssl",)))
+    with pytest.raises(ValueError, match="'scratch', expected one of general, prototypes-random"):
+        cells_of("few-shot", BenchmarkConfig(methods=("scratch",)))
     with pytest.raises(ValueError, match="'protonet', expected one of cssl"):
         cells_of("lab-ten", BenchmarkConfig(methods=("protonet",)))
     for budget in ("5%", "all", "0"):

@@ -278,8 +278,16 @@ def test_pretraining_starts_from_the_shipped_model_from_a_run_or_from_nothing(
     assert all(torch.equal(start()[name], general[name]) for name in weights)
     assert not all(torch.equal(start(init=None)[name], general[name]) for name in weights)
     methods.train("contrastive", replace(short("contrastive", 1), init=None), sets, tmp_path / "run", 0)
+    methods.train("contrastive", short("contrastive", 1), sets, tmp_path / "kept", 0)
     own = load_classifier(tmp_path / "run").encoder.state_dict()
     assert all(torch.equal(start(init=tmp_path / "run")[name], own[name]) for name in weights)
+    kept = load_classifier(tmp_path / "kept")
+    shipped = load_classifier(Path("general"))
+    assert (kept.card.head, kept.card.decoder) == ("discriminant", "unet")
+    assert torch.equal(kept.head.transform, shipped.head.transform)
+    assert kept.decoder.state_dict().keys() == shipped.decoder.state_dict().keys()
+    own = load_classifier(tmp_path / "run")
+    assert (own.card.head, own.head, own.decoder) == ("linear", None, None)
     start(encoder="rb3d")  # which the shipped model is not; random weights, then
     with pytest.raises(ValueError, match="is radial, asked for is rb3d"):
         start(encoder="rb3d", init=tmp_path / "run")

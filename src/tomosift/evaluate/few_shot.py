@@ -1,7 +1,7 @@
 """Rows of the few-shot protocols: encoders that name particles of classes they never saw by a few examples of each.
 
 No row has seen the structures that are asked for: episodic training is of complexes that do not exist, others of them
-stop it early, and the shipped model learned from such complexes as well. Only ``prototypes-cssl`` has seen the
+stop it early, and the shipped model learned from such complexes as well. Only ``cssl`` has seen the
 particles themselves, without labels, as a user's own pretraining would have.
 """
 
@@ -110,10 +110,7 @@ FEW_SHOT: dict[str, tuple[str, Callable[[Task], Classifier]]] = {
     "general": ("The shipped general model as it is; nothing is trained.", lambda task: load_classifier(GENERAL)),
     "prototypes-random": ("Nearest class mean by cosine in the embedding of the untrained network.", _untrained),
     "prototypes-general": ("Nearest class mean by cosine in the embedding of the shipped general model.", _by_cosine),
-    "prototypes-cssl": (
-        "The same after contrastive pretraining from it on the particles asked for, without labels.",
-        _pretrained,
-    ),
+    "cssl": ("Contrastive pretraining from it on the particles asked for, without labels.", _pretrained),
     "discriminant-general": (
         "The shipped general model with a discriminant fitted to particles imaged as those asked for.",
         _fitted,

@@ -31,7 +31,7 @@ FEW_SHOT_METHODS = (
     "general",
     "prototypes-random",
     "prototypes-general",
-    "prototypes-cssl",
+    "cssl",
     "protonet",
     "protonet-ce",
     "protonet-general",
