@@ -2,7 +2,8 @@
 
     ./dev bench pages
 
-Tables are experiments/tables/NAME.csv, as `tomosift benchmark` writes them; pages are docs/protocols/NAME.md.
+Tables are experiments/tables/NAME.csv, as `tomosift benchmark` writes them, of one protocol each; pages are
+docs/protocols/NAME.md.
 """
 
 import math
@@ -29,17 +30,18 @@ ON_ANY_PAGE = {
 
 
 def page(name: str, rows: Sequence[Row], folder: Path) -> str:
-    """The page of one protocol; its figures are written into the folder."""
-    protocol = PROTOCOLS[name]
+    """The page of one table; its figures are written into the folder."""
+    protocol = PROTOCOLS[rows[0].protocol]
     parts = [f"# {name}", protocol.sentence, f"Structures of the atlas: {', '.join(protocol.classes)}."]
     if protocol.others:
         parts.append(f"Of no class: {', '.join(protocol.others)}.")
     if protocol.pretrained_on:
         parts.append(f"Pretrained on: {', '.join(protocol.pretrained_on)}.")
     seeds = sorted({row.seed for row in rows})
+    asked = "episodes of " if protocol.ways else ""
     parts.append(
-        f"Accuracy on {rows[0].test_particles:,} or so held-out particles; mean over up to {len(seeds)} seeds, range "
-        "in brackets. Differences to another row are of the same seeds, with their 95 % interval. The numbers are in "
+        f"Accuracy on {asked}{rows[0].test_particles:,} or so held-out particles; mean over up to {len(seeds)} seeds, "
+        "range in brackets. Differences to another row are of the same seeds, with their 95 % interval. The numbers are in "
         f"`experiments/tables/{name}.csv`, the commands in `experiments/LOG.md`."
     )
     for (_, snr), mine in by_world(rows).items():

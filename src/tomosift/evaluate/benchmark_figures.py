@@ -26,6 +26,8 @@ _LINES = (
 def accuracy_figure(rows: Sequence[Row], style: Any = STYLE) -> Figure:
     """Accuracy of the methods of one protocol at one noise level; mean over seeds, with the range.
 
+    Methods that were measured at a single budget have no curve; beside others that do, they are left to the table.
+
     ``style`` holds matplotlib's settings; by default stand-in colors that `tomosift.evaluate.figures.svg` replaces.
     """
     with rc_context(style):
@@ -36,10 +38,14 @@ def _learning_curves(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(5.6, 3.9))
     axes = figure.subplots()
     figure.subplots_adjust(left=0.11, right=0.98, bottom=0.13, top=0.98)
-    for number, method in enumerate(dict.fromkeys(row.method for row in rows)):
-        color, marker = _LINES[number % len(_LINES)]
+    curves = {}
+    for method in dict.fromkeys(row.method for row in rows):
         points = [rows_of(rows, method, budget) for budget in budgets_of(rows)]
-        points = [found for found in points if found]
+        curves[method] = [found for found in points if found]
+    longest = max(len(points) for points in curves.values())
+    curves = {method: points for method, points in curves.items() if len(points) > 1 or longest == 1}
+    for number, (method, points) in enumerate(curves.items()):
+        color, marker = _LINES[number % len(_LINES)]
         labels = [mean(row.labels_per_class for row in found) for found in points]
         values = [mean(row.accuracy for row in found) for found in points]
         axes.plot(labels, values, marker=marker, color=color, linewidth=1.4, markersize=5, label=method)
