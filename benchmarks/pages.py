@@ -41,8 +41,8 @@ def page(name: str, rows: Sequence[Row], folder: Path) -> str:
     asked = "episodes of " if protocol.ways else ""
     parts.append(
         f"Accuracy on {asked}{rows[0].test_particles:,} or so held-out particles; mean over up to {len(seeds)} seeds, "
-        "range in brackets. Differences to another row are of the same seeds, with their 95 % interval. The numbers are in "
-        f"`experiments/tables/{name}.csv`, the commands in `experiments/LOG.md`."
+        "range in brackets. Differences to another row are of the same seeds, with their 95 % interval. Numbers are "
+        f"in `experiments/tables/{name}.csv`, the commands in `experiments/LOG.md`."
     )
     for (_, snr), mine in by_world(rows).items():
         noise = "no noise" if math.isinf(snr) else f"SNR {snr:g}"
