@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean
 
 from tomosift.evaluate.benchmark_figures import accuracy_figure
-from tomosift.evaluate.benchmark_report import FURTHER, against, meaning, reference
+from tomosift.evaluate.benchmark_report import FURTHER, against, labels_of, meaning, reference
 from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, read_table, rows_of
 from tomosift.evaluate.figures import STYLE
 from tomosift.evaluate.protocols import PROTOCOLS
@@ -61,7 +61,7 @@ def table(rows: Sequence[Row]) -> str:
     """A Markdown table, a line per method and a column per budget."""
     budgets = budgets_of(rows)
     more = [(title, name) for title, name in FURTHER if any(getattr(row, name) is not None for row in rows)]
-    heads = ["method", *("1 label" if budget == "1" else f"{budget} labels" for budget in budgets)]
+    heads = ["method", *(labels_of(budget) for budget in budgets)]
     heads += [f"against `{reference(rows)}`", *(title for title, _ in more)]
     lines = [heads, ["---"] * len(heads)]
     for method in dict.fromkeys(row.method for row in rows):

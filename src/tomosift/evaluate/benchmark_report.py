@@ -74,6 +74,11 @@ def meaning(method: str) -> str:
     return known[0] if known else ""
 
 
+def labels_of(budget: str) -> str:
+    """Title of the column of a label budget."""
+    return "1 label" if budget == "1" else f"{budget} labels"
+
+
 def reference(rows: Sequence[Row]) -> str:
     """The row of the table that the others are compared with."""
     known = PROTOCOLS.get(rows[0].protocol)
@@ -115,7 +120,7 @@ def _table(rows: Sequence[Row], title: str) -> str:
     budgets = budgets_of(rows)
     more = [(title, name) for title, name in FURTHER if any(getattr(row, name) is not None for row in rows)]
     first = reference(rows)
-    header = ["Method", *(f"{escape(budget)} labels" for budget in budgets), f"Against {escape(first)}"]
+    header = ["Method", *(escape(labels_of(budget)) for budget in budgets), f"Against {escape(first)}"]
     header += [escape(title) for title, _ in more]
     body = []
     for method in dict.fromkeys(row.method for row in rows):
