@@ -9,7 +9,7 @@ in the episodes of the protocol `few-shot-all`, beside the cosine by which model
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -89,24 +89,23 @@ def measure(model: Classifier, work: Path) -> dict[str, str]:
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Simulate, fit, write and measure."""
-    model = load_classifier(Path("general"))
-    if not options.measure:
-        sets = learned_from(options)
-        embeddings = np.concatenate([embedded(model, boxes) for boxes in sets])
-        group = np.repeat(np.arange(len(sets)), [len(boxes) for boxes in sets])
-        made = Classifier(model.encoder, replace(model.card, head="discriminant"))
-        made.decoder = model.decoder
-        assert isinstance(made.head, DiscriminantHead)
-        made.head.load(fit_discriminant(embeddings, np.concatenate([boxes.label for boxes in sets]), group))
-        save_classifier(FOLDER, made)
-        model = load_classifier(Path("general"))
-    table = measure(model, options.work)
     if options.measure:
+        measure(load_classifier(Path("general")), options.work)
         return
+    model, kept = (load_classifier(Path("general")) for _ in range(2))  # the first is prepared for the sets
+    sets = learned_from(options)
+    embeddings = np.concatenate([embedded(model, boxes) for boxes in sets])
+    group = np.repeat(np.arange(len(sets)), [len(boxes) for boxes in sets])
+    made = Classifier(kept.encoder, replace(kept.card, head="discriminant"))
+    assert isinstance(made.head, DiscriminantHead)
+    made.head.load(fit_discriminant(embeddings, np.concatenate([boxes.label for boxes in sets]), group))
+    made.decoder = kept.decoder.half() if kept.decoder is not None else None  # as it was made
+    save_classifier(FOLDER, made)
+    table = measure(load_classifier(Path("general")), options.work)
     about = json.loads((FOLDER / "about.json").read_text())
     about["examples"] = {
         "made_by": "./dev bench discriminant --work FOLDER",
-        "options": {"snrs": options.snrs, "complexes": options.complexes, "per_class": options.per_class},
+        "options": {key: value for key, value in asdict(options).items() if key not in ("work", "measure")},
         "accuracy_in_episodes_of_the_atlas_1_and_5_examples": table,
     }
     write_json(FOLDER / "about.json", about)

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean
 
 from tomosift.evaluate.benchmark_figures import accuracy_figure
-from tomosift.evaluate.benchmark_report import FURTHER, against, labels_of, meaning, reference
+from tomosift.evaluate.benchmark_report import FURTHER, against, compared, labels_of, meaning, reference
 from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, read_table, rows_of
 from tomosift.evaluate.figures import STYLE
 from tomosift.evaluate.protocols import PROTOCOLS
@@ -30,7 +30,15 @@ ON_ANY_PAGE = {
 
 
 def page(name: str, rows: Sequence[Row], folder: Path) -> str:
-    """The page of one table; its figures are written into the folder."""
+    """The page of one table; its figures are written into the folder.
+
+    Raises
+    ------
+    ValueError
+        When the table is of several protocols.
+    """
+    if len({row.protocol for row in rows}) > 1:
+        raise ValueError(f"{name}.csv holds several protocols, expected one; write a table of each")
     protocol = PROTOCOLS[rows[0].protocol]
     parts = [f"# {name}", protocol.sentence, f"Structures of the atlas: {', '.join(protocol.classes)}."]
     if protocol.others:
@@ -53,7 +61,10 @@ def page(name: str, rows: Sequence[Row], folder: Path) -> str:
             f"![Accuracy of each method at {noise}]({figure.name})",
             table(mine),
         ]
-    parts += ["## Methods", "\n".join(f"- `{m}`: {meaning(m)}" for m in dict.fromkeys(r.method for r in rows))]
+    parts += [
+        "## Methods",
+        "\n".join(f"- `{m}`: {sentence}" for m, sentence in dict.fromkeys((r.method, meaning(r)) for r in rows)),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -62,15 +73,24 @@ def table(rows: Sequence[Row]) -> str:
     budgets = budgets_of(rows)
     more = [(title, name) for title, name in FURTHER if any(getattr(row, name) is not None for row in rows)]
     heads = ["method", *(labels_of(budget) for budget in budgets)]
-    heads += [f"against `{reference(rows)}`", *(title for title, _ in more)]
+    differs = compared(rows)
+    heads += [f"against `{reference(rows)}`"] if differs else []
+    heads += [title for title, _ in more]
     lines = [heads, ["---"] * len(heads)]
     for method in dict.fromkeys(row.method for row in rows):
         mine = [row for row in rows if row.method == method]
-        cells = [shown([r.accuracy for r in rows_of(rows, method, budget)]) for budget in budgets]
-        cells.append(against(rows, method))
+        found = [rows_of(rows, method, budget) for budget in budgets]
+        cells = [shown([r.accuracy for r in same]) + interval(same) for same in found]
+        cells += [against(rows, method)] if differs else []
         cells += [shown([getattr(r, name) for r in mine if getattr(r, name) is not None]) for _, name in more]
         lines.append([f"`{method}`", *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def interval(rows: Sequence[Row]) -> str:
+    """Half the 95 % interval over episodes, mean over seeds; nothing where there are none."""
+    widths = [row.half_width for row in rows if row.half_width is not None]
+    return f", ± {mean(widths):.3f}" if widths else ""
 
 
 def shown(values: Sequence[float]) -> str:

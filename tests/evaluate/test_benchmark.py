@@ -214,6 +214,17 @@ def test_runs_that_cells_share_are_trained_once(tmp_path: Path, monkeypatch: pyt
         assert lines == 1
 
 
+def test_tables_that_lack_what_came_later_are_read_and_others_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    write_table(path, [ROW])
+    header, line = path.read_text().splitlines()
+    path.write_text(header.removesuffix(",macro_precision,half_width") + "\n" + line.removesuffix(",,") + "\n")
+    assert read_table(path) == [ROW]
+    path.write_text(header.replace(",unknown_auroc", "") + "\n" + line.replace(",,720", ",720") + "\n")
+    with pytest.raises(ValueError, match=r"table\.csv: header"):
+        read_table(path)
+
+
 def test_differences_are_of_the_same_seeds_and_budgets_with_an_interval_over_seeds() -> None:
     theirs = [replace(ROW, seed=seed, accuracy=0.5 + 0.1 * seed) for seed in range(3)]
     mine = [replace(row, method="other", accuracy=row.accuracy + 0.01 * (1 + row.seed)) for row in theirs]
@@ -223,5 +234,7 @@ def test_differences_are_of_the_same_seeds_and_budgets_with_an_interval_over_see
     assert found.value == pytest.approx(0.02)
     assert found.high - found.value == pytest.approx(4.303 * 0.01 / math.sqrt(3), rel=1e-3)
     assert difference([*theirs, *mine], "cssl", "cssl") is None
+    more = [replace(row, budget="25", labels_per_class=25.0, accuracy=0.9) for row in (theirs[0], mine[0])]
+    assert difference([*theirs, *mine, *more], "other", "cssl") == found  # a budget that is finished at one seed only
     assert difference([*theirs[:1], *mine[:1]], "other", "cssl") is None
     assert "+0.020 (-0.005 to +0.045)" in render_benchmark_report([*theirs, *mine], {})

@@ -75,6 +75,12 @@ def test_methods_and_budgets_of_the_other_kind_are_refused() -> None:
             cells_of("few-shot", BenchmarkConfig(budgets=(budget,)))
 
 
+def test_too_few_particles_for_an_episode_are_refused_before_the_work() -> None:
+    with pytest.raises(ValueError, match=r"budget is 5 and per_class 19, .* set per_class to 20 or more"):
+        cells_of("few-shot", BenchmarkConfig(per_class=19))
+    assert cells_of("few-shot", BenchmarkConfig(per_class=20))
+
+
 def test_every_row_of_the_few_shot_protocols_says_what_it_is() -> None:
     assert all(sentence.endswith(".") for sentence, _ in FEW_SHOT.values())
     assert len({sentence for sentence, _ in FEW_SHOT.values()}) == len(FEW_SHOT)

@@ -1,15 +1,19 @@
 """Examples beside particles: the nearest is found, an outline is drawn once around its mask."""
 
 import numpy as np
+import torch
 
 from tomosift.evaluate.support_section import nearest_examples, outlined
+from tomosift.nn.heads import CosineHead
 
 
-def test_nearest_example_is_that_of_the_highest_cosine() -> None:
+def test_nearest_example_is_that_which_the_head_finds_most_alike() -> None:
     rng = np.random.default_rng(0)
-    examples = rng.normal(size=(4, 8))
-    particles = np.concatenate([examples, examples[::-1], -examples]) + 5.0
-    assert nearest_examples(particles, examples + 5.0)[:8].tolist() == [0, 1, 2, 3, 3, 2, 1, 0]
+    examples = rng.normal(size=(4, 8)).astype(np.float32)
+    particles = np.concatenate([examples, examples[::-1], -examples]) + 5
+    head = CosineHead(8, 0)
+    head.standardize(torch.from_numpy(particles))
+    assert nearest_examples(head, particles, examples + 5)[:8].tolist() == [0, 1, 2, 3, 3, 2, 1, 0]
 
 
 def test_outline_is_the_border_of_the_mask_and_nothing_else_is_white() -> None:

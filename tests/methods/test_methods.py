@@ -19,7 +19,7 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
 from tomosift.errors import FormatError, NonFiniteLossError
 from tomosift.methods import METHODS, contrastive, supervised
-from tomosift.nn.classifier import load_classifier
+from tomosift.nn.classifier import Classifier, load_classifier, save_classifier
 from tomosift.nn.inference import predict
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
@@ -271,7 +271,7 @@ def test_pretraining_starts_from_the_shipped_model_from_a_run_or_from_nothing(
     def start(**changes: object) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
         config = contrastive.Config(**changes)  # type: ignore[arg-type]
-        return contrastive.Learner(config, 10.0).encoder.state_dict()
+        return contrastive.Learner(config, 10.0, contrastive.starting_model(config)).encoder.state_dict()
 
     general = load_classifier(Path("general")).encoder.state_dict()
     weights = [name for name in general if name != "spread"]
@@ -285,7 +285,14 @@ def test_pretraining_starts_from_the_shipped_model_from_a_run_or_from_nothing(
     shipped = load_classifier(Path("general"))
     assert (kept.card.head, kept.card.decoder) == ("discriminant", "unet")
     assert torch.equal(kept.head.transform, shipped.head.transform)
-    assert kept.decoder.state_dict().keys() == shipped.decoder.state_dict().keys()
+    assert all(torch.equal(value, kept.decoder.state_dict()[k]) for k, value in shipped.decoder.state_dict().items())
+    general_with_classes = replace(shipped.card, class_names=("a", "b"), head="linear")
+    named = Classifier(shipped.encoder, general_with_classes)
+    named.decoder = shipped.decoder
+    save_classifier(tmp_path / "named" / "result", named)
+    config = replace(short("contrastive", 1), init=tmp_path / "named")
+    later = methods.train("contrastive", config, sets, tmp_path / "later", 0).card
+    assert (later.head, later.decoder, later.class_names) == ("linear", "unet", ())
     own = load_classifier(tmp_path / "run")
     assert (own.card.head, own.head, own.decoder) == ("linear", None, None)
     start(encoder="rb3d")  # which the shipped model is not; random weights, then
@@ -316,6 +323,10 @@ def test_few_labels_are_spread_from_pretrained_encoders_unless_they_are_enough(
     assert not spread("scratch", 5)
     assert not spread("never", 5, init=general, spread="never")
     assert spread("always", 8, mixed=False, spread="always")
+    elsewhere = replace(sets.unlabeled, path=sets.unlabeled.path / "other")
+    apart = TrainingSets(sets.labeled, elsewhere, sets.validation)
+    with pytest.raises(ValueError, match="some labeled particles are not among the unlabeled ones"):
+        methods.train("supervised", replace(short("supervised", 1), spread="always"), apart, tmp_path / "apart", 0)
     monkeypatch.setattr(supervised, "_LABELS_TO_SPREAD", 5)
     assert not spread("enough", 5, init=general)
 

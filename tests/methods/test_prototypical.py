@@ -123,6 +123,9 @@ def test_discriminant_is_fitted_and_the_encoder_left_as_it_is(sets: TrainingSets
     assert all(torch.equal(value, untrained.state_dict()[name]) for name, value in model.encoder.state_dict().items())
     head = load_classifier(tmp_path / "run").head
     assert isinstance(head, DiscriminantHead)
+    few = TrainingSets(sets.labeled.select(sets.labeled.label < 2), sets.unlabeled, sets.validation)
+    kept = methods.train("prototypical", Config(head="discriminant"), few, tmp_path / "few", 0)
+    assert kept.card.decoder == "unet"
     assert 0 < float(head.shrinkage.min()) < float(head.shrinkage.max()) < 1
 
 

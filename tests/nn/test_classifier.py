@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from tomosift.errors import FormatError
 from tomosift.nn.center_finder import weights_path
+from tomosift.nn.centering import REACH
 from tomosift.nn.classifier import (
     Classifier,
     ModelCard,
@@ -209,3 +211,11 @@ def test_what_is_known_of_a_shipped_model_comes_with_it() -> None:
     assert {"made_by", "options", "sources", "imaging", "nearest_class_mean_on_lab_ten", "limits", "license"} <= set(
         about
     )
+
+
+def test_the_shipped_model_was_saved_as_it_was_trained_and_small() -> None:
+    with safe_open(weights_path().parent / "shipped" / "general" / "model.safetensors", "pt") as weights:
+        assert float(weights.get_tensor("encoder.spread")) == REACH  # not that of some set it has looked at
+        halves = [name for name in weights.keys() if name.startswith("decoder.")]  # noqa: SIM118
+        assert {weights.get_tensor(name).dtype for name in halves} == {torch.float16}
+    assert load_classifier(Path("general")).card.head == "discriminant"

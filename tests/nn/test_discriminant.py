@@ -44,12 +44,8 @@ def test_what_tells_groups_apart_is_not_taken_for_what_tells_classes_apart() -> 
     group = np.repeat([0, 1], len(label))
     found, mixed = fit_discriminant(embeddings, classes, group), fit_discriminant(embeddings, classes)
     assert mixed.shrinkage[0] > found.shrinkage[0] + 0.02
-    asked = drawn(8, 50, 1)
-    heads = [DiscriminantHead(SIZE, 0) for _ in range(2)]
-    for head, one in zip(heads, (found, mixed), strict=True):
-        head.load(one)
-    right, wrong = (one_shot(head, *asked) for head in heads)
-    assert right >= wrong - 0.01
+    alone = fit_discriminant(first, label)
+    np.testing.assert_allclose(found.shrinkage[:3], alone.shrinkage[:3], atol=0.1)
 
 
 def test_classes_that_do_not_differ_are_shrunk_away_and_unlabeled_particles_take_no_part() -> None:
@@ -57,6 +53,8 @@ def test_classes_that_do_not_differ_are_shrunk_away_and_unlabeled_particles_take
     embeddings, label = rng.normal(size=(2000, SIZE)).astype(np.float32) + 5, np.repeat(np.arange(100), 20)
     found = fit_discriminant(embeddings, label)
     assert found.shrinkage.max() < 0.1
+    uneven = np.concatenate([np.repeat(np.arange(80), 3), np.repeat(np.arange(80, 98), 97)[:1710], np.arange(98, 148)])
+    assert fit_discriminant(embeddings, uneven).shrinkage.max() < 0.2
     more = fit_discriminant(
         np.concatenate([embeddings, embeddings[:50] * 100]), np.concatenate([label, np.full(50, -1)])
     )
@@ -64,7 +62,7 @@ def test_classes_that_do_not_differ_are_shrunk_away_and_unlabeled_particles_take
 
 
 def test_too_few_classes_are_refused() -> None:
-    with pytest.raises(ValueError, match="several particles of two or more classes that were imaged alike"):
+    with pytest.raises(ValueError, match=r"4 labeled particles of 1 classes do not show .* label several particles"):
         fit_discriminant(np.ones((4, 3)), np.zeros(4, dtype=np.int64))
-    with pytest.raises(ValueError, match="several particles"):
+    with pytest.raises(ValueError, match="3 labeled particles of 3 classes"):
         fit_discriminant(np.eye(3), np.arange(3))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tomosift.nn import spreading
 from tomosift.nn.spreading import agreed_labels, crossed_spread_logits, spread_labels
 
 
@@ -65,11 +66,19 @@ def test_agreement_keeps_what_is_right_and_leaves_out_what_lies_elsewhere() -> N
     assert right > 0.9
 
 
-def test_no_class_is_lost_where_nothing_agrees() -> None:
-    rng = np.random.default_rng(0)
-    points, label = rng.normal(size=(60, 3)), np.array([0, 1, 2])
-    agreed = agreed_labels(points[:3], label, points, 3)
-    assert set(agreed) >= {0, 1, 2}
+def test_no_class_is_lost_where_nothing_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, label = clusters(60)
+    given = np.array([int(np.flatnonzero(label == k)[0]) for k in range(3)])
+    never_two = np.where(label == 2, 2, 0)  # the probe below never says 2, so that nothing of class 2 is agreed on
+
+    class Probe:
+        def logits(self, embeddings: np.ndarray) -> np.ndarray:
+            return np.eye(3)[np.zeros(len(embeddings), dtype=int)]
+
+    monkeypatch.setattr(spreading, "fit_probe", lambda *_: Probe())
+    monkeypatch.setattr(spreading, "spread_labels", lambda *_: never_two)
+    agreed = agreed_labels(points[given], label[given], points, 3)
+    np.testing.assert_array_equal(agreed, never_two)
 
 
 def test_accuracy_of_spreading_is_told_from_few_labels() -> None:

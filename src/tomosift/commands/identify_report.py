@@ -12,6 +12,7 @@ from tomosift.evaluate.report import write_report
 from tomosift.evaluate.report_input import ReportInput
 from tomosift.evaluate.support_section import Support, nearest_examples
 from tomosift.nn.classifier import Classifier
+from tomosift.nn.heads import PrototypeHead
 from tomosift.nn.inference import Predictions, outlines
 from tomosift.train.run import environment
 
@@ -44,6 +45,7 @@ def write_identify_report(
         found: Iterable[NDArray[np.float32]] = outlines(classifier, part.volumes, len(part))
         return np.concatenate(list(found)) > 0.5
 
+    assert isinstance(classifier.head, PrototypeHead)
     unknown_below, unfamiliar_below = thresholds
     report = ReportInput(
         title=f"{asked.path.name} by {len(given)} examples",
@@ -64,7 +66,7 @@ def write_identify_report(
     support = Support(
         given.volumes(np.arange(len(given))),
         given.label + earlier,
-        nearest_examples(predictions.embeddings, shown),
+        nearest_examples(classifier.head, predictions.embeddings, shown),
         masks if classifier.decoder is not None else None,
     )
     write_report(out, report, support)

@@ -42,8 +42,17 @@ def transfer_labels(particles: Particles, labels: Particles, tolerance_angstrom:
 
 def are_among(boxes: Subtomograms, others: Subtomograms) -> NDArray[np.bool_]:
     """Which particles are also among the others; of two sets none are, as names mean something within one only."""
-    known = others.particles.particle_id if others.path == boxes.path else ()
-    return np.isin(boxes.particles.particle_id, known)
+    known = others.particles.particle_id if others.path == boxes.path else np.zeros(0, dtype=object)
+    # Strings sort; objects would be compared one by one.
+    return np.isin(boxes.particles.particle_id.astype(str), known.astype(str))
+
+
+def rows_around(
+    labeled: Subtomograms, unlabeled: Subtomograms, held_out: Subtomograms, at_most: int
+) -> NDArray[np.int64]:
+    """Rows of unlabeled particles to learn from beside the labeled ones: these, and others that are not held out."""
+    told, spared = (np.flatnonzero(are_among(unlabeled, part)) for part in (labeled, held_out))
+    return np.union1d(np.setdiff1d(unlabeled.spaced_rows(at_most), spared), told)
 
 
 def labeled_as(

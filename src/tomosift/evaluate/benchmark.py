@@ -18,6 +18,7 @@ from tomosift.data.splits import few_labels
 from tomosift.errors import FormatError
 from tomosift.evaluate.benchmark_table import Row, row_from
 from tomosift.evaluate.contestants import CONTESTANTS
+from tomosift.evaluate.episodes import QUERIES
 from tomosift.evaluate.few_shot import FEW_SHOT, few_shot_scores
 from tomosift.evaluate.metrics import calibration, score
 from tomosift.evaluate.protocols import PROTOCOLS, World, build_world
@@ -87,9 +88,15 @@ def cells_of(protocol: str, config: BenchmarkConfig) -> list[Cell]:
         got = f"seeds is {config.seeds}, scale is {config.scale:g} and per_class is {config.per_class}"
         raise ValueError(f"{got}, expected at least 1, more than 0 and at least 0")
     budgets = config.budgets or asked.budgets
+    each = config.per_class or asked.per_class
     for budget in budgets:
         if asked.ways and not (budget.isdecimal() and int(budget)):
             raise ValueError(f"budget is {budget!r}, expected examples of each class of an episode, such as 5")
+        if asked.ways and int(budget) + QUERIES > each:
+            raise ValueError(
+                f"budget is {budget} and per_class {each}, but an episode asks {QUERIES} more particles of each class; "
+                f"set per_class to {int(budget) + QUERIES} or more"
+            )
         labels_per_class(budget, 100.0)
     return [
         Cell(protocol, float(snr), seed, method, budget)

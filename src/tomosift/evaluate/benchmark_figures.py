@@ -46,9 +46,10 @@ def _learning_curves(rows: Sequence[Row]) -> Figure:
     curves = {method: points for method, points in curves.items() if len(points) > 1 or longest == 1}
     for number, (method, points) in enumerate(curves.items()):
         color, marker = _LINES[number % len(_LINES)]
+        dash = "-" if number < len(_LINES) else "--"
         labels = [mean(row.labels_per_class for row in found) for found in points]
         values = [mean(row.accuracy for row in found) for found in points]
-        axes.plot(labels, values, marker=marker, color=color, linewidth=1.4, markersize=5, label=method)
+        axes.plot(labels, values, dash, marker=marker, color=color, linewidth=1.4, markersize=5, label=method)
         low, high = ([f(row.accuracy for row in found) for found in points] for f in (min, max))
         axes.fill_between(labels, low, high, color=color, alpha=0.15, linewidth=0)
     axes.set(xscale="log", xlabel="Labels per class", ylabel="Accuracy")

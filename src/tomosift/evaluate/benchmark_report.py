@@ -49,28 +49,32 @@ def render_benchmark_report(rows: Sequence[Row], provenance: Mapping[str, Any]) 
         lead = escape(known.sentence) if known else ""
         if known:
             lead += f" Atlas structures: {escape(', '.join(known.classes))}."
+        if compared(mine):
+            lead += f" Differences to {escape(reference(mine))} are of the same seeds, with their 95 % interval."
+        if any(row.half_width is not None for row in mine):
+            lead += " Behind ± is half the 95 % interval over episodes, mean over seeds."
         drawn = svg(accuracy_figure(mine), f"world{number}", "Accuracy of each method, range over seeds")
         sections.append(section(f"world{number}", title, f"<figure>{drawn}</figure>{_table(mine, title)}", lead))
         links.append(f'<a href="#world{number}">{escape(title)}</a>')
-    meanings = "".join(
-        f"<li><b>{escape(name)}</b> {escape(meaning(name))}</li>" for name in dict.fromkeys(row.method for row in rows)
-    )
+    said = dict.fromkeys((row.method, meaning(row)) for row in rows)
+    meanings = "".join(f"<li><b>{escape(name)}</b> {escape(sentence)}</li>" for name, sentence in said)
     sections.append(section("methods", "Methods", f"<ul>{meanings}</ul>"))
     origin = f"<pre>{escape(json.dumps(dict(provenance), indent=2, default=str))}</pre>"
     sections.append(section("provenance", "Provenance", origin))
     seeds = count(len({row.seed for row in rows}), "seed")
     header = (
         f'<p class="headline">{escape(_headline(rows))}</p>'
-        f'<p class="basis">Accuracy on particles that no training step has seen; mean and range over {seeds}, each '
-        "with its own particles, noise, labeled subset and initial weights.</p>"
+        f'<p class="basis">Accuracy on particles whose labels no training step has seen; mean and range over {seeds}, '
+        "each with its own particles, noise, labeled subset and initial weights.</p>"
     )
     navigation = f'<nav aria-label="Sections">{"".join(links)}<a href="#methods">Methods</a></nav>'
     return page("How much a label is worth", header, navigation, sections)
 
 
-def meaning(method: str) -> str:
-    """What a row of the table is; nothing where the table comes from a program that knows other rows."""
-    known = CONTESTANTS.get(method) or FEW_SHOT.get(method)
+def meaning(row: Row) -> str:
+    """What a method of the table is; nothing where the table comes from a program that knows other ones."""
+    protocol = PROTOCOLS.get(row.protocol)
+    known = (FEW_SHOT if protocol is not None and protocol.ways else CONTESTANTS).get(row.method)
     return known[0] if known else ""
 
 
@@ -83,6 +87,11 @@ def reference(rows: Sequence[Row]) -> str:
     """The row of the table that the others are compared with."""
     known = PROTOCOLS.get(rows[0].protocol)
     return known.methods[0] if known else ""
+
+
+def compared(rows: Sequence[Row]) -> bool:
+    """Whether some row can be compared with the reference."""
+    return any(against(rows, method) for method in {row.method for row in rows})
 
 
 def against(rows: Sequence[Row], method: str) -> str:
@@ -119,14 +128,15 @@ def _cell(found: Sequence[Row]) -> str:
 def _table(rows: Sequence[Row], title: str) -> str:
     budgets = budgets_of(rows)
     more = [(title, name) for title, name in FURTHER if any(getattr(row, name) is not None for row in rows)]
-    first = reference(rows)
-    header = ["Method", *(escape(labels_of(budget)) for budget in budgets), f"Against {escape(first)}"]
+    differs = compared(rows)
+    header = ["Method", *(escape(labels_of(budget)) for budget in budgets)]
+    header += [f"Against {escape(reference(rows))}"] if differs else []
     header += [escape(title) for title, _ in more]
     body = []
     for method in dict.fromkeys(row.method for row in rows):
         mine = [row for row in rows if row.method == method]
         cells = [escape(method), *(_cell(rows_of(rows, method, budget)) for budget in budgets)]
-        cells.append(against(rows, method))
+        cells += [against(rows, method)] if differs else []
         for _, name in more:
             values = [getattr(row, name) for row in mine if getattr(row, name) is not None]
             cells.append(f"{mean(values):.3f}" if values else "")

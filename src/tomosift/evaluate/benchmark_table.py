@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ class Row:
     """Half of the 95 % interval of the accuracy over episodes; None where there are none."""
 
 
+_ALWAYS = tuple(field.name for field in fields(Row) if field.default is MISSING)
+"""Columns of every table; the others came later."""
+
+
 def by_world(rows: Sequence[Row]) -> dict[tuple[str, float], list[Row]]:
     """Rows of each protocol and noise level, the least noise first."""
     worlds: dict[tuple[str, float], list[Row]] = {}
@@ -63,21 +67,25 @@ def budgets_of(rows: Sequence[Row]) -> list[str]:
 
 
 def difference(rows: Sequence[Row], method: str, reference: str) -> Interval | None:
-    """Accuracy of a method less that of another at the same seeds, with the 95 % interval of the mean over seeds.
+    """Accuracy of a method less that of another, with the 95 % interval of the mean over seeds.
 
-    A seed counts with the mean over the label budgets that both have. Student's t, as seeds are few; None below two.
+    Rows are of one protocol and noise level. A seed counts with the mean over the label budgets that both methods have
+    at all seeds where they meet. Student's t, as seeds are few; None below two.
     """
-    pairs: dict[int, list[float]] = {}
+    pairs: dict[int, dict[str, float]] = {}
     for budget in budgets_of(rows):
         theirs = {row.seed: row.accuracy for row in rows_of(rows, reference, budget)}
         for row in rows_of(rows, method, budget):
             if row.seed in theirs:
-                pairs.setdefault(row.seed, []).append(row.accuracy - theirs[row.seed])
+                pairs.setdefault(row.seed, {})[budget] = row.accuracy - theirs[row.seed]
     if method == reference or len(pairs) < 2:
+        return None
+    common = set.intersection(*(set(found) for found in pairs.values()))
+    if not common:
         return None
     from scipy.stats import t
 
-    each = np.array([np.mean(values) for values in pairs.values()])
+    each = np.array([np.mean([found[budget] for budget in common]) for found in pairs.values()])
     half = float(t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
     return Interval(float(each.mean()), float(each.mean()) - half, float(each.mean()) + half)
 
@@ -99,13 +107,13 @@ def read_table(path: Path) -> list[Row]:
     Raises
     ------
     FormatError
-        When a column is missing or a value is no number.
+        When a column is missing, unless rows may lack it, or a value is no number.
     """
-    names = [field.name for field in fields(Row)]
     with path.open(newline="") as stream:
         reader = csv.DictReader(stream)
-        if list(reader.fieldnames or ()) != names:
-            raise FormatError(path, "header", ",".join(reader.fieldnames or ()), ",".join(names))
+        given = set(reader.fieldnames or ())
+        if given - {field.name for field in fields(Row)} or any(name not in given for name in _ALWAYS):
+            raise FormatError(path, "header", ",".join(reader.fieldnames or ()), ",".join(f.name for f in fields(Row)))
         return [_row(path, number, line) for number, line in enumerate(reader, 2)]
 
 
@@ -119,7 +127,8 @@ def row_from(values: Mapping[str, Any]) -> Row:
     """
 
     def maybe(name: str) -> float | None:
-        return None if values.get(name) in {"", None} else float(values[name])
+        given = values[name] if name in _ALWAYS else values.get(name)
+        return None if given in {"", None} else float(given)
 
     return Row(
         protocol=str(values["protocol"]),

@@ -82,7 +82,8 @@ def template_matching(task: Task) -> Answer:
 def torchio_views(task: Task) -> Answer:
     """The default recipe with TorchIO's transforms, as they come, in place of the project's views."""
     config = scaled(contrastive.Config(), task)
-    learner = _TorchIOLearner(config, task.world.train.voxel_spacing_angstrom)
+    spacing = task.world.train.voxel_spacing_angstrom
+    learner = _TorchIOLearner(config, spacing, contrastive.starting_model(config))
     boxes = task.world.pretraining
     stream = Uniform(boxes, config.training.batch_size, task.seed)
     init = _trained(task, "torchio", learner, config, boxes, stream)

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from tomosift.nn.heads import PrototypeHead
 
+QUERIES = 15
+"""Particles of each class that an episode asks for, as in that paper's code."""
+
 
 @dataclass(frozen=True)
 class Mean:
@@ -46,7 +49,7 @@ def episode_scores(
     *,
     ways: int = 5,
     shots: int = 5,
-    queries: int = 15,
+    queries: int = QUERIES,
     episodes: int = 600,
     seed: int = 0,
 ) -> EpisodeScores:

@@ -1,8 +1,8 @@
 """Rows of the few-shot protocols: encoders that name particles of classes they never saw by a few examples of each.
 
-No row has seen the structures that are asked for: episodic training is of complexes that do not exist, others of them
-stop it early, and the shipped model learned from such complexes as well. Only ``cssl`` has seen the
-particles themselves, without labels, as a user's own pretraining would have.
+No row has learned from labels of the structures that are asked for: episodic training is of complexes that do not
+exist, others of them stop it early, and the shipped model learned from such complexes as well. Only ``cssl`` has seen
+the particles themselves, without labels, as a user's own pretraining would have.
 """
 
 from collections.abc import Callable, Mapping
@@ -110,9 +110,12 @@ FEW_SHOT: dict[str, tuple[str, Callable[[Task], Classifier]]] = {
     "general": ("The shipped general model as it is; nothing is trained.", lambda task: load_classifier(GENERAL)),
     "prototypes-random": ("Nearest class mean by cosine in the embedding of the untrained network.", _untrained),
     "prototypes-general": ("Nearest class mean by cosine in the embedding of the shipped general model.", _by_cosine),
-    "cssl": ("Contrastive pretraining from it on the particles asked for, without labels.", _pretrained),
+    "cssl": (
+        "The shipped general model after contrastive pretraining on the particles asked for, without labels.",
+        _pretrained,
+    ),
     "discriminant-general": (
-        "The shipped general model with a discriminant fitted to particles imaged as those asked for.",
+        "The shipped general model with a discriminant fitted to complexes imaged as those asked for.",
         _fitted,
     ),
     **_protonets(),

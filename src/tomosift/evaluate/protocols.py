@@ -87,8 +87,10 @@ _TEN: tuple[str, ...] = (
     "hsp90-sba1",
 )
 
+_ALL = (*_TEN, "cpn60-single-ring", "igg", "achbp", "albumin", "get3", "hsp70-sse1")
+
 _EPISODES = Protocol(
-    "Episodes of five of the ten, named by a few examples; no training has seen any of them.",
+    "Episodes of five of the ten, named by a few examples; no labels of them are learned from.",
     classes=_TEN,
     snrs=(0.1, 0.03),
     budgets=("1", "5"),
@@ -162,12 +164,12 @@ PROTOCOLS: dict[str, Protocol] = {
     "few-shot-all": replace(
         _EPISODES,
         sentence="Episodes of five of all 16 structures of the atlas, down to 62 kDa.",
-        classes=(*_TEN, "cpn60-single-ring", "igg", "achbp", "albumin", "get3", "hsp70-sse1"),
+        classes=_ALL,
     ),
     "few-shot-all-8-way": replace(
         _EPISODES,
         sentence="The same 16 in episodes of eight classes.",
-        classes=(*_TEN, "cpn60-single-ring", "igg", "achbp", "albumin", "get3", "hsp70-sse1"),
+        classes=_ALL,
         ways=8,
         particles_of="few-shot-all",
     ),
@@ -197,12 +199,12 @@ def build_world(protocol: Protocol, snr: float, seed: int, folder: Path) -> Worl
         When the folder holds other particles.
     """
     everything = simulated(protocol, protocol.classes + protocol.others, snr, seed, folder / "particles")
-    everything = _known(everything, protocol.classes)
     if protocol.ways:
+        everything = _known(everything, protocol.classes)
         none = everything.select(np.zeros(0, dtype=np.int64))
         return World(none, none, everything, _unlabeled(everything))
     split = split_by_tomogram(everything.particles, (0.6, 0.2, 0.2), seed)
-    train, validation, test = (everything.select(rows) for rows in split)
+    train, validation, test = (_known(everything.select(rows), protocol.classes) for rows in split)
     before = train
     if protocol.pretrained_on:
         before = simulated(protocol, protocol.pretrained_on, snr, seed + 1_000_000, folder / "pretrained-on")

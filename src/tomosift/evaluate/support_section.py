@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tomosift.evaluate.markup import escape, png_uri, section
 from tomosift.evaluate.pictures import gray_levels, slab, slab_thickness, window
 from tomosift.evaluate.report_input import ReportInput
-from tomosift.nn.heads import CosineHead
+from tomosift.nn.heads import PrototypeHead
 
 SHOWN = 16
 """Particles beside their nearest example."""
@@ -31,11 +31,15 @@ class Support:
     """Rows of the report to the voxels of each particle ``(b, d, d, d)``."""
 
 
-def nearest_examples(embeddings: Float[np.ndarray, "n e"], examples: Float[np.ndarray, "m e"]) -> Int[np.ndarray, " n"]:
-    """Index of the example with the highest cosine, after standardization over all n particles."""
-    head, given = CosineHead(embeddings.shape[1], 0), torch.from_numpy(embeddings)
-    head.standardize(given)
-    return head.compare(given, torch.from_numpy(examples)).argmax(dim=1).numpy()
+@torch.inference_mode()
+def nearest_examples(
+    head: PrototypeHead, embeddings: Float[np.ndarray, "n e"], examples: Float[np.ndarray, "m e"]
+) -> Int[np.ndarray, " n"]:
+    """Index of the example that is most like each of n particles, compared as the head compares with its classes."""
+    on = head.prototype.device
+    return (
+        head.compare(torch.from_numpy(embeddings).to(on), torch.from_numpy(examples).to(on)).argmax(dim=1).cpu().numpy()
+    )
 
 
 def outlined(picture: UInt8[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "_ _"]:

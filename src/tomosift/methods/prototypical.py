@@ -15,7 +15,7 @@ AdamW with one cosine instead of halving the rate; the attention has no dropout.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +28,7 @@ from tomosift.data.batches import Batch
 from tomosift.data.episodes import Episode, Episodes
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
+from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, starting_encoder
 from tomosift.nn.discriminant import fit_discriminant
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.heads import AttentionHead, DiscriminantHead, PrototypeHead
@@ -54,8 +54,8 @@ class Config:
     """Encoder to train from random weights; with `init`, the encoder of that model is taken."""
     head: Literal["euclidean", "attention", "discriminant"] = "euclidean"
     """Squared distances to the class means (ProtoNet3D); those and refined ones added up (ProtoNet-CE); or likelihoods
-    that know how classes, and particles of one class, vary: fitted in seconds, without episodes, the encoder as it
-    is."""
+    that know how classes, and particles of one class, vary: fitted in seconds to all labeled particles, the encoder as
+    it is; what follows is then without use."""
     ways: int = 5
     """Classes of an episode."""
     shots: int = 5
@@ -115,15 +115,11 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     ValueError
         When too few classes have enough particles for an episode.
     """
+    if config.head == "discriminant":
+        return _fitted(config, data, run)
     stream = Episodes(data.labeled, config.ways, config.shots, config.queries, seed)
     classifier = _starting_classifier(config, data)
     run.log(event="classes", training=_named(data.labeled), validation=_named(data.validation))
-    if isinstance(classifier.head, DiscriminantHead):
-        # Episodes after it gained nothing; see experiments/LOG.md.
-        known = data.labeled.select(data.labeled.labeled_rows)
-        embeddings = embed(classifier.encoder, known.volumes, len(known))
-        classifier.head.load(fit_discriminant(embeddings, known.label))
-        return classifier.eval()
     score = _score(config, classifier, data.validation, seed)
     fit(
         Learner(classifier, config.views),
@@ -134,6 +130,20 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
         validation=None if score is None else Validation(score, config.evaluate_every, config.patience),
         progress=progress,
     )
+    return classifier.eval()
+
+
+def _fitted(config: Config, data: TrainingSets, run: Run) -> Classifier:
+    """A discriminant on the encoder as it is; episodes after it gained nothing, see experiments/LOG.md."""
+    classifier = _starting_classifier(config, data)
+    known = data.labeled.select(data.labeled.labeled_rows)
+    run.log(event="classes", training=_named(known), particles=len(known))
+    assert isinstance(classifier.head, DiscriminantHead)
+    embeddings = embed(classifier.encoder, known.volumes, len(known))
+    classifier.head.load(fit_discriminant(embeddings, known.label))
+    if config.init is not None:
+        start = load_classifier(config.init)
+        classifier.decoder, classifier.card = start.decoder, replace(classifier.card, decoder=start.card.decoder)
     return classifier.eval()
 
 

@@ -2,8 +2,8 @@
 
 Source: Gupta et al. 2022, Front. Physiol. 13:957484, fine-tunes the whole network from pretrained weights ("finetune"
 here). Starting from a fitted probe at a gentle rate ("probe-then-finetune") follows Kumar et al. 2022, "Fine-tuning can
-distort pretrained features and underperform out-of-distribution"; spreading labels over unlabeled particles first Zhou
-et al. 2004 (see `tomosift.nn.spreading`). That combination and all default values are ours.
+distort pretrained features and underperform out-of-distribution"; for what unlabeled particles add see
+`tomosift.nn.spreading`. The combination and all default values are ours.
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tomosift.data.batches import Balanced, Batch
-from tomosift.data.labels import are_among, labeled_as
+from tomosift.data.labels import are_among, labeled_as, rows_around
 from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
@@ -47,7 +47,8 @@ _LABELS_TO_SPLIT = 8
 _LABELS_TO_SPREAD = 20
 """Labels per class from which labeled particles alone teach as much."""
 _RIGHT_ENOUGH = 0.9
-"""Share of labeled particles that a probe of the others names right, above which unlabeled ones can only mislead."""
+"""Share of labeled particles that a probe of the others names right, from which unlabeled ones can only mislead. Few
+labels make that look worse than it is, so they are taken for enough only where they clearly are."""
 USES_LABELS = True
 
 
@@ -63,9 +64,9 @@ class Config:
     """Whole network at once; from a fitted probe at a gentle rate; frozen probe; auto: the second, from scratch the
     first."""
     spread: Spread = "auto"
-    """Let the labels spread over unlabeled particles first, and learn from those too on which this agrees with the
-    labeled ones alone; auto: from a pretrained encoder, with fewer than 20 labels per class, of which the others name
-    less than nine in ten right."""
+    """Let the labels spread over unlabeled particles of the same set first, and learn from those too on which this
+    agrees with the labeled ones alone; auto: from a pretrained encoder, with fewer than 20 labels per class, of which
+    the others name less than nine in ten right."""
     encoder_rate: float = 0.3
     """Learning rate of a pretrained encoder, as a share of that of the head."""
     unknown_below: float = 0.0
@@ -120,7 +121,7 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     tuning = _resolve(config)
     held_out = data.validation.select(data.validation.labeled_rows)
     run.log(event="labels", tuning=tuning, training=len(labeled), validation=len(held_out), rarest_class=rarest)
-    lesson = _Lesson(config, data, tuning, seed, progress)
+    lesson = _Lesson(config, data, tuning, _is_to_spread(config, data, labeled, rarest), seed, progress)
     if len(held_out) or tuning == "probe" or rarest < _LABELS_TO_SPLIT:
         classifier, _ = _taught(lesson, labeled, held_out, run)
         return classifier
@@ -137,6 +138,7 @@ class _Lesson:
     config: Config
     data: TrainingSets
     tuning: Tuning
+    spreads: bool
     seed: int
     progress: Progress | None
     is_rehearsal: bool = False
@@ -155,8 +157,9 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     classes, nothing = len(data.class_names), np.zeros((0, len(data.class_names)))
     told, crossed = labeled, nothing
     spare = not len(held_out) and lesson.last_step is None
-    if len(data.unlabeled) and _is_to_spread(config, told, embeddings):
-        around, asked = _around(told, data.unlabeled, held_out, classifier)
+    if lesson.spreads:
+        around = data.unlabeled.select(rows_around(told, data.unlabeled, held_out, _MOST_TO_SPREAD_OVER))
+        asked = embed(classifier.encoder, around.volumes, len(around))
         label = agreed_labels(embeddings, told.label, asked, classes)
         run.log(event="spread", particles=len(around), agreed=int((label >= 0).sum()))
         crossed = crossed_spread_logits(embeddings, told.label, asked, classes) if spare else nothing
@@ -204,13 +207,23 @@ def _resolve(config: Config) -> Tuning:
     return "finetune" if config.init is None else "probe-then-finetune"
 
 
-def _is_to_spread(config: Config, labeled: Subtomograms, embeddings: NDArray[np.float32]) -> bool:
-    if config.spread != "auto" or config.init is None:
-        return config.spread == "always"
-    counts = np.bincount(labeled.label)
-    if int(counts[counts > 0].min()) >= _LABELS_TO_SPREAD:
+def _is_to_spread(config: Config, data: TrainingSets, labeled: Subtomograms, rarest: int) -> bool:
+    """Whether unlabeled particles teach as well: decided once, for a rehearsal and for what follows it."""
+    if config.spread == "never":
         return False
-    crossed = crossed_logits(embeddings, labeled.label, len(counts))
+    # Labeled particles must be among those that are learned from.
+    if not are_among(labeled, data.unlabeled).all():
+        if config.spread == "always":
+            raise ValueError(
+                "labels spread within one set, but some labeled particles are not among the unlabeled ones"
+            )
+        return False
+    if config.spread == "always":
+        return True
+    if config.init is None or rarest >= _LABELS_TO_SPREAD:
+        return False
+    embeddings = embed(_starting_classifier(config, data).encoder, labeled.volumes, len(labeled))
+    crossed = crossed_logits(embeddings, labeled.label, len(data.class_names))
     # A single label of a class cannot be asked how well the others name it.
     return not len(crossed) or float((crossed.argmax(axis=1) == labeled.label).mean()) < _RIGHT_ENOUGH
 
@@ -228,16 +241,6 @@ def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
         unfamiliar_below=config.unfamiliar_below,
     )
     return Classifier(encoder, card)
-
-
-def _around(
-    labeled: Subtomograms, unlabeled: Subtomograms, held_out: Subtomograms, classifier: Classifier
-) -> tuple[Subtomograms, NDArray[np.float32]]:
-    """Unlabeled particles to spread labels over, labeled ones among them, and their embeddings."""
-    told, spared = (np.flatnonzero(are_among(unlabeled, part)) for part in (labeled, held_out))
-    rows = np.setdiff1d(np.union1d(unlabeled.spaced_rows(_MOST_TO_SPREAD_OVER), told), spared)
-    some = unlabeled.select(rows)
-    return some, embed(classifier.encoder, some.volumes, len(some))
 
 
 def _standardize(classifier: Classifier, labeled: Subtomograms) -> NDArray[np.float32]:

@@ -51,7 +51,7 @@ class ModelCard:
 
 
 class Classifier(nn.Module):
-    """Boxes in, logits out. A model without classes has no head and gives embeddings only."""
+    """Boxes in, logits out. A model without classes gives embeddings; a head it has is for classes to come."""
 
     def __init__(self, encoder: Encoder, card: ModelCard) -> None:
         super().__init__()

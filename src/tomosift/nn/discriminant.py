@@ -52,23 +52,29 @@ def fit_discriminant(
     label, group = label[known], group[known]
     size = unit.shape[1]
     within, between = np.zeros((size, size)), np.zeros((size, size))
-    spare = classes = 0
+    spare, classes = 0, 0.0
+    chance = 0.0  # how far means of few particles lie apart also where classes do not differ, in units of `within`
     for one in np.unique(group):
         mine, names = unit[group == one], label[group == one]
-        present, place = np.unique(names, return_inverse=True)
-        if len(present) < 2:
+        present, place, counts = np.unique(names, return_inverse=True, return_counts=True)
+        weight = 1 - 1 / counts  # a single particle does not show where its class is
+        if (weight > 0).sum() < 2:
             continue
         means = np.stack([mine[place == k].mean(axis=0) for k in range(len(present))])
-        rest, apart = mine - means[place], means - means.mean(axis=0)
+        rest, apart = mine - means[place], means - np.average(means, axis=0, weights=weight)
         within += rest.T @ rest
-        # Means of few particles differ also where classes do not; the share of that is taken off below.
-        between += apart.T @ apart
+        between += (apart.T * weight) @ apart
         spare += len(mine) - len(present)
-        classes += len(present) - 1
-    if not spare or not classes:
-        raise ValueError("expected several particles of two or more classes that were imaged alike")
-    within, between = within / spare, between / classes
-    between -= within * classes / (spare + classes)
+        degrees = weight * (1 - weight / weight.sum())
+        classes += degrees.sum()
+        chance += (degrees / counts).sum()
+    if not spare:
+        raise ValueError(
+            f"{len(label)} labeled particles of {len(np.unique(label))} classes do not show how classes and particles "
+            "vary; label several particles of each of many classes"
+        )
+    within = within / spare
+    between = (between - chance * within) / classes
     round_one = np.trace(within) / size * np.eye(size)
     within = (1 - _SPHERE) * within + _SPHERE * round_one + 1e-12 * np.eye(size)
     variance, axes = np.linalg.eigh(within)

@@ -17,7 +17,7 @@ from tomosift.nn.encoder import Encoder
 _ROWS_AT_ONCE = 1024
 """Embeddings compared with classes at a time; heads that look at pairs make tensors of a thousand times that size."""
 
-NO_DECODER = "this model makes no masks; take the shipped model general, or one of `tomosift train one_shot`"
+NO_DECODER = "this model makes no masks; take the shipped model general, pretraining from it, or one_shot"
 
 ReadBoxes = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Gives the boxes ``(b, d, d, d)`` of these rows."""

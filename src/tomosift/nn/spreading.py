@@ -26,8 +26,8 @@ def spread_labels(
 
     Embeddings are standardized over all particles, projected on their principal directions and to unit length; labels
     run along the graph of nearest neighbors. Each class ends with the same total mass, so that one that happened to
-    be labeled in a crowd does not flood the rest: this assumes classes that are met about equally often, and was still
-    ahead of no spreading where the commonest class was seven times as frequent as the rarest.
+    be labeled in a crowd does not flood the rest: this assumes classes that are met about equally often; see
+    experiments/LOG.md for what it costs where they are not.
 
     Source: Zhou, Bousquet, Lal, Weston & Schoelkopf 2004, "Learning with local and global consistency", NIPS 16; class
     mass normalization from Zhu, Ghahramani & Lafferty 2003, ICML. Deviation: equal class masses, as the labels of a
@@ -106,10 +106,11 @@ def crossed_spread_logits(
     embeddings: Float[np.ndarray, "m e"],
     class_count: int,
 ) -> Float[np.ndarray, "p k"]:
-    """Logits of each labeled particle by a probe of the others and of what they agree on among the m.
+    """Logits of each labeled particle by a probe of the other labels and of what is agreed on by them among the m.
 
     At most five folds. p is n, or 0 where some class has a single label. Leaving labels out singly, without spreading,
-    made probes look 10 to 40 points worse than they were with three to five labels per class; this comes within 10.
+    made probes look 10 to 40 points worse than they were with three to five labels per class; folds with it came
+    within 10.
     """
     from sklearn.model_selection import StratifiedKFold
 
