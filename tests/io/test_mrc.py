@@ -331,3 +331,20 @@ def test_every_real_file_equals_mrcfile(real_data: Path) -> None:
                 assert volume.voxel_spacing_angstrom == pytest.approx(float(reference.voxel_size.x), rel=1e-5)
             else:
                 assert float(reference.voxel_size.x) in (0.0, 1.0)
+
+
+def test_stacks_are_written_part_by_part_and_refused_when_parts_are_missing(tmp_path: Path) -> None:
+    masks = np.random.default_rng(0).random((5, 4, 4, 4)) < 0.3
+    path = tmp_path / "masks.mrcs"
+    mrc.write_stack(path, (masks[start : start + 2] for start in (0, 2, 4)), 5, 4, 10.0)
+    with mrcfile.open(path) as file:
+        assert file.is_volume_stack()
+        np.testing.assert_array_equal(file.data, masks)
+        assert float(file.voxel_size.x) == 10.0
+        assert file.header.dmax < file.header.dmin  # not known, as the format says it
+    assert mrcfile.validate(path)
+    with pytest.raises(ValueError, match="got 4 volumes, expected 5"):
+        mrc.write_stack(tmp_path / "few.mrcs", iter([masks[:4]]), 5, 4, 10.0)
+    with pytest.raises(ValueError, match="broadcast"):
+        mrc.write_stack(tmp_path / "many.mrcs", iter([masks]), 4, 4, 10.0)
+    assert [file.name for file in tmp_path.iterdir()] == ["masks.mrcs"]

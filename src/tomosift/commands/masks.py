@@ -67,9 +67,8 @@ def write_masks(
     if out.suffix == LABEL_VOLUMES:
         _write_label_volumes(out, classifier, boxes, class_number, crf)
         return
-    stack = np.concatenate(list(_masks(classifier, boxes, crf))).astype(np.int8)
-    mrc.write_volume(out, stack, boxes.voxel_spacing_angstrom, stack=True)
-    say(f"{out}: {len(stack)} masks, in the order of the table")
+    mrc.write_stack(out, _masks(classifier, boxes, crf), len(boxes), boxes.box_size, boxes.voxel_spacing_angstrom)
+    say(f"{out}: {len(boxes)} masks, in the order of the table")
 
 
 def _masks(classifier: Classifier, boxes: Subtomograms, crf: bool) -> Iterator[Bool[np.ndarray, "b d d d"]]:

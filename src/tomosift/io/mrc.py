@@ -6,6 +6,7 @@ headers. Axes are put in z, y, x order here: the header's ``mapc, mapr, maps`` s
 
 import bz2
 import gzip
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -136,6 +137,32 @@ def write_volume(
             mrc.set_volume()
         mrc.voxel_size = 0.0 if voxel_spacing_angstrom is None else float(voxel_spacing_angstrom)
         mrc.header.origin = tuple(float(value) for value in origin_zyx_angstrom[::-1])
+
+
+def write_stack(
+    path: Path, parts: Iterable[NDArray[Any]], count: int, box_size: int, voxel_spacing_angstrom: float
+) -> None:
+    """Write ``count`` volumes of small integers as a volume stack of int8, part by part ``(b, d, d, d)``.
+
+    The stack need not fit into memory, so the header says that minimum, maximum, mean and deviation are not known. The
+    file is complete or absent.
+
+    Raises
+    ------
+    ValueError
+        When the parts are fewer or more volumes than said.
+    """
+    check_spacing(voxel_spacing_angstrom)
+    shape = (count, box_size, box_size, box_size)
+    with written_then_renamed(path) as temporary, mrcfile.new_mmap(temporary, shape, mrc_mode=0) as mrc:
+        done = 0
+        for part in parts:
+            mrc.data[done : done + len(part)] = part
+            done += len(part)
+        if done != count:
+            raise ValueError(f"{path} got {done} volumes, expected {count}")
+        mrc.voxel_size = voxel_spacing_angstrom
+        mrc.reset_header_stats()
 
 
 def _decompressor(path: Path) -> type[gzip.GzipFile] | type[bz2.BZ2File] | None:
