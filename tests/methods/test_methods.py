@@ -331,6 +331,17 @@ def test_few_labels_are_spread_from_pretrained_encoders_unless_they_are_enough(
     assert not spread("enough", 5, init=general)
 
 
+def test_a_rehearsal_calibrates_unless_all_labels_can(sets: TrainingSets, tmp_path: Path) -> None:
+    rows = np.concatenate([np.flatnonzero(sets.labeled.label == k)[:8] for k in range(3)])
+    given = TrainingSets(sets.labeled.select(rows), sets.unlabeled, sets.validation.select(np.zeros(0, dtype=np.int64)))
+    for spread in ("never", "always"):
+        config = replace(short("supervised", 2), spread=spread)  # type: ignore[type-var]
+        found = methods.train("supervised", config, given, tmp_path / spread, 0).card.temperature
+        log = [json.loads(line) for line in (tmp_path / spread / "log.jsonl").read_text().splitlines()]
+        rehearsed = next(entry["temperature"] for entry in log if entry.get("event") == "rehearsed")
+        assert (found == rehearsed) == (spread == "never")
+
+
 @pytest.mark.slow
 def test_supervised_training_learns_three_shapes(sets: TrainingSets, tmp_path: Path) -> None:
     config = supervised.Config(training=Training(steps=60, batch_size=24))

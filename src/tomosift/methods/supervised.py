@@ -103,8 +103,8 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     """A calibrated classifier from ``data.labeled``.
 
     Training stops early on ``data.validation``. Where that holds no labels but every class has enough of them, a
-    rehearsal without a fifth of the labeled particles says how many steps are good and how far to trust the logits;
-    the classifier then learns from all of them.
+    rehearsal without a fifth of the labeled particles says how many steps are good and, unless labels spread, how far
+    to trust the logits; the classifier then learns from all of them.
 
     Raises
     ------
@@ -129,7 +129,8 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     rehearsed, steps = _taught(replace(lesson, is_rehearsal=True), most, fifth, run.within("rehearsal"))
     run.log(event="rehearsed", steps=steps, temperature=rehearsed.card.temperature)
     classifier, _ = _taught(replace(lesson, last_step=steps), labeled, held_out, run)
-    classifier.card = replace(classifier.card, temperature=rehearsed.card.temperature)
+    if not lesson.spreads:  # otherwise folds of all labels calibrate better than a fifth of them
+        classifier.card = replace(classifier.card, temperature=rehearsed.card.temperature)
     return classifier
 
 
@@ -156,7 +157,7 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     embeddings = _standardize(classifier, labeled)
     classes, nothing = len(data.class_names), np.zeros((0, len(data.class_names)))
     told, crossed = labeled, nothing
-    spare = not len(held_out) and lesson.last_step is None
+    spare = not len(held_out) and (lesson.last_step is None or lesson.spreads)
     if lesson.spreads:
         around = data.unlabeled.select(rows_around(told, data.unlabeled, held_out, _MOST_TO_SPREAD_OVER))
         asked = embed(classifier.encoder, around.volumes, len(around))
@@ -194,7 +195,7 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     logits = nothing if lesson.is_rehearsal else _look_around(classifier, data, told)
     frozen = tuning == "probe" and labeled is told
     temperature = _temperature(classifier, logits, told, held_out, crossed, frozen)
-    if lesson.last_step is None:
+    if spare or len(held_out):
         run.log(event="calibrated" if temperature else "not calibrated: no labels to spare", temperature=temperature)
     classifier.card = replace(classifier.card, temperature=temperature or 1.0)
     return classifier.eval(), steps
