@@ -20,14 +20,13 @@ import tyro
 
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.episodes import episode_scores
+from tomosift.evaluate.few_shot import embedded
 from tomosift.evaluate.protocols import PROTOCOLS, build_world
 from tomosift.files import write_json
 from tomosift.nn.center_finder import weights_path
 from tomosift.nn.classifier import Classifier, load_classifier, save_classifier
 from tomosift.nn.discriminant import fit_discriminant
-from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.heads import CosineHead, DiscriminantHead
-from tomosift.nn.inference import embed
 from tomosift.simulate.random_complexes import random_names, random_templates
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
@@ -62,12 +61,6 @@ def learned_from(options: Options) -> list[Subtomograms]:
     return sets
 
 
-def embedded(model: Classifier, boxes: Subtomograms) -> np.ndarray:
-    """(n, e) embeddings, with the encoder prepared for these boxes."""
-    model.encoder.prepare(torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE))))
-    return embed(model.encoder, boxes.volumes, len(boxes))
-
-
 def measure(model: Classifier, work: Path) -> dict[str, str]:
     """Accuracy of both heads in episodes, with 95 % intervals."""
     found = {}
@@ -75,7 +68,7 @@ def measure(model: Classifier, work: Path) -> dict[str, str]:
     assert isinstance(head, DiscriminantHead)
     for snr in (0.1, 0.03):
         asked = build_world(PROTOCOLS["few-shot-all"], snr, 0, work / f"asked-{snr:g}").test
-        embeddings = embedded(model, asked)
+        embeddings = embedded(model.encoder, asked)
         for name, each in (("discriminant", head), ("cosine", CosineHead(embeddings.shape[1], 0))):
             each.standardize(torch.from_numpy(embeddings))
             for ways in (5, 8):
@@ -94,7 +87,7 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
         return
     model, kept = (load_classifier(Path("general")) for _ in range(2))  # the first is prepared for the sets
     sets = learned_from(options)
-    embeddings = np.concatenate([embedded(model, boxes) for boxes in sets])
+    embeddings = np.concatenate([embedded(model.encoder, boxes) for boxes in sets])
     group = np.repeat(np.arange(len(sets)), [len(boxes) for boxes in sets])
     made = Classifier(kept.encoder, replace(kept.card, head="discriminant"))
     assert isinstance(made.head, DiscriminantHead)

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 import tyro
 from numpy.typing import NDArray
 
 from tomosift.data.labels import are_among
 from tomosift.data.splits import few_labels
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.evaluate.few_shot import embedded
 from tomosift.evaluate.protocols import PROTOCOLS, World, build_world
 from tomosift.nn.classifier import load_classifier
-from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.inference import embed
 from tomosift.nn.probe import FEW_LABELS_REGULARIZATION, fit_probe
 from tomosift.nn.spreading import agreed_labels, spread_labels
@@ -66,8 +65,8 @@ def measured(options: Options, world: World, encoder_of: Path, seed: int) -> dic
     """Accuracy by the labels alone, with all that they spread to, and with what is agreed on."""
     train = world.train
     encoder = load_classifier(encoder_of).encoder
-    encoder.prepare(torch.from_numpy(train.volumes(train.spaced_rows(BOXES_TO_PREPARE))))
-    embeddings, test = (embed(encoder, part.volumes, len(part)) for part in (train, world.test))
+    embeddings = embedded(encoder, train)
+    test = embed(encoder, world.test.volumes, len(world.test))
     known, classes = train.select(train.labeled_rows), len(train.class_names)
     found = {}
     for kind in options.frequencies:

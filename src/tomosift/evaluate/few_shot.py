@@ -10,7 +10,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
@@ -22,7 +24,7 @@ from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
-from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import CosineHead, PrototypeHead
 from tomosift.nn.inference import embed
@@ -132,12 +134,17 @@ FEW_SHOT: dict[str, tuple[str, Callable[[Task], Classifier]]] = {
 """Name of each row, what it is, and how it comes to its model."""
 
 
+def embedded(encoder: Encoder, boxes: Subtomograms) -> Float[np.ndarray, "n e"]:
+    """Embeddings of all boxes by an encoder that has looked at how far off their centers they are."""
+    encoder.prepare(torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE))))
+    return embed(encoder, boxes.volumes, len(boxes))
+
+
 def few_shot_scores(name: str, task: Task, shots: int) -> EpisodeScores:
     """Episodes of the task's protocol by a row: its head where it has one for examples, else nearest cosine."""
     asked: Subtomograms = task.world.test
     model = FEW_SHOT[name][1](task)
-    model.encoder.prepare(torch.from_numpy(asked.volumes(asked.spaced_rows(BOXES_TO_PREPARE))))
-    embeddings = embed(model.encoder, asked.volumes, len(asked))
+    embeddings = embedded(model.encoder, asked)
     head = model.head if isinstance(model.head, PrototypeHead) else CosineHead(embeddings.shape[1], 0)
     head.standardize(torch.from_numpy(embeddings))
     return episode_scores(embeddings, asked.label, head, ways=task.protocol.ways, shots=shots, seed=task.seed)
