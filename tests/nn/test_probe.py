@@ -6,7 +6,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tomosift.nn.probe import FEW_LABELS_REGULARIZATION, INVERSE_REGULARIZATIONS, fit_probe, linear_probe
+from tomosift.nn.probe import (
+    FEW_LABELS_REGULARIZATION,
+    INVERSE_REGULARIZATIONS,
+    fit_probe,
+    linear_probe,
+    surely_right,
+)
 
 
 def blobs(n: int, k: int = 4, spread: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -69,3 +75,11 @@ def test_missing_labels_are_refused_in_one_sentence() -> None:
         linear_probe(x, y, x, np.full(8, -1))
     with pytest.raises(ValueError, match="there are 2 classes"):
         fit_probe(x, y, class_count=2)
+
+
+def test_few_right_answers_are_less_sure_than_many() -> None:
+    labels = np.arange(5)
+    assert surely_right(np.eye(5), labels) == pytest.approx(5 / (5 + 1.96**2), abs=1e-3)  # all right, Wilson's formula
+    many = np.tile(labels, 20)
+    assert surely_right(np.eye(5)[many], many) > 0.95
+    assert surely_right(np.eye(5)[(many + 1) % 5], many) == pytest.approx(0.0, abs=1e-9)

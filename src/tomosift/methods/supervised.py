@@ -26,7 +26,7 @@ from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.heads import LinearHead
 from tomosift.nn.inference import embed, predict
-from tomosift.nn.probe import crossed_logits, fit_probe
+from tomosift.nn.probe import crossed_logits, fit_probe, surely_right
 from tomosift.nn.spreading import agreed_labels, crossed_spread_logits
 from tomosift.nn.views import augmented
 from tomosift.physics.augmentation import ViewRanges
@@ -43,12 +43,12 @@ _MOST_TO_SPREAD_OVER = 5000
 _MOST_TO_STANDARDIZE = 500
 """Labeled particles that give means and deviations while training goes on; at its end all do."""
 _LABELS_TO_SPLIT = 8
-"""Labels per class from which a fifth can be spared in a rehearsal, for early stopping and calibration."""
+"""Labels per class from which a fifth can be spared in a rehearsal."""
 _LABELS_TO_SPREAD = 20
 """Labels per class from which labeled particles alone teach as much."""
-_RIGHT_ENOUGH = 0.9
-"""Share of labeled particles that a probe of the others names right, from which unlabeled ones can only mislead. Few
-labels make that look worse than it is, so they are taken for enough only where they clearly are."""
+_RIGHT_ENOUGH = 0.85
+"""Share of labeled particles that a probe of the others surely (95 %) names right, from which unlabeled ones can only
+mislead. To take too few labels for enough costs ten times what unlabeled particles cost where they are enough."""
 USES_LABELS = True
 
 
@@ -65,8 +65,8 @@ class Config:
     first."""
     spread: Spread = "auto"
     """Let the labels spread over unlabeled particles of the same set first, and learn from those too on which this
-    agrees with the labeled ones alone; auto: from a pretrained encoder, with fewer than 20 labels per class, of which
-    the others name less than nine in ten right."""
+    agrees with the labeled ones alone; auto: from a pretrained encoder, with fewer than 20 labels per class, unless
+    the others surely name most of them right."""
     encoder_rate: float = 0.3
     """Learning rate of a pretrained encoder, as a share of that of the head."""
     unknown_below: float = 0.0
@@ -226,7 +226,7 @@ def _is_to_spread(config: Config, data: TrainingSets, labeled: Subtomograms, rar
     embeddings = embed(_starting_classifier(config, data).encoder, labeled.volumes, len(labeled))
     crossed = crossed_logits(embeddings, labeled.label, len(data.class_names))
     # A single label of a class cannot be asked how well the others name it.
-    return not len(crossed) or float((crossed.argmax(axis=1) == labeled.label).mean()) < _RIGHT_ENOUGH
+    return not len(crossed) or surely_right(crossed, labeled.label) < _RIGHT_ENOUGH
 
 
 def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:

@@ -119,6 +119,14 @@ def crossed_logits(
     return logits
 
 
+def surely_right(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> float:
+    """Lower end of the 95 % interval of the share of particles that their logits name right (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    right = binomtest(int((logits.argmax(axis=1) == labels).sum()), len(labels))
+    return float(right.proportion_ci(0.95, "wilson").low)
+
+
 def _fit(
     x: Float[np.ndarray, "n e"], y: Int[np.ndarray, " n"], inverse_regularization: float
 ) -> tuple[Float[np.ndarray, "k e"], Float[np.ndarray, " k"]]:
