@@ -10,7 +10,6 @@ run are kept below --work, so an interrupted training goes on.
 
 import json
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -26,13 +25,10 @@ from tomosift.nn.center_finder import PLACES, SMOOTHING, CenterFinder, coarse, f
 from tomosift.nn.centering import find_centers, fit_spread
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.atlas import atlas_names
-from tomosift.simulate.random_complexes import random_names, random_templates
+from tomosift.simulate.random_complexes import simulate_random_complexes
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
-
-SPACING_ANGSTROM = 10.0
-TEMPLATE_SIZE = 48
 
 
 @dataclass(frozen=True)
@@ -72,12 +68,13 @@ def conditions(number: int) -> ImagingRanges:
 
 def simulated_set(options: Options, number: int) -> Subtomograms:
     """Boxes of complexes that no other set has."""
-    seed = options.seed + number
-    templates = partial(random_templates, options.classes, seed, SPACING_ANGSTROM, TEMPLATE_SIZE)
-    config = SubtomogramSetConfig(
-        random_names(options.classes, seed), options.per_class, ranges=conditions(number), seed=seed
+    return simulate_random_complexes(
+        options.classes,
+        options.per_class,
+        conditions(number),
+        options.seed + number,
+        options.work / "sets" / f"{number:02d}",
     )
-    return simulate_subtomograms(config, options.work / "sets" / f"{number:02d}", templates=templates)
 
 
 def true_shift(boxes: Subtomograms) -> Tensor:

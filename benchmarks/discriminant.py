@@ -10,7 +10,6 @@ in the episodes of the protocol `few-shot-all`, beside the cosine by which model
 
 import json
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +26,7 @@ from tomosift.nn.center_finder import weights_path
 from tomosift.nn.classifier import Classifier, load_classifier, save_classifier
 from tomosift.nn.discriminant import fit_discriminant
 from tomosift.nn.heads import CosineHead, DiscriminantHead
-from tomosift.simulate.random_complexes import random_names, random_templates
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulate.random_complexes import simulate_random_complexes
 
 FOLDER = weights_path().parent / "shipped" / "general"
 
@@ -54,10 +52,8 @@ def learned_from(options: Options) -> list[Subtomograms]:
     for number, snr in enumerate(options.snrs):
         seed = options.seed + number
         imaging = replace(PROTOCOLS["centered-ten"].imaging(snr), has_ctf=number % 2 == 0)
-        names = random_names(options.complexes, seed)
-        config = SubtomogramSetConfig(names, options.per_class, ranges=imaging, seed=seed)
-        templates = partial(random_templates, options.complexes, seed, 10.0, 48)
-        sets.append(simulate_subtomograms(config, options.work / f"set-{number}", templates=templates))
+        folder = options.work / f"set-{number}"
+        sets.append(simulate_random_complexes(options.complexes, options.per_class, imaging, seed, folder))
     return sets
 
 

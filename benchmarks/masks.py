@@ -15,7 +15,6 @@ import csv
 import itertools
 import json
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +36,7 @@ from tomosift.nn.crf import PUBLISHED, CrfSettings
 from tomosift.nn.inference import outlines
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.atlas import atlas_names
-from tomosift.simulate.random_complexes import random_names, random_templates
+from tomosift.simulate.random_complexes import simulate_random_complexes
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
@@ -66,9 +65,7 @@ class Options:
 
 def random_set(options: Options, seed: int, imaging: ImagingRanges, folder: Path) -> Subtomograms:
     """Boxes with masks of complexes that no other set has."""
-    templates = partial(random_templates, options.complexes, seed, 10.0, 48)
-    config = SubtomogramSetConfig(random_names(options.complexes, seed), options.per_class, ranges=imaging, seed=seed)
-    return simulate_subtomograms(config, folder, templates=templates, masks=True)
+    return simulate_random_complexes(options.complexes, options.per_class, imaging, seed, folder, masks=True)
 
 
 def dice(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -91,11 +88,17 @@ def asked_of(options: Options, snr: float) -> dict[str, Subtomograms]:
     """Particles of classes that were not learned from, and others of classes that were."""
     imaging, count = PROTOCOLS["centered-ten"].imaging(snr), len(atlas_names())
     unseen = SubtomogramSetConfig(atlas_names(), options.asked_per_class, ranges=imaging, seed=7)
-    seen = replace(unseen, classes=random_names(count, options.seed))
-    templates = partial(random_templates, count, options.seed, 10.0, 48)
     return {
         "unseen": simulate_subtomograms(unseen, options.work / f"atlas-{snr:g}", masks=True),
-        "seen": simulate_subtomograms(seen, options.work / f"seen-{snr:g}", templates=templates, masks=True),
+        "seen": simulate_random_complexes(
+            count,
+            options.asked_per_class,
+            imaging,
+            options.seed,
+            options.work / f"seen-{snr:g}",
+            masks=True,
+            seed_of_particles=7,
+        ),
     }
 
 

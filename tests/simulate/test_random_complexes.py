@@ -1,11 +1,15 @@
 """Complexes that do not exist look like complexes: centered, connected, within their limits, and never the same."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.random_complexes import (
     LARGEST_KDA,
     LARGEST_RADIUS_ANGSTROM,
@@ -13,7 +17,9 @@ from tomosift.simulate.random_complexes import (
     _symmetric,
     _walk,
     random_complex,
+    random_names,
     random_templates,
+    simulate_random_complexes,
 )
 
 
@@ -51,3 +57,15 @@ def test_templates_are_named_and_positive() -> None:
     for density in templates.values():
         assert density.shape == (48, 48, 48)
         assert 1.5 < float(density.max()) < 15
+
+
+def test_sets_hold_their_complexes_and_other_particles_of_the_same_ones(tmp_path: Path) -> None:
+    clean = replace(lab_protocol(), snr=(float("inf"), float("inf")))
+    first, again, others = (
+        simulate_random_complexes(2, 3, clean, 5, tmp_path / name, box_size=16, seed_of_particles=seed)
+        for name, seed in (("first", None), ("again", 5), ("others", 6))
+    )
+    assert first.class_names == again.class_names == others.class_names == random_names(2, 5)
+    rows = np.arange(6)
+    assert np.array_equal(first.volumes(rows), again.volumes(rows))
+    assert not np.array_equal(first.volumes(rows), others.volumes(rows))

@@ -1,14 +1,12 @@
 """Simulate boxes of known structures, or of complexes that do not exist, straight into a set with classes and masks."""
 
-import math
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from tomosift.commands.extract import summary
 from tomosift.commands.terminal import progress_bar, say
 from tomosift.physics.imaging import lab_protocol
-from tomosift.simulate.random_complexes import LARGEST_RADIUS_ANGSTROM, random_names, random_templates
+from tomosift.simulate.random_complexes import simulate_random_complexes
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 
@@ -48,20 +46,28 @@ def command(
         raise ValueError(f"random is {random}, expected a positive number")
     if not 0 < snr[0] <= snr[1]:
         raise ValueError(f"snr is {snr[0]:g} to {snr[1]:g}, expected two positive numbers, the lower one first")
-    # Room for the largest of them in any pose.
-    edge = 2 * math.ceil(1.5 * LARGEST_RADIUS_ANGSTROM / voxel_spacing)
-    made_up = partial(random_templates, random, seed, voxel_spacing, edge) if random else None
-    config = SubtomogramSetConfig(
-        classes or random_names(random, seed),
-        per_class,
-        box_size,
-        replace(lab_protocol(), snr=snr, shift_voxels=(-shift_voxels, shift_voxels)),
-        voxel_spacing,
-        max_neighbors,
-        seed=seed,
-    )
+    imaging = replace(lab_protocol(), snr=snr, shift_voxels=(-shift_voxels, shift_voxels))
     with progress_bar("boxes", "boxes") as update:
-        made = simulate_subtomograms(
-            config, out, templates=made_up, masks=masks, progress=lambda done, total: update(done, total, "")
-        )
+
+        def shown(done: int, total: int) -> None:
+            update(done, total, "")
+
+        if random:
+            made = simulate_random_complexes(
+                random,
+                per_class,
+                imaging,
+                seed,
+                out,
+                box_size=box_size,
+                voxel_spacing_angstrom=voxel_spacing,
+                max_neighbors=max_neighbors,
+                masks=masks,
+                progress=shown,
+            )
+        else:
+            config = SubtomogramSetConfig(
+                classes, per_class, box_size, imaging, voxel_spacing, max_neighbors, seed=seed
+            )
+            made = simulate_subtomograms(config, out, masks=masks, progress=shown)
     say(summary(made))

@@ -7,7 +7,6 @@ the particles themselves, without labels, as a user's own pretraining would have
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,29 +27,27 @@ from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import CosineHead, PrototypeHead
 from tomosift.nn.inference import embed
-from tomosift.simulate.random_complexes import random_names, random_templates
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulate.random_complexes import simulate_random_complexes
 
 COMPLEXES, SPARED, PARTICLES = 150, 30, 40
 """Complexes that do not exist, those of them for early stopping, and particles of each."""
 SEED_OF_COMPLEXES = 9000
 """Apart from the seeds that the shipped models learned from."""
-TEMPLATE_SIZE = 48
 
 
 def lessons(task: Task) -> TrainingSets:
     """Particles of complexes that do not exist, with masks, imaged as the protocol images those it asks for."""
-    protocol, seed = task.protocol, SEED_OF_COMPLEXES + task.seed
-    config = SubtomogramSetConfig(
-        random_names(COMPLEXES, seed),
+    protocol = task.protocol
+    boxes = simulate_random_complexes(
+        COMPLEXES,
         PARTICLES,
-        protocol.box_size,
         protocol.imaging(task.snr),
-        protocol.voxel_spacing_angstrom,
-        seed=seed,
+        SEED_OF_COMPLEXES + task.seed,
+        task.shared / "lessons",
+        box_size=protocol.box_size,
+        voxel_spacing_angstrom=protocol.voxel_spacing_angstrom,
+        masks=True,
     )
-    templates = partial(random_templates, COMPLEXES, seed, protocol.voxel_spacing_angstrom, TEMPLATE_SIZE)
-    boxes = simulate_subtomograms(config, task.shared / "lessons", templates=templates, masks=True)
     spare = boxes.label >= COMPLEXES - SPARED
     return TrainingSets(boxes.select(~spare), boxes, boxes.select(spare))
 

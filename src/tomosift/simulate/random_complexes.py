@@ -5,6 +5,8 @@ a homologue of what is asked for later.
 """
 
 import math
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +16,10 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.bead_models import beads_density
+from tomosift.simulate.subtomograms import Progress, SubtomogramSetConfig, simulate_subtomograms
 
 SMALLEST_KDA, LARGEST_KDA = 60.0, 2500.0
 """Masses of the complexes; their logarithm is drawn uniformly."""
@@ -26,6 +31,7 @@ _STEP_ANGSTROM = 16.0  # beads of 3 kDa are about this far apart in a protein
 _CONTACT_ANGSTROM = 13.0
 _NUCLEIC = 0.15  # share of complexes that hold denser subunits
 _SMALLEST_SUBUNIT_KDA = 10.0
+_ROOM = 1.6  # half the edge of a template's box, in radii of the largest complex
 _GROUPS: tuple[tuple[str, float], ...] = (
     ("C1", 0.3),
     *((f"C{n}", 0.25 / 7) for n in range(2, 9)),
@@ -74,6 +80,39 @@ def random_templates(
         name: beads_density(random_complex(np.random.default_rng([seed, index])), voxel_spacing_angstrom, box_size)
         for index, name in enumerate(random_names(count, seed))
     }
+
+
+def simulate_random_complexes(
+    count: int,
+    per_class: int,
+    ranges: ImagingRanges,
+    seed: int,
+    folder: Path,
+    *,
+    box_size: int = 32,
+    voxel_spacing_angstrom: float = 10.0,
+    max_neighbors: int = 4,
+    masks: bool = False,
+    seed_of_particles: int | None = None,
+    progress: Progress | None = None,
+) -> Subtomograms:
+    """Boxes of ``count`` complexes that do not exist, in a set below ``folder``; see `simulate_subtomograms`.
+
+    Sets of different seeds have no complex in common. The seed is that of poses and noise as well, unless
+    ``seed_of_particles`` asks for other particles of the same complexes.
+    """
+    config = SubtomogramSetConfig(
+        random_names(count, seed),
+        per_class,
+        box_size,
+        ranges,
+        voxel_spacing_angstrom,
+        max_neighbors,
+        seed=seed if seed_of_particles is None else seed_of_particles,
+    )
+    edge = 2 * math.ceil(_ROOM * LARGEST_RADIUS_ANGSTROM / voxel_spacing_angstrom)
+    templates = partial(random_templates, count, seed, voxel_spacing_angstrom, edge)
+    return simulate_subtomograms(config, folder, templates=templates, masks=masks, progress=progress)
 
 
 def _walk(mass_kda: float, rng: np.random.Generator) -> NDArray[np.float64]:
