@@ -94,9 +94,7 @@ def agreed_labels(
         probe = fit_probe(source, given, class_count, FEW_LABELS_REGULARIZATION)
         same = probe.logits(embeddings).argmax(axis=1) == spread
         agreed = np.where(same | ~np.isin(spread, spread[same]), spread, -1)
-        sure = agreed >= 0
-        source = np.concatenate([known_embeddings, embeddings[sure]])
-        given = np.concatenate([known_labels, agreed[sure]])
+        source, given = _joined(known_embeddings, known_labels, embeddings, agreed)
     return agreed
 
 
@@ -121,8 +119,17 @@ def crossed_spread_logits(
     folds = StratifiedKFold(min(_FOLDS, smallest), shuffle=True, random_state=0)
     for kept, left in folds.split(known_embeddings, known_labels):
         source, given = known_embeddings[kept], known_labels[kept]
-        label = agreed_labels(source, given, embeddings, class_count)
-        source = np.concatenate([source, embeddings[label >= 0]])
-        given = np.concatenate([given, label[label >= 0]])
+        source, given = _joined(source, given, embeddings, agreed_labels(source, given, embeddings, class_count))
         logits[left] = fit_probe(source, given, class_count, FEW_LABELS_REGULARIZATION).logits(known_embeddings[left])
     return logits
+
+
+def _joined(
+    known_embeddings: Float[np.ndarray, "n e"],
+    known_labels: Int[np.ndarray, " n"],
+    embeddings: Float[np.ndarray, "m e"],
+    agreed: Int[np.ndarray, " m"],
+) -> tuple[Float[np.ndarray, "p e"], Int[np.ndarray, " p"]]:
+    """The labeled particles, and after them those that were agreed on."""
+    sure = agreed >= 0
+    return np.concatenate([known_embeddings, embeddings[sure]]), np.concatenate([known_labels, agreed[sure]])
