@@ -159,7 +159,9 @@ def test_damaged_model_is_refused_in_one_sentence_that_names_the_file(damage: st
 
 
 def test_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="is missing, expected a finished model"):
+    with pytest.raises(
+        FormatError, match="nowhere: folder is missing, expected a run, a model, or the name of a shipped one"
+    ):
         load_classifier(tmp_path / "nowhere")
 
 

@@ -13,6 +13,7 @@ COMMANDS: dict[str, str] = {
     "boxes": "Simulate boxes of known structures, or of complexes that do not exist, into a set with masks.",
     "simulate": "Simulate crowded tomograms of known structures, with picks, as real files.",
     "atlas": "List the built-in structures, or add one of your own.",
+    "models": "List, describe and check models: those that come with the program, and your own.",
     "quickstart": "Simulate a small world and run the whole job on it, to see that everything works.",
 }
 """Name of each command and what it does; its module has a function `command` whose signature is the command line."""

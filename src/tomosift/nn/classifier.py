@@ -87,15 +87,15 @@ def shipped_models() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in _shipped_folder().glob(f"*/{_CARD}")))
 
 
-def _shipped_folder() -> Path:
-    return Path(str(resources.files("tomosift.nn"))) / "shipped"
-
-
-def _folder_of(model: Path) -> Path:
+def model_folder(model: Path) -> Path:
     """Where the files of a model lie: the result of a run, a folder of their own, or a shipped model's, by its name."""
     if not model.exists() and str(model) in shipped_models():
         return _shipped_folder() / model
     return model / "result" if (model / "result").is_dir() else model
+
+
+def _shipped_folder() -> Path:
+    return Path(str(resources.files("tomosift.nn"))) / "shipped"
 
 
 def model_digest(folder: Path) -> str:
@@ -106,7 +106,7 @@ def model_digest(folder: Path) -> str:
     FormatError
         When there is no finished model.
     """
-    return str(_read_card(_folder_of(folder) / _CARD)["sha256"])
+    return str(_read_card(model_folder(folder) / _CARD)["sha256"])
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -117,7 +117,7 @@ def load_classifier(folder: Path) -> Classifier:
     FormatError
         When there is no finished model, or its files are damaged or do not fit together.
     """
-    folder = _folder_of(folder)
+    folder = model_folder(folder)
     card = _read_card(folder / _CARD)
     weights = folder / _WEIGHTS
     if not weights.exists():
@@ -173,6 +173,9 @@ def starting_encoder(
 
 
 def _read_card(path: Path) -> dict[str, Any]:
+    if not path.parent.exists():
+        known = ", ".join(shipped_models())
+        raise FormatError(path.parent, "folder", "missing", f"a run, a model, or the name of a shipped one ({known})")
     if not path.exists():
         raise FormatError(
             path, "file", "missing", "a finished model", "run the same training command again to resume the run"

@@ -1,0 +1,46 @@
+"""Models are listed, described and checked."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tomosift.cli import main
+from tomosift.nn.classifier import model_folder, shipped_models
+
+
+def test_shipped_models_are_listed_with_what_they_can(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["models", "list"])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in shipped_models())
+    assert "masks" in printed
+
+
+def test_info_tells_from_what_a_model_was_made(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["models", "info", "general"])
+    printed = capsys.readouterr().out
+    for fact in ("32^3 at 10 A", "3600 complexes", "./dev bench general_model", "BSD-3-Clause"):
+        assert fact in printed
+
+
+def test_verify_says_so_of_whole_models_and_refuses_changed_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["models", "verify"])
+    assert "general: whole" in capsys.readouterr().err
+    changed = tmp_path / "changed"
+    shutil.copytree(model_folder(Path("general")), changed)
+    weights = changed / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(SystemExit) as stopped:
+        main(["models", "verify", "general", str(changed)])
+    assert stopped.value.code == 2
+    assert "checksum" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_model_is_refused_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["models", "info", "generel"])
+    assert stopped.value.code == 2
+    assert "generel: folder is missing" in (printed := capsys.readouterr().err)
+    assert "general" in printed
