@@ -24,16 +24,20 @@ import tyro
 from center_finder import conditions
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
 
-from tomosift.data.episodes import Pair, Pairs
+from tomosift.data.batches import Batch, read_batch
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.files import write_json, written_then_renamed
-from tomosift.methods.one_shot import Learner
 from tomosift.nn.center_finder import weights_path
+from tomosift.nn.centering import recentered
 from tomosift.nn.classifier import Classifier, load_classifier, model_digest, save_classifier
 from tomosift.nn.crf import PUBLISHED, CrfSettings
+from tomosift.nn.decoders import UNet, moved_back
+from tomosift.nn.encoder import Encoder
 from tomosift.nn.inference import outlines
+from tomosift.nn.losses import soft_dice_loss
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.atlas import atlas_names
 from tomosift.simulate.random_complexes import simulate_random_complexes
@@ -54,7 +58,7 @@ class Options:
     sets: int = 6
     complexes: int = 120
     per_class: int = 50
-    training: Training = field(default_factory=lambda: Training(2500, 12, 2e-3))
+    training: Training = field(default_factory=lambda: Training(5000, 24, 2e-3))
     snrs: tuple[float, ...] = (0.1, 0.03)
     asked_per_class: int = 40
     seed: int = 300
@@ -136,13 +140,38 @@ def measure(model: Classifier, options: Options) -> list[dict[str, str | float]]
 
 
 @dataclass(frozen=True)
-class InTurn:
-    """Steps of several streams, one after the other."""
+class Mirrored:
+    """Batches of several sets in turn; boxes and masks are mirrored at random, which leaves every wedge what it is."""
 
-    streams: tuple[Pairs, ...]
+    sets: tuple[Subtomograms, ...]
+    batch_size: int
+    seed: int
 
-    def batch(self, step: int) -> Pair:
-        return self.streams[step % len(self.streams)].batch(step)
+    def batch(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, step])
+        boxes = self.sets[step % len(self.sets)]
+        drawn = read_batch(boxes, rng.choice(len(boxes), self.batch_size, replace=False), masks=True)
+        volume, mask = drawn.volume, drawn.mask
+        assert mask is not None
+        for axis in (1, 2, 3):
+            if rng.random() < 0.5:
+                # Voxel 0 has no mirror image; a roll by one keeps the middle where it is.
+                volume, mask = (part.flip(axis).roll(1, axis) for part in (volume, mask))
+        return replace(drawn, volume=volume, mask=mask)
+
+
+class Learner(nn.Module):
+    """Soft Dice of the masks of each box, small particles as heavy as large ones; the encoder only finds the middle."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder.requires_grad_(False), UNet()
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        offset = self.encoder.offset(batch.volume)
+        logits = moved_back(self.decoder.centered(recentered(batch.volume, offset)), offset)
+        assert batch.mask is not None
+        return {"loss": soft_dice_loss(logits.float(), batch.mask, each_box=True)}
 
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
@@ -158,15 +187,12 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     asked = {key: value for key, value in asdict(options).items() if key not in ("work", "measure", "model", "snrs")}
     run = Run.open(options.work / "run", {**asked, "starts_from": model_digest(Path("general"))})
     torch.manual_seed(options.seed)
-    classifier = Classifier(base.encoder, replace(base.card, head="pairs", decoder="unet"))
-    classifier.encoder.requires_grad_(False)
-    pairs = tuple(Pairs(boxes, options.training.batch_size, seed=options.seed, masks=True) for boxes in sets)
-    fit(Learner(classifier), InTurn(pairs), options.training, run, options.seed)
-    made = Classifier(base.encoder, replace(base.card, decoder="unet"))
+    learner = Learner(base.encoder)
+    fit(learner, Mirrored(tuple(sets), options.training.batch_size, options.seed), options.training, run, options.seed)
+    made = Classifier(base.encoder.requires_grad_(True), replace(base.card, decoder="unet"))
     made.head = base.head
-    assert classifier.decoder is not None
     # Half precision halves the package and moves no mask.
-    made.decoder = classifier.decoder.half()
+    made.decoder = learner.decoder.half()
     save_classifier(FOLDER, made)
     table = measure(load_classifier(Path("general")), options)
     about = json.loads((FOLDER / "about.json").read_text())

@@ -7,6 +7,7 @@ COMMANDS: dict[str, str] = {
     "extract": "Cut subtomograms from tomograms, or bring ready-made boxes, into a set.",
     "train": "Train a method on a set: contrastive pretraining, supervised fine-tuning.",
     "classify": "Write a class, its probability and an embedding for every particle of a set.",
+    "explore": "Look at a set without labels: a map, clusters, and which known complexes they may be.",
     "identify": "Name particles by one to five examples of each class; nothing is trained.",
     "evaluate": "Write an HTML report on a trained run: accuracy, confusion, calibration, pictures.",
     "benchmark": "Measure how much a label is worth: protocols, baselines and label budgets into one table.",

@@ -116,7 +116,9 @@ def averages_section(report: ReportInput) -> str:
         "where at least half have one; otherwise particles are averaged as they lie. At most "
         f"{AVERAGED_PER_CLASS} particles each, a plain mean: the missing wedge is not compensated.{scale}"
     )
-    return section("averages", "Class averages", f'<div class="gallery wide">{cards}</div>', lead)
+    return section(
+        "averages", f"{report.groups[0].capitalize()} averages", f'<div class="gallery wide">{cards}</div>', lead
+    )
 
 
 def examples_section(report: ReportInput) -> str:
@@ -134,7 +136,9 @@ def examples_section(report: ReportInput) -> str:
         groups.append(("Right, most confident of each class", _first_of_each(report, right)[:RIGHT_EXAMPLES]))
     else:
         groups.append(("Least confident", by_confidence[::-1][:RIGHT_EXAMPLES]))
-        groups.append(("Most confident of each class", _first_of_each(report, by_confidence)[:WRONG_EXAMPLES]))
+        groups.append(
+            (f"Most confident of each {report.groups[0]}", _first_of_each(report, by_confidence)[:WRONG_EXAMPLES])
+        )
     body, box_size = "", 0
     for title, rows in groups:
         if len(rows):

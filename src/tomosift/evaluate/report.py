@@ -30,6 +30,7 @@ from tomosift.files import written_then_renamed
 __all__ = ["Comparison", "ReportInput", "page", "render_report", "write_report"]
 
 _NAVIGATION = {
+    "clusters": "Clusters",
     "confusion": "Confusion",
     "classes": "Classes",
     "trust": "Trust",
@@ -42,18 +43,22 @@ _NAVIGATION = {
 }
 
 
-def write_report(path: Path, report: ReportInput, support: Support | None = None) -> None:
+def write_report(path: Path, report: ReportInput, support: Support | None = None, clusters: str = "") -> None:
     """Write the report to ``path``; the file is complete or absent."""
-    text = render_report(report, support)
+    text = render_report(report, support, clusters)
     with written_then_renamed(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def render_report(report: ReportInput, support: Support | None = None) -> str:
-    """The report as HTML text. Parts whose input is missing are left out: truth, embeddings, volumes, examples."""
+def render_report(report: ReportInput, support: Support | None = None, clusters: str = "") -> str:
+    """The report as HTML text. Parts whose input is missing are left out: truth, embeddings, volumes, examples.
+
+    ``clusters`` is the section of that name, where the classes are clusters.
+    """
     scores = reliability = None
-    sections: dict[str, str] = {}
+    sections: dict[str, str] = {"clusters": clusters}
     hint = '<p class="basis">No true classes were given, so nothing here says how many calls are right.</p>'
+    hint = "" if clusters else hint
     compared = ""
     if report.has_truth:
         tomogram = report.particles.tomogram

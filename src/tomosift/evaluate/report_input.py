@@ -56,6 +56,8 @@ class ReportInput:
     unfamiliar_threshold: float | None = None
     """Particles whose familiarity is below are called unknown as well."""
     voxel_spacing_angstrom: float | None = None
+    groups: tuple[str, str] = ("class", "classes")
+    """What ``class_names`` names: the word for one and for several."""
     notes: tuple[str, ...] = ()
     """Plain sentences a reader should know: what was left out, guessed or warned about."""
     provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))

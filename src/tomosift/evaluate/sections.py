@@ -34,7 +34,7 @@ def basis(scores: Scores) -> str:
 def headline(report: ReportInput, scores: Scores | None) -> str:
     """The result in one sentence of plain text."""
     tomograms = count(len(np.unique(report.particles.tomogram.astype(str))), "tomogram")
-    classes = count(len(report.class_names), "class", "classes")
+    classes = count(len(report.class_names), *report.groups)
     labels = f", {count(report.labels_per_class, 'label')} each" if report.labels_per_class is not None else ""
     if scores is None:
         sentence = f"{count(len(report.particles), 'particle')} from {tomograms} sorted into {classes}{labels}"
@@ -64,8 +64,10 @@ def key_figures(report: ReportInput, scores: Scores | None, calibration: Calibra
         )
         cards.append(("Commonest class", number(scores.majority_accuracy), "", "accuracy of always calling it"))
     else:
-        cards.append(("Particles", f"{len(report.particles):,}", "", "classified"))
-        cards.append(("Mean confidence", number(float(report.confidence.mean())), "", "of the predicted class"))
+        cards.append(("Particles", f"{len(report.particles):,}", "", "in all"))
+        cards.append(
+            ("Mean confidence", number(float(report.confidence.mean())), "", f"of the predicted {report.groups[0]}")
+        )
         sure = float((report.confidence >= 0.9).mean())
         cards.append(("Confident", number(sure), "", "share at 0.90 or above"))
     if report.unknown is not None:
@@ -181,7 +183,7 @@ def counts_section(report: ReportInput) -> str:
     k, predicted, n = len(report.class_names), report.predicted, len(report.particles)
     below = report.unknown
     counts = np.bincount(predicted, minlength=k)
-    header = ["Class", "Called", "Share", "Mean confidence"]
+    header = [report.groups[0].capitalize(), "Called", "Share", "Mean confidence"]
     header += ["Unknown among them"] if below is not None else []
     header += ["True"] if report.has_truth else []
     rows = []
@@ -194,7 +196,7 @@ def counts_section(report: ReportInput) -> str:
         row += [str(int(below[members].sum()))] if below is not None else []
         row += [str(int((report.truth == c).sum()))] if report.has_truth else []
         rows.append(row)
-    body = table("Predicted classes", header, rows, "counts")
+    body = table(f"Predicted {report.groups[1]}", header, rows, "counts")
     return section("counts", "What was found", body + _tomogram_table(report))
 
 

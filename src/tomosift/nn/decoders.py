@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from tomosift.nn.center_finder import COARSE, PLACES, CenterFinder, center_finder, coarse
@@ -78,11 +78,19 @@ class UNet(Decoder):
     ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b d d d"]]:
         offset = encoder.offset(volume)
         centered = recentered(volume, offset)
-        small, fine = coarse(centered), _on_places(centered)
+        return encoder(centered, True), moved_back(self.centered(centered), offset)
+
+    def centered(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
+        """Log odds of boxes whose particle lies in the middle."""
+        small, fine = coarse(volume), _on_places(volume)
         blocks = fine.reshape(-1, *(COARSE, 2) * 3).permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 3)
         places = self.layers.places(self.layers.stem(small[:, None]) + self.detail(blocks)) + self.level
-        places = _resampled(places, _interpolation(PLACES, volume.shape[-1]))
-        return encoder(centered, True), recentered(places - _OUTSIDE, -offset) + _OUTSIDE
+        return _resampled(places, _interpolation(PLACES, volume.shape[-1]))
+
+
+def moved_back(logits: Float[Tensor, "b d d d"], offset_zyx_voxels: Int64[Tensor, "b 3"]) -> Float[Tensor, "b d d d"]:
+    """Log odds of centered boxes as the boxes lay; what a box does not show is not of the particle."""
+    return recentered(logits - _OUTSIDE, -offset_zyx_voxels) + _OUTSIDE
 
 
 def _on_places(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b p p p"]:

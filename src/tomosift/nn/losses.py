@@ -70,13 +70,19 @@ def attention_divergence(attention: Float[Tensor, "b n n"], way: Int64[Tensor, "
     return (torch.xlogy(target, target) - target * attention.clamp(min=1e-30).log()).mean()
 
 
-def soft_dice_loss(logits: Float[Tensor, "b *d"], mask: Bool[Tensor, "b *d"]) -> Float[Tensor, ""]:
+def soft_dice_loss(
+    logits: Float[Tensor, "b *d"], mask: Bool[Tensor, "b *d"], each_box: bool = False
+) -> Float[Tensor, ""]:
     """One minus the Dice coefficient of probabilities and masks, over all voxels of the batch together.
+
+    With ``each_box`` the mean of what each box has: large particles then weigh no more than small ones.
 
     Source: Zhou et al. 2021, Front. Mol. Biosci. 7:613347: D = 1 - (2 sum(p g) + 1) / (sum p + sum g + 1).
     """
     probability, wanted = logits.sigmoid(), mask.to(logits.dtype)
-    return 1 - (2 * (probability * wanted).sum() + 1) / (probability.sum() + wanted.sum() + 1)
+    axes = tuple(range(1 if each_box else 0, logits.ndim))
+    both, either = (probability * wanted).sum(axes), probability.sum(axes) + wanted.sum(axes)
+    return (1 - (2 * both + 1) / (either + 1)).mean()
 
 
 def triplet_loss(

@@ -1,0 +1,179 @@
+"""Look at a set without labels: a map, clusters that look alike, and which known complexes they may be."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+
+from tomosift.commands.inputs import set_grids
+from tomosift.commands.terminal import progress_bar, say, show_table
+from tomosift.data.predictions import with_predictions
+from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.evaluate.cluster_section import Suggestions, cluster_section
+from tomosift.evaluate.known import known_complexes, likeness
+from tomosift.evaluate.report import write_report
+from tomosift.evaluate.report_input import ReportInput
+from tomosift.files import written_then_renamed
+from tomosift.io.formats import write_particles
+from tomosift.nn.classifier import Classifier, load_classifier, model_digest
+from tomosift.nn.clusters import Clusters, comparable, find_clusters
+from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.nn.heads import DiscriminantHead
+from tomosift.nn.inference import embed
+from tomosift.simulate.atlas import atlas_names
+from tomosift.train.run import Run, environment
+
+_KEPT = "clusters.npz"
+
+
+def command(
+    subtomograms: Annotated[Path, tyro.conf.Positional],
+    /,
+    out: Path,
+    model: Path = Path("general"),
+    clusters: int | None = None,
+    known: tuple[str, ...] = (),
+    suggest: bool = True,
+    names: tuple[str, ...] = (),
+    sure: float = 0.9,
+    seed: int = 0,
+) -> None:
+    """Find clusters of particles that look alike, with pictures; no label is needed.
+
+    Look at the report, then run the same command again with --names: particles of the clusters that you name become
+    labels.star, for `sort --labels` or `train supervised --labels`. Clusters keep their numbers.
+
+    Args:
+        subtomograms: Folder of a set.
+        out: Folder for clusters.star, report.html and, with --names, labels.star.
+        model: Shipped model, or a pretraining run of yours.
+        clusters: How many to find; by default the data decide.
+        known: Complexes to look for among the clusters: names of the atlas, structure or map files. All of the atlas by
+            default.
+        suggest: Look for known complexes.
+        names: Names for clusters, as 1=ribosome 4=ribosome 7=junk; the same name joins several.
+        sure: Least probability of its cluster with which a particle becomes a label.
+        seed: Seed of the search for clusters.
+    """
+    if not 0 <= sure <= 1:
+        raise ValueError(f"sure is {sure:g}, expected 0 to 1")
+    boxes, loaded = open_subtomograms(subtomograms), load_classifier(model)
+    given = _given(names)
+    asked = {
+        "path": str(boxes.path.resolve()),
+        "particles": len(boxes),
+        "model": model_digest(model),
+        "clusters": clusters,
+        "seed": seed,
+    }
+    run = Run.open(out, asked)
+    embeddings, found = _found(loaded, boxes, run, clusters, seed)
+    count = found.probability.shape[1]
+    if unknown := [number for number in given if not 1 <= number <= count]:
+        raise ValueError(f"there is no cluster {unknown[0]}; clusters are 1 to {count}")
+    told = tuple(given.get(c + 1, f"cluster {c + 1}") for c in range(count))
+    if given:
+        _write_labels(out / "labels.star", boxes, found, given, sure)
+        return
+    familiarity = np.full(len(boxes), np.nan)
+    sorted_particles = with_predictions(boxes.particles, found.probability, familiarity, told)
+    write_particles(
+        out / "clusters.star",
+        sorted_particles,
+        voxel_spacing_angstrom=boxes.voxel_spacing_angstrom,
+        grids=set_grids(boxes),
+    )
+    suggestions = None
+    if suggest and isinstance(loaded.head, DiscriminantHead):
+        with progress_bar("known complexes", "boxes") as update:
+            complexes = known_complexes(
+                loaded,
+                known or atlas_names(),
+                boxes,
+                out / "known",
+                lambda done, total: update(done, total, ""),
+            )
+        places = comparable(embeddings, loaded.head)
+        suggestions = Suggestions.of(complexes, likeness(places, found.label, count, complexes))
+    elif suggest:
+        say(f"note: {model} has no discriminant, so no known complexes are looked for")
+    _show(out, found, suggestions)
+    report = ReportInput(
+        title=f"{boxes.path.name}, explored",
+        particles=boxes.particles,
+        probabilities=found.probability,
+        class_names=told,
+        embeddings=embeddings,
+        volumes=lambda rows: _centered(loaded, boxes, rows),
+        groups=("cluster", "clusters"),
+        voxel_spacing_angstrom=boxes.voxel_spacing_angstrom,
+        notes=("Particles are shown about the middle that the model found, not where they were picked.",),
+        provenance={"command": " ".join(["tomosift", *sys.argv[1:]]), "environment": environment()},
+    )
+    write_report(out / "report.html", report, clusters=cluster_section(report, found, suggestions))
+    say(f"{out / 'report.html'}: open it in a browser, then name what you recognize:")
+    say(f"    tomosift explore {subtomograms} --out {out} --names 1=NAME 2=NAME ...")
+
+
+def _found(
+    model: Classifier, boxes: Subtomograms, run: Run, count: int | None, seed: int
+) -> tuple[NDArray[np.float32], Clusters]:
+    """Embeddings and clusters, kept in the folder so that a second call is quick and numbers stay what they are."""
+    kept = run.folder / _KEPT
+    model.encoder.prepare(torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE))))
+    if kept.exists():
+        with np.load(kept, allow_pickle=False) as stored:
+            return stored["embeddings"], Clusters(stored["probability"], stored["stability"])
+    with progress_bar("explore", "boxes") as update:
+        embeddings = embed(model.encoder, boxes.volumes, len(boxes), done=lambda done, total: update(done, total, ""))
+    found = find_clusters(comparable(embeddings, model.head), count, seed)
+    with written_then_renamed(kept) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, embeddings=embeddings, probability=found.probability, stability=found.stability)
+    return embeddings, found
+
+
+def _given(names: tuple[str, ...]) -> dict[int, str]:
+    """Number -> name."""
+    given: dict[int, str] = {}
+    for one in names:
+        number, _, name = one.partition("=")
+        if not (number.isdecimal() and name.strip()):
+            raise ValueError(f"{one!r} names no cluster; write NUMBER=NAME, as in 1=ribosome")
+        if int(number) in given:
+            raise ValueError(f"cluster {number} is named twice")
+        given[int(number)] = name.strip()
+    return given
+
+
+def _write_labels(path: Path, boxes: Subtomograms, found: Clusters, given: dict[int, str], sure: float) -> None:
+    label, confidence = found.label + 1, found.probability.max(axis=1)
+    rows = np.flatnonzero(np.isin(label, list(given)) & (confidence >= sure))
+    if not len(rows):
+        raise ValueError(f"no particle is of a named cluster with a probability of {sure:g}; lower --sure")
+    chosen = boxes.particles.select(rows)
+    named = np.array([given[int(number)] for number in label[rows]], dtype=object)
+    labeled = replace(chosen, class_name=named, score=confidence[rows])
+    write_particles(path, labeled, voxel_spacing_angstrom=boxes.voxel_spacing_angstrom, grids=set_grids(boxes))
+    kinds, counts = np.unique(named.astype(str), return_counts=True)
+    table = [[str(kind), str(number)] for kind, number in zip(kinds, counts, strict=True)]
+    show_table(f"{path}: {len(rows)} labels", ["class", "particles"], table)
+
+
+def _show(out: Path, found: Clusters, suggestions: Suggestions | None) -> None:
+    sizes = np.bincount(found.label, minlength=len(found.stability))
+    rows = []
+    for c, size in enumerate(sizes):
+        name, probability = suggestions.best(c) if suggestions is not None else ("", 0.0)
+        looks = f"{name or 'none of the known'} {probability:.2f}" if suggestions is not None else ""
+        rows.append([str(c + 1), f"{size:,}", f"{found.stability[c]:.2f}", looks])
+    show_table(f"{out}: {len(rows)} clusters", ["cluster", "particles", "stability", "looks like"], rows)
+
+
+def _centered(model: Classifier, boxes: Subtomograms, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        return model.encoder.centered(torch.from_numpy(boxes.volumes(rows))).numpy()

@@ -1,0 +1,72 @@
+"""The command that looks at a set without labels: what it writes, how clusters become labels, what it refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import starfile
+
+from tomosift.cli import main
+from tomosift.commands.inputs import labeled_set
+from tomosift.data.subtomograms import open_subtomograms
+
+
+@pytest.fixture(scope="module")
+def explored(chain: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("explored") / "out"
+    words = ["--clusters", "3", "--known", "ribosome-70s", "groel", "apoferritin"]
+    main(["explore", str(chain.subtomograms), "--out", str(out), *words])
+    return out
+
+
+def test_every_particle_has_a_cluster_and_the_report_shows_them(explored: Path, world: Any) -> None:
+    given = starfile.read(world.paths.particles, always_dict=True)["particles"]
+    table = starfile.read(explored / "clusters.star", always_dict=True)["particles"]
+    assert len(table) == len(given)
+    assert set(given.columns) <= set(table.columns)
+    assert set(table["tomosiftClass"]) <= {"cluster 1", "cluster 2", "cluster 3"}
+    report = (explored / "report.html").read_text()
+    for part in ('id="clusters"', "Stability", "Looks like", "3 clusters", 'id="averages"'):
+        assert part in report
+
+
+def test_named_clusters_become_labels_without_searching_again(explored: Path, chain: Any) -> None:
+    before = (explored / "clusters.npz").read_bytes()
+    words = ["--clusters", "3", "--names", "1=big one", "2=small", "3=small", "--sure", "0"]
+    main(["explore", str(chain.subtomograms), "--out", str(explored), *words])
+    table = starfile.read(explored / "clusters.star", always_dict=True)["particles"]
+    labeled = labeled_set(open_subtomograms(chain.subtomograms), explored / "labels.star", None, None, 1.0)
+    assert labeled.class_names == ("big one", "small")
+    assert np.bincount(labeled.label)[0] == (table["rlnClassNumber"] == 1).sum()
+    assert len(labeled.labeled_rows) == len(table)
+    assert (explored / "clusters.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--names", "ribosome"], "names no cluster"),
+        (["--names", "1=a", "1=b"], "named twice"),
+        (["--names", "9=a"], "there is no cluster 9; clusters are 1 to 3"),
+        (["--sure", "2"], "sure is 2"),
+        (["--seed", "5"], "seed"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    words: list[str], sentence: str, explored: Path, chain: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["explore", str(chain.subtomograms), "--out", str(explored), "--clusters", "3", *words])
+    assert stopped.value.code == 2
+    printed = capsys.readouterr().err
+    assert sentence in printed
+    assert "Traceback" not in printed
+
+
+def test_a_model_without_discriminant_makes_clusters_without_suggestions(
+    chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["explore", str(chain.subtomograms), "--out", str(tmp_path / "o"), "--model", str(chain.classifier)])
+    assert "no known complexes are looked for" in capsys.readouterr().err
+    assert np.load(tmp_path / "o" / "clusters.npz")["probability"].shape[0] > 0

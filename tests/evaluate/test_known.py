@@ -1,0 +1,52 @@
+"""Clusters of simulated complexes are told which they are, and strangers that they are none."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.evaluate.known import Known, known_complexes, likeness
+from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
+from tomosift.nn.clusters import comparable
+from tomosift.nn.encoders import build_encoder
+from tomosift.nn.inference import embed
+from tomosift.physics.imaging import lab_protocol
+from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+
+KNOWN = ("ribosome-70s", "groel", "apoferritin", "rubisco", "stnv-capsid")
+THERE = (*KNOWN[:4], "clpb")
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory: pytest.TempPathFactory) -> Subtomograms:
+    imaging = replace(lab_protocol(), snr=(0.3, 0.3), shift_voxels=(-2.0, 2.0))
+    return simulate_subtomograms(SubtomogramSetConfig(THERE, 20, ranges=imaging, seed=3), tmp_path_factory.mktemp("b"))
+
+
+def test_clusters_are_named_by_what_was_simulated(boxes: Subtomograms, tmp_path: Path) -> None:
+    model = load_classifier(Path("general"))
+    known = known_complexes(model, KNOWN, boxes, tmp_path)
+    assert known.names == KNOWN
+    places = comparable(embed(model.encoder, boxes.volumes, len(boxes)), model.head)
+    told = likeness(places, boxes.label, len(THERE), known)
+    np.testing.assert_allclose(told.sum(axis=1), 1)
+    names = [(*KNOWN, "none")[k] for k in told.argmax(axis=1)]
+    assert names == [*THERE[:4], "none"]
+
+
+def test_the_same_direction_is_sure_and_the_opposite_one_is_none() -> None:
+    mean = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    known = Known(("here", "there"), mean)
+    told = likeness(np.repeat(3 * mean, 5, axis=0), np.repeat([0, 1], 5), 2, known)
+    assert told[0, 0] > 0.95
+    assert told[1, 1] > 0.95
+    beside = np.array([[0.0, 1.0], [0.0, -1.0]])
+    assert (likeness(np.repeat(beside, 5, axis=0), np.repeat([0, 1], 5), 2, known)[:, 2] > 0.95).all()
+
+
+def test_a_model_without_a_discriminant_knows_no_complexes(boxes: Subtomograms, tmp_path: Path) -> None:
+    plain = Classifier(build_encoder("radial"), ModelCard("radial", 10.0, 32))
+    with pytest.raises(ValueError, match="no discriminant"):
+        known_complexes(plain, KNOWN, boxes, tmp_path)
