@@ -152,9 +152,10 @@ def measure(model: Classifier, options: Options) -> None:
         named = names != ""
         size = np.array([len(rows) for rows in members])
         stable = found.stability >= 0.5
+        index = adjusted_rand_score(boxes.label, found.label)
+        whole, steady = (np.average(purity[rows], weights=size[rows]) for rows in (size > 0, stable))
         print(f"{name}, SNR {snr:g}, seed {seed}: {count} clusters of {len(boxes.class_names)} classes, adjusted Rand "
-              f"index {adjusted_rand_score(boxes.label, found.label):.3f}; purity {np.average(purity, weights=size):.3f}, "
-              f"of those with stability above 0.5 {np.average(purity[stable], weights=size[stable]):.3f}; "
+              f"index {index:.3f}; purity {whole:.3f}, of those with stability above 0.5 {steady:.3f}; "
               f"named {named.sum()}, right {(names == true)[named].sum()}", flush=True)  # fmt: skip
 
 
