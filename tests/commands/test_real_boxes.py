@@ -98,3 +98,13 @@ def test_simulation_trained_model_answers_on_real_ribosomes(real_data: Path, tmp
     page = (tmp_path / "report.html").read_text()
     assert "ribosome_70S" in page
     assert "nothing is said about accuracy" in page
+
+
+def test_microtubule_and_background_are_two_clusters_without_a_label(real_data: Path, tmp_path: Path) -> None:
+    """The boxes overlap and come from one tomogram, so this is easier than it looks."""
+    given = bring(real_data / "subtomograms" / MICROTUBULE, tmp_path / "set")
+    main(["explore", str(given), "--out", str(tmp_path / "explored"), "--no-suggest", "--clusters", "2"])
+    boxes = open_subtomograms(given)
+    with np.load(tmp_path / "explored" / "clusters.npz") as stored:
+        assert np.bincount(stored["probability"].argmax(axis=1) * 2 + boxes.label).tolist() == [52, 0, 0, 21]
+        assert stored["stability"].min() > 0.9
