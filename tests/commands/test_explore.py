@@ -70,3 +70,19 @@ def test_a_model_without_discriminant_makes_clusters_without_suggestions(
     main(["explore", str(chain.subtomograms), "--out", str(tmp_path / "o"), "--model", str(chain.classifier)])
     assert "no known complexes are looked for" in capsys.readouterr().err
     assert np.load(tmp_path / "o" / "clusters.npz")["probability"].shape[0] > 0
+
+
+def test_other_known_complexes_may_be_asked_for_and_damaged_clusters_are_refused(
+    explored: Path, chain: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["explore", str(chain.subtomograms), "--out", str(explored), "--clusters", "3"]
+    main([*words, "--known", "groel", "apoferritin"])
+    assert "ribosome-70s" not in capsys.readouterr().out
+    kept = explored / "clusters.npz"
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:100])
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    kept.write_bytes(whole)
+    assert stopped.value.code == 2
+    assert "clusters.npz: content is not readable" in capsys.readouterr().err

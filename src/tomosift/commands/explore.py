@@ -1,9 +1,11 @@
 """Look at a set without labels: a map, clusters that look alike, and which known complexes they may be."""
 
+import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from tomosift.commands.inputs import set_grids
 from tomosift.commands.terminal import progress_bar, say, show_table
 from tomosift.data.predictions import with_predictions
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.errors import FormatError
 from tomosift.evaluate.cluster_section import Suggestions, cluster_section
 from tomosift.evaluate.known import known_complexes, likeness
 from tomosift.evaluate.report import write_report
@@ -91,13 +94,9 @@ def command(
     suggestions = None
     if suggest and isinstance(loaded.head, DiscriminantHead):
         with progress_bar("known complexes", "boxes") as update:
-            complexes = known_complexes(
-                loaded,
-                known or atlas_names(),
-                boxes,
-                out / "known",
-                lambda done, total: update(done, total, ""),
-            )
+            sources = known or atlas_names()
+            kept = out / "known" / hashlib.sha256("\n".join(sources).encode()).hexdigest()[:12]
+            complexes = known_complexes(loaded, sources, boxes, kept, lambda done, total: update(done, total, ""))
         places = comparable(embeddings, loaded.head)
         suggestions = Suggestions.of(complexes, likeness(places, found.label, count, complexes))
     elif suggest:
@@ -127,8 +126,14 @@ def _found(
     kept = run.folder / _KEPT
     model.encoder.prepare(torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE))))
     if kept.exists():
-        with np.load(kept, allow_pickle=False) as stored:
-            return stored["embeddings"], Clusters(stored["probability"], stored["stability"])
+        try:
+            with kept.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                return stored["embeddings"], Clusters(stored["probability"], stored["stability"])
+        except (ValueError, KeyError, EOFError, BadZipFile) as error:
+            advice = "delete the file and run the same command again"
+            raise FormatError(
+                kept, "content", f"not readable ({error})", "clusters as explore keeps them", advice
+            ) from None
     with progress_bar("explore", "boxes") as update:
         embeddings = embed(model.encoder, boxes.volumes, len(boxes), done=lambda done, total: update(done, total, ""))
     found = find_clusters(comparable(embeddings, model.head), count, seed)
