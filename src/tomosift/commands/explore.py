@@ -137,8 +137,8 @@ def _found(
     with progress_bar("explore", "boxes") as update:
         embeddings = embed(model.encoder, boxes.volumes, len(boxes), done=lambda done, total: update(done, total, ""))
     found = find_clusters(comparable(embeddings, model.head), count, seed)
-    with written_then_renamed(kept) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, embeddings=embeddings, probability=found.probability, stability=found.stability)
+    with written_then_renamed(kept) as temporary, temporary.open("wb") as target:
+        np.savez(target, embeddings=embeddings, probability=found.probability, stability=found.stability)
     return embeddings, found
 
 
