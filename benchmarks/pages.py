@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
+from matplotlib import rcParams
+
 from tomosift.evaluate.benchmark_figures import accuracy_figure
 from tomosift.evaluate.benchmark_report import FURTHER, against, compared, labels_of, meaning, reference
 from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, read_table, rows_of
@@ -26,7 +28,6 @@ ON_ANY_PAGE = {
     "xtick.color": "#8a8a8a",
     "ytick.color": "#8a8a8a",
     "grid.color": "#8a8a8a55",
-    "svg.hashsalt": "tomosift",  # the same table gives the same file
 }
 
 
@@ -105,6 +106,7 @@ def main() -> None:
     """Write every page there is a table for."""
     folder = ROOT / "docs" / "protocols"
     folder.mkdir(exist_ok=True)
+    rcParams["svg.hashsalt"] = "tomosift"  # the same table gives the same file
     for path in sorted((ROOT / "experiments" / "tables").glob("*.csv")):
         (folder / f"{path.stem}.md").write_text(page(path.stem, read_table(path), folder))
         print(folder / f"{path.stem}.md")
