@@ -25,7 +25,7 @@ def test_every_particle_has_a_cluster_and_the_report_shows_them(explored: Path, 
     table = starfile.read(explored / "clusters.star", always_dict=True)["particles"]
     assert len(table) == len(given)
     assert set(given.columns) <= set(table.columns)
-    assert set(table["tomosiftClass"]) <= {"cluster 1", "cluster 2", "cluster 3"}
+    assert set(table["tomosiftClass"]) <= {"cluster-1", "cluster-2", "cluster-3"}
     report = (explored / "report.html").read_text()
     for part in ('id="clusters"', "Stability", "Looks like", "3 clusters", 'id="averages"'):
         assert part in report

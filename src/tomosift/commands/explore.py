@@ -79,7 +79,7 @@ def command(
     count = found.probability.shape[1]
     if unknown := [number for number in given if not 1 <= number <= count]:
         raise ValueError(f"there is no cluster {unknown[0]}; clusters are 1 to {count}")
-    told = tuple(given.get(c + 1, f"cluster {c + 1}") for c in range(count))
+    told = tuple(given.get(c + 1, f"cluster-{c + 1}") for c in range(count))
     if given:
         _write_labels(out / "labels.star", boxes, found, given, sure)
         return
