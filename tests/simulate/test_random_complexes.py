@@ -17,8 +17,8 @@ from tomosift.simulate.random_complexes import (
     _symmetric,
     _walk,
     random_complex,
+    random_complexes,
     random_names,
-    random_templates,
     simulate_random_complexes,
 )
 
@@ -51,11 +51,11 @@ def test_copies_obey_their_point_group_and_do_not_cut_each_other(group: str, cop
     assert cKDTree(position[:one]).query(position[one:])[0].min() >= 12.9
 
 
-def test_templates_are_named_and_positive() -> None:
-    templates = random_templates(3, 9, 10.0, 48)
-    assert list(templates) == ["random-9-0000", "random-9-0001", "random-9-0002"]
-    for density in templates.values():
-        assert density.shape == (48, 48, 48)
+def test_complexes_are_named_and_as_dense_as_protein() -> None:
+    assert random_names(3, 9) == ("random-9-0000", "random-9-0001", "random-9-0002")
+    templates = random_complexes(3, 9, 10.0)
+    still = torch.eye(3).expand(3, 3, 3)
+    for density in templates.rendered(torch.arange(3), still, torch.zeros(3, 3), 48):
         assert 1.5 < float(density.max()) < 15
 
 

@@ -35,6 +35,14 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
         "The shipped general model, then the default fine-tuning; no pretraining on these particles.",
         _from_labels(init=GENERAL),
     ),
+    "general-probe": (
+        "The shipped general model, then logistic regression on frozen embeddings.",
+        _from_labels(init=GENERAL, tuning="probe"),
+    ),
+    "cssl-alone-probe": (
+        "Contrastive pretraining from random weights, then logistic regression on frozen embeddings.",
+        from_pretrained(Contrastive(init=None), "contrastive-alone", tuning="probe"),
+    ),
     "cssl-probe": (
         "Contrastive pretraining, then logistic regression on frozen embeddings.",
         from_pretrained(Contrastive(), "contrastive", tuning="probe"),

@@ -149,6 +149,22 @@ PROTOCOLS: dict[str, Protocol] = {
             "hsp70-sse1",
         ),
     ),
+    "twelve": Protocol(
+        "The twelve largest structures of the atlas, picks within 2 voxels.",
+        classes=(*_TEN, "cpn60-single-ring", "igg"),
+        snrs=(0.1, 0.03),
+        budgets=("1", "5", "100"),
+        methods=(
+            "cssl",
+            "cssl-probe",
+            "cssl-alone",
+            "cssl-alone-probe",
+            "general",
+            "general-probe",
+            "scratch",
+            "random-probe",
+        ),
+    ),
     "few-shot": _EPISODES,
     "few-shot-8-way": replace(
         _EPISODES,

@@ -20,7 +20,7 @@ MAXIMUM_BOX_SIZE = 64
 
 
 class Encoder(nn.Module):
-    """Base of all encoders: checks the box and gives it a channel axis; members implement `embed`."""
+    """Base of all encoders: checks the box and hands it on; members implement `embed`."""
 
     embedding_size: int
     centers: ClassVar[bool] = False
@@ -45,13 +45,17 @@ class Encoder(nn.Module):
 
         ``is_centered`` says that the boxes were made from what `centered` gave, and are to be left where they are.
         """
+        return self.embed(self.inputs(volume, is_centered))
+
+    def inputs(self, volume: Float[Tensor, "b d d d"], is_centered: bool = False) -> Float[Tensor, "b *features"]:
+        """What this encoder makes of boxes before its first weight; `embed` takes it from there."""
         size = volume.shape[-1]
         if not MINIMUM_BOX_SIZE <= size <= MAXIMUM_BOX_SIZE:
             raise ValueError(
                 f"box size is {size} voxels, but encoders take {MINIMUM_BOX_SIZE} to {MAXIMUM_BOX_SIZE}; "
                 "extract with another --box-size or voxel spacing"
             )
-        return self.embed(masked(volume if is_centered else self.centered(volume))[:, None])
+        return self.fixed_part(masked(volume if is_centered else self.centered(volume)))
 
     def centered(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
         """Boxes moved so that their particle lies in the middle; as they are, if this encoder does not ask for that.
@@ -67,8 +71,12 @@ class Encoder(nn.Module):
             return torch.zeros(len(volume), 3, dtype=torch.int64, device=volume.device)
         return find_centers(volume, float(self.spread))
 
+    def fixed_part(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b *features"]:
+        """Masked boxes with a channel axis, or what a member computes of them without weights."""
+        return volume[:, None]
+
     def embed(self, volume: Float[Tensor, "b 1 d d d"]) -> Float[Tensor, "b e"]:
-        """Embeddings of masked boxes."""
+        """Embeddings of `inputs`."""
         raise NotImplementedError
 
 

@@ -72,8 +72,11 @@ class Radial(Encoder):
             nn.Linear(DESCRIPTOR_SIZE, 256), nn.ReLU(), nn.Linear(256, self.embedding_size), nn.ReLU()
         )
 
-    def embed(self, volume: Float[Tensor, "b 1 d d d"]) -> Float[Tensor, "b e"]:
-        return self.layers(descriptors(volume[:, 0]))  # type: ignore[no-any-return]
+    def fixed_part(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
+        return descriptors(volume)
+
+    def embed(self, volume: Float[Tensor, "b n"]) -> Float[Tensor, "b e"]:
+        return self.layers(volume)  # type: ignore[no-any-return]
 
 
 class Residual(Encoder):

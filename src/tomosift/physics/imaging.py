@@ -77,11 +77,13 @@ def image_parts(
     generator: torch.Generator,
     views: int = 1,
     upsampling: int = 1,
+    is_posed: bool = False,
 ) -> ImagedParts:
     """:func:`image` with its parts kept apart, and as several views of the same particle.
 
     With two views they are the even and odd halves of a data set: the same signal, independent noise of twice the
-    variance each, so that their mean has the stated SNR. With one view, ``volume`` equals :func:`image`.
+    variance each, so that their mean has the stated SNR. With one view, ``volume`` equals :func:`image`. A density that
+    ``is_posed`` stays as it lies, whatever pose the conditions name.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def image_parts(
     if views < 1:
         raise ValueError(f"views is {views}, expected at least 1")
     size = density.shape[-1] // upsampling
-    posed, signal, noise, mask = _spectra(density, parameters, generator, views, upsampling)
+    posed, signal, noise, mask = _spectra(density, parameters, generator, views, upsampling, is_posed)
     shape = (size, size, size)
     return ImagedParts(
         posed, torch.fft.irfftn(signal, s=shape, dim=_AXES), torch.fft.irfftn(noise, s=shape, dim=_AXES), mask
@@ -116,14 +118,22 @@ def lab_protocol() -> ImagingRanges:
 
 
 def _spectra(
-    density: Tensor, parameters: ImagingParameters, generator: torch.Generator, views: int, upsampling: int
+    density: Tensor,
+    parameters: ImagingParameters,
+    generator: torch.Generator,
+    views: int,
+    upsampling: int,
+    is_posed: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Posed density, spectra of imaged signal (b, ...) and noise (b, views, ...), and the wedge."""
     if len(parameters) != density.shape[0]:
         raise ValueError(f"got {density.shape[0]} densities but conditions of {len(parameters)}; expected one each")
     p = parameters.to(density.device, density.dtype)
     pose = (p.rotation, p.shift_zyx_voxels, p.scale)
-    posed = rotate(density, *pose) if upsampling == 1 else rotate_upsampled(density, upsampling, *pose)
+    if is_posed:
+        posed = density
+    else:
+        posed = rotate(density, *pose) if upsampling == 1 else rotate_upsampled(density, upsampling, *pose)
     size = posed.shape[-1]
     mask = wedge_mask(size, p.tilt_range_deg, dual_axis=p.is_dual_axis)
     last = mask * _low_pass(size, p.cutoff_nyquist)

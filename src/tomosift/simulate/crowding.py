@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -21,6 +22,52 @@ TRIES = 24
 
 SLACK_VOXELS = 2.0
 """A neighbor's sphere lies up to this far from touching the target's."""
+
+
+@runtime_checkable
+class Templates(Protocol):
+    """Molecules of k classes that can be drawn into a box in any pose."""
+
+    @property
+    def radius_voxels(self) -> Float[Tensor, " k"]:
+        """Of the sphere about the center that holds the molecule."""
+        ...
+
+    @property
+    def mask_level(self) -> Float[Tensor, " k"]:
+        """Density from which a voxel belongs to the molecule."""
+        ...
+
+    @property
+    def voxel_spacing_angstrom(self) -> float:
+        """Of the boxes they are drawn into."""
+        ...
+
+    @property
+    def largest_scale(self) -> float:
+        """Magnification up to which they can be drawn."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> "Templates":
+        """The same molecules on another device."""
+        ...
+
+    def rendered(
+        self,
+        label: Int64[Tensor, " b"],
+        rotation: Float[Tensor, "b 3 3"],
+        shift_zyx_voxels: Float[Tensor, "b 3"],
+        size: int,
+        scale: Float[Tensor, " b"] | None = None,
+        shown: Bool[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "b w w w"]:
+        """Each molecule turned and magnified about its center and moved from voxel ``size // 2``; its density is kept.
+
+        Boxes where it is not ``shown`` stay empty.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,6 +92,35 @@ class PreparedTemplates:
         fine = tuple(tensor.to(device) for tensor in self.fine)
         radius, level = self.radius_voxels.to(device), self.mask_level.to(device)
         return replace(self, fine=fine, radius_voxels=radius, mask_level=level)
+
+    def rendered(
+        self,
+        label: Int64[Tensor, " b"],
+        rotation: Float[Tensor, "b 3 3"],
+        shift_zyx_voxels: Float[Tensor, "b 3"],
+        size: int,
+        scale: Float[Tensor, " b"] | None = None,
+        shown: Bool[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "b w w w"]:
+        """Each template turned and magnified about its center and moved from voxel ``size // 2``.
+
+        Boxes where it is not ``shown`` stay empty. The whole voxels of a shift move the turned cube, the rest goes into
+        its one resampling: cost follows the size of the molecule and not that of the box.
+        """
+        density = rotation.new_zeros(len(label), size, size, size)
+        whole = shift_zyx_voxels.round()
+        fraction, corner = shift_zyx_voxels - whole, whole.long() + size // 2
+        wanted = torch.ones_like(label, dtype=torch.bool) if shown is None else shown
+        for one in torch.unique(label[wanted]).tolist():
+            rows = ((label == one) & wanted).nonzero()[:, 0]
+            edge = self.fine[one].shape[-1] // FINER
+            source = self.fine[one].expand(len(rows), -1, -1, -1)
+            turned = rotate_upsampled(
+                source, FINER, rotation[rows], fraction[rows], None if scale is None else scale[rows]
+            )
+            for row, cube, start in zip(rows.tolist(), turned, (corner[rows] - edge // 2).tolist(), strict=True):
+                _add(density[row], cube, start)
+        return density
 
 
 def prepare_templates(
@@ -102,34 +178,6 @@ def place_neighbors(
         offset[:, index] = candidate[rows, first]
         placed[:, index] = free[rows, first]
     return offset, placed
-
-
-def rendered(
-    templates: PreparedTemplates,
-    label: Int64[Tensor, " b"],
-    rotation: Float[Tensor, "b 3 3"],
-    shift_zyx_voxels: Float[Tensor, "b 3"],
-    size: int,
-    scale: Float[Tensor, " b"] | None = None,
-    shown: Bool[Tensor, " b"] | None = None,
-) -> Float[Tensor, "b w w w"]:
-    """Each template turned and magnified about its center and moved from voxel ``size // 2``.
-
-    Boxes where it is not ``shown`` stay empty. The whole voxels of a shift move the turned cube, the rest goes into its
-    one resampling: cost follows the size of the molecule and not that of the box.
-    """
-    density = rotation.new_zeros(len(label), size, size, size)
-    whole = shift_zyx_voxels.round()
-    fraction, corner = shift_zyx_voxels - whole, whole.long() + size // 2
-    wanted = torch.ones_like(label, dtype=torch.bool) if shown is None else shown
-    for one in torch.unique(label[wanted]).tolist():
-        rows = ((label == one) & wanted).nonzero()[:, 0]
-        edge = templates.fine[one].shape[-1] // FINER
-        source = templates.fine[one].expand(len(rows), -1, -1, -1)
-        turned = rotate_upsampled(source, FINER, rotation[rows], fraction[rows], None if scale is None else scale[rows])
-        for row, cube, start in zip(rows.tolist(), turned, (corner[rows] - edge // 2).tolist(), strict=True):
-            _add(density[row], cube, start)
-    return density
 
 
 def _add(box: Float[Tensor, "w w w"], cube: Float[Tensor, "c c c"], start: list[int]) -> None:

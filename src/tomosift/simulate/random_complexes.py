@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.bead_models import beads_density
+from tomosift.simulate.bead_templates import BeadTemplates, prepare_beads
 from tomosift.simulate.subtomograms import Progress, SubtomogramSetConfig, simulate_subtomograms
 
 SMALLEST_KDA, LARGEST_KDA = 60.0, 2500.0
@@ -31,7 +31,6 @@ _STEP_ANGSTROM = 16.0  # beads of 3 kDa are about this far apart in a protein
 _CONTACT_ANGSTROM = 13.0
 _NUCLEIC = 0.15  # share of complexes that hold denser subunits
 _SMALLEST_SUBUNIT_KDA = 10.0
-_ROOM = 1.6  # half the edge of a template's box, in radii of the largest complex
 _GROUPS: tuple[tuple[str, float], ...] = (
     ("C1", 0.3),
     *((f"C{n}", 0.25 / 7) for n in range(2, 9)),
@@ -68,18 +67,14 @@ def random_complex(rng: np.random.Generator) -> Float[Tensor, "n 5"]:
 
 
 def random_names(count: int, seed: int) -> tuple[str, ...]:
-    """Names of the complexes that `random_templates` makes of the same arguments."""
+    """Names of the complexes that `random_complexes` makes of the same arguments."""
     return tuple(f"random-{seed}-{index:04d}" for index in range(count))
 
 
-def random_templates(
-    count: int, seed: int, voxel_spacing_angstrom: float, box_size: int
-) -> dict[str, Float[Tensor, "d d d"]]:
-    """Name -> density in volts of ``count`` random complexes, as `simulate_subtomograms` takes them."""
-    return {
-        name: beads_density(random_complex(np.random.default_rng([seed, index])), voxel_spacing_angstrom, box_size)
-        for index, name in enumerate(random_names(count, seed))
-    }
+def random_complexes(count: int, seed: int, voxel_spacing_angstrom: float) -> BeadTemplates:
+    """``count`` random complexes, ready to be drawn; those of another seed have none in common with them."""
+    beads = [random_complex(np.random.default_rng([seed, index])) for index in range(count)]
+    return prepare_beads(beads, voxel_spacing_angstrom)
 
 
 def simulate_random_complexes(
@@ -110,8 +105,7 @@ def simulate_random_complexes(
         max_neighbors,
         seed=seed if seed_of_particles is None else seed_of_particles,
     )
-    edge = 2 * math.ceil(_ROOM * LARGEST_RADIUS_ANGSTROM / voxel_spacing_angstrom)
-    templates = partial(random_templates, count, seed, voxel_spacing_angstrom, edge)
+    templates = partial(random_complexes, count, seed, voxel_spacing_angstrom)
     return simulate_subtomograms(config, folder, templates=templates, masks=masks, progress=progress)
 
 

@@ -21,13 +21,7 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.particles import Particles
 from tomosift.physics.imaging import ImagingParameters, ImagingRanges, image_parts, lab_protocol
 from tomosift.physics.rotation import random_rotations
-from tomosift.simulate.crowding import (
-    PreparedTemplates,
-    centered_in,
-    place_neighbors,
-    prepare_templates,
-    rendered,
-)
+from tomosift.simulate.crowding import Templates, centered_in, place_neighbors, prepare_templates
 from tomosift.simulate.dataset_config import class_name_of
 from tomosift.simulate.densities import template
 
@@ -55,7 +49,7 @@ class SimulatedBatch:
 
 
 def simulate_batch(
-    templates: PreparedTemplates,
+    templates: Templates,
     labels: Int64[Tensor, " b"],
     ranges: ImagingRanges,
     generator: torch.Generator,
@@ -89,7 +83,7 @@ def simulate_batch(
     device = labels.device
     parameters = ranges.sample(batch, generator).to(device)
     rotation, shift, scale = parameters.rotation, parameters.shift_zyx_voxels, parameters.scale
-    target = rendered(templates, labels, rotation, shift, size, scale=scale)
+    target = templates.rendered(labels, rotation, shift, size, scale=scale)
     mask = centered_in(target, box_size) > templates.mask_level[labels][:, None, None, None]
 
     count = torch.randint(max_neighbors + 1, (batch,), generator=generator, device=generator.device).to(device)
@@ -104,15 +98,9 @@ def simulate_batch(
         place = shift + offset[:, index]
         reaches = (place.abs() < radius[neighbor[:, index], None] + size // 2 + 1).all(dim=1)
         shown = placed[:, index] & reaches
-        density = density + rendered(templates, neighbor[:, index], pose[:, index], place, size, shown=shown)
+        density = density + templates.rendered(neighbor[:, index], pose[:, index], place, size, shown=shown)
 
-    still = replace(
-        parameters,
-        rotation=torch.eye(3, device=device).expand(batch, 3, 3),
-        shift_zyx_voxels=torch.zeros_like(shift),
-        scale=torch.ones_like(scale),
-    )
-    parts = image_parts(density, still, generator, views=2 if halves else 1)
+    parts = image_parts(density, parameters, generator, views=2 if halves else 1, is_posed=True)
     signal, noise = centered_in(parts.signal, box_size), centered_in(parts.noise, box_size)
     # The noise was drawn for the signal of the wide box; the SNR is promised for the box that is cut from it.
     ratio = (signal.var(dim=(1, 2, 3)) / parts.signal.var(dim=(1, 2, 3)).clamp_min(1e-30)).sqrt()
@@ -177,7 +165,7 @@ def simulate_subtomograms(
     config: SubtomogramSetConfig,
     folder: Path | str,
     *,
-    templates: Mapping[str, Float[Tensor, "d d d"]] | Callable[[], Mapping[str, Float[Tensor, "d d d"]]] | None = None,
+    templates: Mapping[str, Float[Tensor, "d d d"]] | Callable[[], Templates] | None = None,
     masks: bool = False,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
@@ -194,7 +182,7 @@ def simulate_subtomograms(
     ----------
     templates
         Class name -> density at the voxel spacing, instead of those that the names of ``classes`` stand for; or what
-        makes them, which is not called for a set that is finished.
+        makes them ready to be drawn, in the order of the classes, which is not called for a set that is finished.
     masks
         Also keep which voxels belong to each target: those of more than `MASK_THRESHOLD` of its density's maximum,
         before the microscope and without its wedge.
@@ -210,18 +198,7 @@ def simulate_subtomograms(
     finished = finished_set(folder, {**provenance, **({"has_masks": True} if masks else {})})
     if finished is not None:
         return finished
-    if callable(templates):
-        templates = templates()
-    if templates is None:
-        edge = 2 * math.ceil(0.5 * config.template_extent_angstrom / spacing)
-        templates = {
-            name: template(source, spacing, edge)
-            for name, source in zip(config.class_names, config.classes, strict=True)
-        }
-    elif tuple(templates) != config.class_names:
-        raise ValueError(f"templates are of {', '.join(templates)}, expected {', '.join(config.class_names)}")
-    stacked = torch.stack(tuple(templates.values()))
-    prepared = prepare_templates(stacked, spacing, max(1.0, config.ranges.scale[1])).to(device)
+    prepared = (templates() if callable(templates) else _prepared(templates, config)).to(device)
     ranges = replace(config.ranges, voxel_spacing_angstrom=(spacing, spacing))
     labels = class_order(len(prepared), config.per_class, config.seed)
     writer = SubtomogramWriter(
@@ -254,6 +231,19 @@ def simulate_subtomograms(
             if progress is not None:
                 progress(stop, len(labels))
         return writer.close()
+
+
+def _prepared(templates: Mapping[str, Float[Tensor, "d d d"]] | None, config: SubtomogramSetConfig) -> Templates:
+    spacing = config.voxel_spacing_angstrom
+    if templates is None:
+        edge = 2 * math.ceil(0.5 * config.template_extent_angstrom / spacing)
+        templates = {
+            name: template(source, spacing, edge)
+            for name, source in zip(config.class_names, config.classes, strict=True)
+        }
+    elif tuple(templates) != config.class_names:
+        raise ValueError(f"templates are of {', '.join(templates)}, expected {', '.join(config.class_names)}")
+    return prepare_templates(torch.stack(tuple(templates.values())), spacing, max(1.0, config.ranges.scale[1]))
 
 
 def class_order(classes: int, per_class: int, seed: int) -> NDArray[np.int64]:
@@ -301,7 +291,7 @@ def _append(
     writer.append(kept(batch.volume), particles, kept(batch.tilt_range_deg), halves, order, masks)
 
 
-def _check(templates: PreparedTemplates, labels: Tensor, ranges: ImagingRanges, max_neighbors: int) -> None:
+def _check(templates: Templates, labels: Tensor, ranges: ImagingRanges, max_neighbors: int) -> None:
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(templates):
         got = f"labels from {int(labels.min())} to {int(labels.max())}"
         raise ValueError(f"{got} but {len(templates)} templates; labels count from 0")

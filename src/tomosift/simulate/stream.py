@@ -1,0 +1,91 @@
+"""Particles simulated anew at every step: a teacher that never runs out and never repeats itself."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from tomosift.data.batches import Batch
+from tomosift.physics.augmentation import normalized
+from tomosift.physics.imaging import ImagingRanges
+from tomosift.simulate.random_complexes import random_complexes
+from tomosift.simulate.subtomograms import batch_seed, simulate_batch
+
+_AT_ONCE = 32  # boxes whose spectra stay in the cache
+
+WIDE = ImagingRanges(
+    max_tilt_deg=(40.0, 70.0),
+    snr=(0.01, 1.0),
+    noise_before_ctf=(0.0, 1.0),
+    noise_cutoff_nyquist=(0.4, 2.0),
+    defocus_um=(2.0, 7.0),
+    spherical_aberration_mm=(2.0, 2.7),
+    amplitude_contrast=(0.05, 0.12),
+    envelope_nyquist=(0.3, 2.0),
+    cutoff_nyquist=(0.4, 2.0),
+    shift_voxels=(-8.0, 8.0),
+    scale=(0.8, 1.25),
+)
+"""Conditions of most tomograms there are, and somewhat beyond; the choice is ours."""
+
+
+@dataclass(frozen=True)
+class ComplexStream:
+    """Particles of complexes that do not exist, some of each; no complex comes in two batches.
+
+    What is the same for all particles of a tomogram is the same within a batch: how far picks lie off the center, up to
+    what ``ranges`` say; every second batch is without CTF, as after a perfect correction. The batch of a step is a
+    function of seed and step alone.
+    """
+
+    classes: int
+    """Complexes of a batch."""
+    per_class: int
+    """Particles of each."""
+    seed: int
+    box_size: int = 32
+    voxel_spacing_angstrom: float = 10.0
+    ranges: ImagingRanges = field(default_factory=lambda: WIDE)
+    least_shift_voxels: float = 2.0
+    """Of the farthest pick of a batch."""
+    max_neighbors: int = 4
+    halves: bool = False
+    """Also give two half boxes with independent noise."""
+
+    def batch(self, step: int) -> Batch:
+        """Boxes of step ``step``, complex after complex; labels count on from step to step."""
+        seed = batch_seed(self.seed, step)
+        spacing = self.voxel_spacing_angstrom
+        templates = random_complexes(self.classes, seed, spacing)
+        generator = torch.Generator().manual_seed(seed)
+        farthest = max(self.ranges.shift_voxels[1], self.least_shift_voxels)
+        reach = float(np.random.default_rng(seed).uniform(self.least_shift_voxels, farthest))
+        ranges = replace(
+            self.ranges,
+            shift_voxels=(-reach, reach),
+            voxel_spacing_angstrom=(spacing, spacing),
+            has_ctf=self.ranges.has_ctf and step % 2 == 0,
+        )
+        label = torch.arange(self.classes).repeat_interleave(self.per_class)
+        parts = [
+            simulate_batch(
+                templates,
+                part,
+                ranges,
+                generator,
+                box_size=self.box_size,
+                max_neighbors=self.max_neighbors,
+                halves=self.halves,
+            )
+            for part in torch.split(label, _AT_ONCE)
+        ]
+        halves = [normalized(part.halves.flatten(0, 1)) for part in parts if part.halves is not None]
+        shape = (len(label), 2, *3 * (self.box_size,))
+        return Batch(
+            volume=torch.cat([normalized(part.volume) for part in parts]),
+            label=label + step * self.classes,
+            tilt_range_deg=torch.cat([part.tilt_range_deg for part in parts]),
+            rotation=torch.cat([part.rotation for part in parts]),
+            index=torch.arange(len(label)) + step * len(label),
+            halves=torch.cat(halves).reshape(shape) if halves else None,
+        )
