@@ -62,6 +62,8 @@ def short(name: str, steps: int) -> object:
     config = methods.method(name).Config()
     if name == "prototypical":  # there are three shapes, not five
         config = replace(config, ways=3, shots=2, queries=3)
+    if name == "metric":
+        config = replace(config, box_size=16, complexes=64, boxes_each=4, classes_per_batch=8, directions_complexes=4)
     return replace(config, training=replace(config.training, steps=steps, batch_size=12, checkpoint_every=3))
 
 

@@ -13,6 +13,7 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.metric import Config as Metric
 from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
 from tomosift.methods.supervised import Config as Supervised
@@ -74,6 +75,25 @@ def supervised(
         held_out = held_out.with_labels(held_out.particles.class_name, given.class_names)
         held_out = held_out.select(held_out.labeled_rows)
     _train("supervised", _chosen(config, from_config), TrainingSets(given, given, held_out), out, seed)
+
+
+def metric(
+    out: Path,
+    config: Annotated[Metric, tyro.conf.arg(name="")] = Metric(),
+    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    seed: int = 0,
+) -> None:
+    """Pretrain an encoder on simulated complexes, for other boxes than those that `general` was made for.
+
+    What it makes can stand wherever `general` does: --init of other methods, --model of `identify`.
+
+    Args:
+        out: Folder of the run; an interrupted one is continued.
+        config: Settings of the method.
+        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
+        seed: Seed of complexes, poses, noise, weights and order.
+    """
+    _train("metric", _chosen(config, from_config), None, out, seed)
 
 
 def one_shot(
@@ -152,7 +172,7 @@ def _chosen(config: Any, path: Path | None) -> Any:
     return config_from_json(type(config), described["config"], path)
 
 
-def _train(name: str, config: Any, data: TrainingSets, out: Path, seed: int) -> None:
+def _train(name: str, config: Any, data: TrainingSets | None, out: Path, seed: int) -> None:
     with progress_bar(name, "steps") as update:
         methods.train(
             name,
@@ -160,9 +180,15 @@ def _train(name: str, config: Any, data: TrainingSets, out: Path, seed: int) -> 
             data,
             out,
             seed,
-            lambda step, steps, losses: update(step, steps, f"loss {losses['loss']:.3f}"),
+            lambda step, steps, losses: update(step, steps, f"loss {losses['loss']:.3f}" if losses else "simulating"),
         )
     say(f"{out}: finished; the model is in {out / 'result'}")
 
 
-command = {"contrastive": contrastive, "one_shot": one_shot, "prototypical": prototypical, "supervised": supervised}
+command = {
+    "contrastive": contrastive,
+    "metric": metric,
+    "one_shot": one_shot,
+    "prototypical": prototypical,
+    "supervised": supervised,
+}

@@ -4,12 +4,10 @@ A stream keeps no state. Its ``batch(step)`` is the same whoever asks, in whatev
 threads; a resumed run therefore sees what the uninterrupted one would have seen.
 """
 
-from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -210,28 +208,26 @@ class Together:
         return tuple(stream.batch(step) for stream in self.streams)
 
 
-def prefetch(stream: Stream[T], start_step: int = 0, stop_step: int | None = None, workers: int = 2) -> Iterator[T]:
-    """Batches of steps ``start_step`` to ``stop_step`` (excluded; without end when None), read ahead by threads.
+class Ahead(Generic[T]):
+    """The same stream, its next batches made by threads while a step is taken; they do not depend on ``workers``."""
 
-    The sequence does not depend on ``workers``; 0 reads in the calling thread. At most ``workers + 1`` batches wait.
-    """
-    if workers < 0:
-        raise ValueError(f"workers is {workers}, expected 0 or more")
-    step = start_step
-    if workers == 0:
-        while stop_step is None or step < stop_step:
-            yield stream.batch(step)
-            step += 1
-        return
-    waiting: deque[Future[T]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
-    try:
-        while True:
-            while len(waiting) <= workers and (stop_step is None or step < stop_step):
-                waiting.append(pool.submit(stream.batch, step))
-                step += 1
-            if not waiting:
-                return
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    def __init__(self, stream: Stream[T], workers: int = 2) -> None:
+        if workers < 1:
+            raise ValueError(f"workers is {workers}, expected at least 1")
+        self._stream, self._workers = stream, workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+        self._waiting: dict[int, Future[T]] = {}
+
+    def batch(self, step: int) -> T:
+        """The batch of this step."""
+        wanted = range(step, step + self._workers + 1)
+        for other in self._waiting.keys() - set(wanted):
+            self._waiting.pop(other).cancel()
+        for coming in wanted:
+            if coming not in self._waiting:
+                self._waiting[coming] = self._pool.submit(self._stream.batch, coming)
+        return self._waiting.pop(step).result()
+
+    def close(self) -> None:
+        """Forget what is waiting and let the threads end."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

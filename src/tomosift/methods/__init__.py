@@ -20,6 +20,7 @@ from tomosift.train.run import Run
 
 METHODS: dict[str, str] = {
     "contrastive": "Pretrain an encoder on unlabeled subtomograms by contrasting views of each (CSSL).",
+    "metric": "Pretrain an encoder on simulated complexes of every kind, to keep any complexes apart.",
     "one_shot": "Train on pairs to tell new classes apart by one example each, and to make masks (COS-Net).",
     "prototypical": "Train an encoder to tell new classes apart by a few examples of each (ProtoNet3D, ProtoNet-CE).",
     "supervised": "Train or fine-tune a classifier on labeled subtomograms.",
@@ -60,9 +61,11 @@ def _digest(boxes: Subtomograms) -> str:
 
 
 def train(
-    name: str, config: Any, data: TrainingSets, folder: Path, seed: int, progress: Progress | None = None
+    name: str, config: Any, data: TrainingSets | None, folder: Path, seed: int, progress: Progress | None = None
 ) -> Classifier:
     """Train a method into the folder of a run, or resume that run, and return the model that its result holds.
+
+    Only a method that simulates what it learns from does without ``data``.
 
     Seeds torch before the model is built. A finished run is not trained again.
 
@@ -77,6 +80,7 @@ def train(
     if not isinstance(config, module.Config):
         raise ValueError(f"config is a {type(config).__name__}, expected {module.Config.__module__}.Config")
     config.training.check()
+    parts = {} if data is None else {name: getattr(data, name) for name in ("labeled", "unlabeled", "validation")}
     described = {
         "method": name,
         "seed": seed,
@@ -89,19 +93,15 @@ def train(
                 "labeled": len(given.labeled_rows),
                 "digest": _digest(given),
             }
-            for part, given in (
-                ("labeled", data.labeled),
-                ("unlabeled", data.unlabeled),
-                ("validation", data.validation),
-            )
+            for part, given in parts.items()
         },
     }
     resumed = (folder / "config.json").exists()
     run = Run.open(folder, described)
     seen = {
         str(name)
-        for part in ((data.labeled, data.validation) if module.USES_LABELS else ())
-        for name in part.particles.particle_id[part.labeled_rows]
+        for part in (("labeled", "validation") if module.USES_LABELS else ())
+        for name in parts[part].particles.particle_id[parts[part].labeled_rows]
     }
     write_json(run.folder / SEEN, sorted(seen))
     torch.manual_seed(seed)

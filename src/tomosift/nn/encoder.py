@@ -28,6 +28,10 @@ class Encoder(nn.Module):
     turns: ClassVar[Literal["box", "wedge"]] = "box"
     """What has to be turned to show this encoder a particle in another pose; the wedge will do where turning the box
     changes nothing in the embedding."""
+    has_fixed_part: ClassVar[bool] = False
+    """Whether `fixed_part` makes a few numbers of a box."""
+    dropout = 0.0
+    """Share of the hidden features that a training leaves out at every step, where a member has any."""
     spread: Tensor
     """How far off the middle particles are expected, in box edges; a number that `prepare` takes from the data."""
 
@@ -74,6 +78,10 @@ class Encoder(nn.Module):
     def fixed_part(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b *features"]:
         """Masked boxes with a channel axis, or what a member computes of them without weights."""
         return volume[:, None]
+
+    def take_scale(self, mean: Float[Tensor, " n"], deviation: Float[Tensor, " n"]) -> None:
+        """Become an encoder of inputs as they are, after training on inputs less ``mean`` over ``deviation``."""
+        raise NotImplementedError
 
     def embed(self, volume: Float[Tensor, "b 1 d d d"]) -> Float[Tensor, "b e"]:
         """Embeddings of `inputs`."""

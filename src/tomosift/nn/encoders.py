@@ -65,6 +65,7 @@ class Radial(Encoder):
     embedding_size = 256
     centers = True
     turns = "wedge"
+    has_fixed_part = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,8 +76,16 @@ class Radial(Encoder):
     def fixed_part(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
         return descriptors(volume)
 
+    @torch.no_grad()
+    def take_scale(self, mean: Float[Tensor, " n"], deviation: Float[Tensor, " n"]) -> None:
+        first = self.layers[0]
+        assert isinstance(first, nn.Linear)
+        first.weight.div_(deviation)
+        first.bias.sub_(first.weight @ mean)
+
     def embed(self, volume: Float[Tensor, "b n"]) -> Float[Tensor, "b e"]:
-        return self.layers(volume)  # type: ignore[no-any-return]
+        hidden = self.layers[:2](volume)
+        return self.layers[2:](functional.dropout(hidden, self.dropout, self.training))  # type: ignore[no-any-return]
 
 
 class Residual(Encoder):

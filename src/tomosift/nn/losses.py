@@ -54,6 +54,25 @@ def supervised_contrastive(
     return -told.mean() if len(told) else embeddings.sum() * 0
 
 
+def prototypical_loss(
+    embeddings: Float[Tensor, "b e"], label: Int64[Tensor, " b"], temperature: float
+) -> Float[Tensor, ""]:
+    """Cross-entropy of every second particle of each class among the means of the others, by cosine.
+
+    Embeddings are L2-normalized here. Classes must have two particles or more, side by side; chance level is the
+    logarithm of their number.
+
+    Source: Snell et al. 2017, "Prototypical networks for few-shot learning". Deviation: cosine over a temperature
+    instead of the squared distance.
+    """
+    unit = functional.normalize(embeddings, dim=1)
+    _, way = torch.unique(label, return_inverse=True)
+    is_example = torch.arange(len(label), device=label.device) % 2 == 0
+    member = functional.one_hot(way[is_example]).to(unit.dtype)
+    prototypes = functional.normalize(member.T @ unit[is_example], dim=1)
+    return functional.cross_entropy(unit[~is_example] @ prototypes.T / temperature, way[~is_example])
+
+
 def attention_divergence(attention: Float[Tensor, "b n n"], way: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
     """KL divergence of who should attend to whom from who does, mean over all entries of all matrices.
 

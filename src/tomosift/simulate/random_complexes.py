@@ -66,6 +66,12 @@ def random_complex(rng: np.random.Generator) -> Float[Tensor, "n 5"]:
     return torch.tensor(np.column_stack((position, width, weight)), dtype=torch.float32)
 
 
+def subunit(mass_kda: float, rng: np.random.Generator) -> tuple[NDArray[np.float64], float]:
+    """Places (n, 3) of the beads of a protein of this mass about its middle, in Angstrom, and the weight of each."""
+    position = _walk(mass_kda, rng)
+    return position, mass_kda / len(position) * _VOLT_ANGSTROM3_PER_KDA
+
+
 def random_names(count: int, seed: int) -> tuple[str, ...]:
     """Names of the complexes that `random_complexes` makes of the same arguments."""
     return tuple(f"random-{seed}-{index:04d}" for index in range(count))

@@ -8,7 +8,9 @@ import torch
 from tomosift.data.batches import Batch
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.random_complexes import random_complexes
+from tomosift.simulate.bead_templates import prepare_beads
+from tomosift.simulate.bystanders import random_bystander
+from tomosift.simulate.random_complexes import random_complex
 from tomosift.simulate.subtomograms import batch_seed, simulate_batch
 
 _AT_ONCE = 32  # boxes whose spectra stay in the cache
@@ -49,6 +51,8 @@ class ComplexStream:
     least_shift_voxels: float = 2.0
     """Of the farthest pick of a batch."""
     max_neighbors: int = 4
+    bystanders: int = 0
+    """So many of a batch's classes are gold, membranes, filaments or fragments, which are nobody's neighbors."""
     halves: bool = False
     """Also give two half boxes with independent noise."""
 
@@ -56,7 +60,10 @@ class ComplexStream:
         """Boxes of step ``step``, complex after complex; labels count on from step to step."""
         seed = batch_seed(self.seed, step)
         spacing = self.voxel_spacing_angstrom
-        templates = random_complexes(self.classes, seed, spacing)
+        rngs = [np.random.default_rng([seed, index]) for index in range(self.classes)]
+        beads = [random_complex(rng) for rng in rngs[self.bystanders :]]
+        beads += [random_bystander(rng) for rng in rngs[: self.bystanders]]
+        templates = prepare_beads(beads, spacing)
         generator = torch.Generator().manual_seed(seed)
         farthest = max(self.ranges.shift_voxels[1], self.least_shift_voxels)
         reach = float(np.random.default_rng(seed).uniform(self.least_shift_voxels, farthest))
@@ -75,6 +82,7 @@ class ComplexStream:
                 generator,
                 box_size=self.box_size,
                 max_neighbors=self.max_neighbors,
+                neighbor_classes=self.classes - self.bystanders,
                 halves=self.halves,
             )
             for part in torch.split(label, _AT_ONCE)

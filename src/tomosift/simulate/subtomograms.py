@@ -58,13 +58,15 @@ def simulate_batch(
     max_neighbors: int = 4,
     halves: bool = False,
     margin_voxels: int | None = None,
+    neighbor_classes: int | None = None,
 ) -> SimulatedBatch:
     """Simulate one box for each label; a function of its arguments and the state of the generator alone.
 
     The target takes the pose, scale and shift that ``ranges`` draws. Zero to ``max_neighbors`` complexes of random
-    classes and poses lie around it without overlap (bounding spheres). The merged density is imaged in a box wider by
-    ``margin_voxels`` on every side and cut out, so that what lies outside blurs into the box as in a tomogram; by
-    default an eighth of the edge, and nothing without neighbors. ``ranges.snr`` holds in the box that is returned.
+    classes (the first ``neighbor_classes`` of the templates, or all) and poses lie around it without overlap (bounding
+    spheres). The merged density is imaged in a box wider by ``margin_voxels`` on every side and cut out, so that what
+    lies outside blurs into the box as in a tomogram; by default an eighth of the edge, and nothing without neighbors.
+    ``ranges.snr`` holds in the box that is returned.
 
     Raises
     ------
@@ -88,7 +90,9 @@ def simulate_batch(
 
     count = torch.randint(max_neighbors + 1, (batch,), generator=generator, device=generator.device).to(device)
     drawn = (batch, max_neighbors)
-    neighbor = torch.randint(len(templates), drawn, generator=generator, device=generator.device).to(device)
+    neighbor = torch.randint(
+        neighbor_classes or len(templates), drawn, generator=generator, device=generator.device
+    ).to(device)
     pose = random_rotations(batch * max_neighbors, generator, device=device).reshape(*drawn, 3, 3)
     radius = templates.radius_voxels
     offset, placed = place_neighbors(radius[labels] * scale, radius[neighbor], generator)

@@ -1,0 +1,156 @@
+"""How many complexes must a model have seen to tell others apart? The curve of the documentation, with intervals.
+
+    ./dev bench scaling --work FOLDER
+
+For each number of complexes and each seed an encoder is trained on other ones, drawn from the lessons of the run that
+`benchmarks/general_model.py` keeps in the same --work, and asked for structures of the atlas, none of which it has
+seen, in the episodes of `few-shot-all`. Two more seeds of noise, poses and particles give what is asked for. The table
+is experiments/scaling.csv; the figure is docs/scaling.svg.
+"""
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from matplotlib import pyplot as plt
+from matplotlib import rcParams
+from pages import ON_ANY_PAGE, ROOT
+
+from tomosift.evaluate.episodes import episode_scores
+from tomosift.evaluate.figures import STYLE
+from tomosift.evaluate.protocols import PROTOCOLS, build_world
+from tomosift.files import written_then_renamed
+from tomosift.methods.metric import Config, Learner, unseen_inputs, with_directions
+from tomosift.nn.classifier import Classifier
+from tomosift.nn.encoders import build_encoder
+from tomosift.nn.heads import DiscriminantHead
+from tomosift.simulate.lessons import Inputs, Lessons, given
+from tomosift.simulate.stream import ComplexStream
+from tomosift.train.loop import Training, fit
+from tomosift.train.run import Run
+
+TABLE = ROOT / "experiments" / "scaling.csv"
+FIGURE = ROOT / "docs" / "scaling.svg"
+SNRS, SHOTS = (0.1, 0.03), (1, 5)
+Questions = dict[tuple[float, int], tuple[torch.Tensor, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to train."""
+
+    work: Path
+    """Folder of the run whose lessons are used; new runs go beside it."""
+    numbers: tuple[int, ...] = (5, 10, 20, 40, 160, 640, 2560, 12800)
+    seeds: int = 3
+    steps: int = 2000
+    taught_by: int = 700
+    """Seed of that run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Some:
+    """Lessons of a few of the complexes."""
+
+    lessons: Lessons
+    complexes: np.ndarray
+    seed: int
+
+    def batch(self, step: int) -> Inputs:
+        rng = np.random.default_rng([self.seed, step])
+        chosen = rng.permutation(self.complexes)[: self.lessons.classes_per_batch]
+        return self.lessons.of(chosen, rng)
+
+
+def asked(work: Path, seeds: int) -> Questions:
+    """Inputs and labels of real structures, by SNR and seed."""
+    found = {}
+    for snr in SNRS:
+        for seed in range(seeds):
+            boxes = build_world(PROTOCOLS["few-shot-all"], snr, seed, work / f"asked-{snr:g}-{seed}").test
+            volume = torch.from_numpy(boxes.volumes(np.arange(len(boxes))))
+            found[snr, seed] = given(build_encoder("radial"), volume, volume[:, None])[:, 0], boxes.label
+    return found
+
+
+def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
+    """Train, ask, write."""
+    config = Config()
+    stream = ComplexStream(64, config.boxes_each, options.taught_by)
+    most = max(options.numbers)
+    lessons = Lessons(
+        options.work / "run" / "lessons",
+        stream,
+        most,
+        config.classes_per_batch,
+        config.per_class,
+        options.taught_by,
+    )
+    questions = asked(options.work, options.seeds)
+    unseen = unseen_inputs(config, build_encoder("radial"), options.taught_by)
+    rows: list[dict[str, float]] = []
+    for number in options.numbers:
+        for seed in range(options.seeds):
+            training = Training(options.steps, learning_rate=2e-3, checkpoint_every=options.steps)
+            run = Run.open(options.work / f"scaling-{number}-{seed}", {"complexes": number, "steps": options.steps})
+            torch.manual_seed(seed)
+            encoder = build_encoder("radial")
+            learner = Learner(replace(config, complexes=number), encoder, lessons.scale)
+            drawn = np.random.default_rng([seed, number]).permutation(most)[:number]
+            fit(learner, Some(lessons, drawn, seed), training, run, seed)
+            encoder.take_scale(learner.mean, learner.deviation)
+            model = with_directions(config, "radial", encoder.eval(), unseen)
+            rows += scores(model, questions, number, seed)
+    with written_then_renamed(TABLE) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    draw(rows)
+
+
+@torch.inference_mode()
+def scores(model: Classifier, questions: Questions, number: int, seed: int) -> list[dict[str, float]]:
+    """Accuracy in episodes of five classes for each noise level and number of examples."""
+    head, rows = model.head, []
+    assert isinstance(head, DiscriminantHead)
+    for snr in SNRS:
+        x, label = questions[snr, seed]
+        embeddings = model.encoder.embed(x.clone())
+        head.standardize(embeddings)
+        for shots in SHOTS:
+            accuracy = episode_scores(embeddings.numpy(), label, head, ways=5, shots=shots).accuracy
+            rows.append(
+                {"complexes": number, "seed": seed, "snr": snr, "examples": shots, "accuracy": round(accuracy.value, 4)}
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+def draw(rows: list[dict[str, float]]) -> None:
+    """Mean over seeds and their range against the number of complexes."""
+    rcParams["svg.hashsalt"] = "tomosift"  # the same table gives the same file
+    with plt.rc_context(STYLE | ON_ANY_PAGE):
+        figure, axes = plt.subplots(figsize=(7, 4))
+        for snr in SNRS:
+            for shots in SHOTS:
+                mine = [row for row in rows if row["snr"] == snr and row["examples"] == shots]
+                numbers = sorted({row["complexes"] for row in mine})
+                found = [[row["accuracy"] for row in mine if row["complexes"] == number] for number in numbers]
+                name = f"SNR {snr:g}, {shots} example{'s' if shots > 1 else ''}"
+                line = axes.plot(numbers, [mean(same) for same in found], marker="o", label=name)[0]
+                lows, highs = [min(same) for same in found], [max(same) for same in found]
+                axes.fill_between(numbers, lows, highs, color=line.get_color(), alpha=0.2)
+        axes.set_xscale("log")
+        axes.set_xlabel("complexes learned from")
+        axes.set_ylabel("accuracy among five unseen classes")
+        axes.legend(loc="lower right")
+        figure.savefig(FIGURE, transparent=True, metadata={"Date": None}, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

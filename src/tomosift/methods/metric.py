@@ -1,0 +1,250 @@
+"""An encoder that knows what complexes look like: trained on simulated ones to keep them apart, any number of them.
+
+Simulation gives labels for nothing, so the teacher is a stream of complexes that do not exist, each seen a few dozen
+times under widely varied imaging; what is learned is a metric, in which complexes never seen lie apart as well. The
+shipped model `general` is made this way, and ``init="general"`` starts other methods from it.
+
+An encoder whose first part has no weights (`radial`) learns in a thousandth of the time that simulation takes, so its
+boxes are simulated once, what that part makes of them is kept as *lessons* in the folder of the run, and training goes
+over these several times. Others get fresh boxes at every step.
+
+Source: Rice et al. 2023, "TomoTwin: generalized 3D localization of macromolecules in cryo-electron tomograms with
+structural data mining", for one metric of all complexes; the losses name theirs. Deviations: complexes that do not
+exist instead of the Protein Data Bank, so that none is a homologue of what is asked for later; supervised contrast
+instead of triplets. All default values are ours.
+"""
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tomosift.data.batches import Ahead, Batch
+from tomosift.data.sets import TrainingSets
+from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
+from tomosift.nn.discriminant import fit_discriminant
+from tomosift.nn.encoder import Encoder
+from tomosift.nn.heads import DiscriminantHead
+from tomosift.nn.losses import nt_xent, prototypical_loss, supervised_contrastive, triplet_loss
+from tomosift.physics.imaging import ImagingRanges, lab_protocol
+from tomosift.simulate.lessons import MOST_WORKERS, Inputs, Lessons, given
+from tomosift.simulate.stream import WIDE, ComplexStream
+from tomosift.train.loop import Progress, Training, fit
+from tomosift.train.run import Run
+
+USES_LABELS = False
+
+Loss = Literal["supervised-contrastive", "cosine", "triplet", "prototypical"]
+
+_LESSON_COMPLEXES = 64
+_BYSTANDERS = 1 / 32  # of what is learned from
+_DIRECTIONS_SNRS = (0.03, 0.06, 0.12, 0.3)
+_DIRECTIONS_EACH, _DIRECTIONS_SHIFT = 40, 2.0
+_OTHER_COMPLEXES = 1_000_003  # added to the seed, for complexes that training does not see
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of metric training."""
+
+    init: Path | None = None
+    """Run or shipped model whose encoder to start from, none for random weights."""
+    encoder: str = "radial"
+    """Encoder to train from random weights; with `init`, the encoder of that model is taken."""
+    loss: Loss = "supervised-contrastive"
+    """Each particle finds those of its complex among all others; or its complex among all there are, by cosine; or
+    triplets; or its complex by two examples of each of the batch."""
+    temperature: float = 0.1
+    """Temperature of the softmax over similarities; triplets have none."""
+    independent_noise: float = 0.0
+    """Weight of a second term, in which the two halves of a particle, of independent noise, find each other."""
+    complexes: int = 12_800
+    """Complexes to learn from; where every step has fresh boxes, no complex comes twice."""
+    boxes_each: int = 48
+    """Boxes of each of these complexes."""
+    fresh: bool | None = None
+    """Simulate anew at every step; by default for encoders that have no fixed first part."""
+    imaging: ImagingRanges = field(default_factory=lambda: WIDE)
+    """Conditions of what is learned from."""
+    box_size: int = 32
+    """Edge of the boxes in voxels."""
+    voxel_spacing_angstrom: float = 10.0
+    """Of the boxes."""
+    classes_per_batch: int = 96
+    """Complexes of a step."""
+    per_class: int = 4
+    """Boxes of each in a step."""
+    input_noise: float = 0.2
+    """Noise added to standardized lessons, in their standard deviations."""
+    dropout: float = 0.3
+    """Share of hidden features left out at every step, in encoders with a fixed first part."""
+    projection_size: int = 128
+    """Dimensions in which particles are compared; the projection is thrown away afterwards."""
+    directions_complexes: int = 100
+    """Complexes, none of them learned from, to which a discriminant is fitted at each of four levels of noise."""
+    training: Training = field(default_factory=lambda: Training(6000, learning_rate=2e-3, checkpoint_every=500))
+    """How long and how fast; the batch size follows from complexes and boxes of a step."""
+
+
+class Learner(nn.Module):
+    """An encoder, a projection that is thrown away, and the loss between the particles of a batch."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: Config, encoder: Encoder, scale: tuple[Tensor, Tensor] | None) -> None:
+        super().__init__()
+        self.config, self.encoder = config, encoder
+        encoder.dropout = config.dropout
+        self.projection = nn.Linear(encoder.embedding_size, config.projection_size)
+        mean, deviation = scale or (torch.zeros(1), torch.ones(1))
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+        complexes = config.complexes if config.loss == "cosine" else 0
+        self.proxies = nn.Parameter(functional.normalize(torch.randn(complexes, config.projection_size), dim=1))
+
+    def forward(self, batch: Inputs | Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The loss of a batch, and how many particles have one of their own complex as their nearest."""
+        if isinstance(batch, Batch):
+            batch = self._seen(batch)
+        projected = self._projected(batch.x, generator)
+        loss = self._between(projected, batch.label)
+        losses = {"right": _nearest_is_right(projected.detach(), batch.label)}
+        if batch.halves is not None:
+            first, second = (self._projected(batch.halves[:, k], generator) for k in (0, 1))
+            losses["halves"] = nt_xent(first, second, self.config.temperature)
+            loss = loss + self.config.independent_noise * losses["halves"]
+        return {"loss": loss, **losses}
+
+    def _seen(self, batch: Batch) -> Inputs:
+        plain, halves = batch.volume, batch.halves
+        x = given(self.encoder, plain, plain[:, None] if halves is None else torch.cat((plain[:, None], halves), 1))
+        return Inputs(x[:, 0].clone(), batch.label, None if halves is None else x[:, 1:].clone())
+
+    def _projected(self, x: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
+        if x.ndim == 2:  # lessons; boxes are normalized and noisy as they are
+            x = (x - self.mean) / self.deviation
+            noise = torch.randn(x.shape, generator=generator).to(x.device)
+            x = x + self.config.input_noise * noise
+        return self.projection(self.encoder.embed(x)).float()  # type: ignore[no-any-return]
+
+    def _between(self, projected: Float[Tensor, "b p"], label: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
+        if self.config.loss == "triplet":
+            return triplet_loss(projected, label)
+        if self.config.loss == "prototypical":
+            return prototypical_loss(projected, label, self.config.temperature)
+        if self.config.loss == "cosine":
+            unit, proxies = (functional.normalize(one, dim=1) for one in (projected, self.proxies))
+            return functional.cross_entropy(unit @ proxies.T / self.config.temperature, label)
+        return supervised_contrastive(projected, label, self.config.temperature)
+
+
+@torch.no_grad()
+def _nearest_is_right(projected: Float[Tensor, "b p"], label: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
+    unit = functional.normalize(projected, dim=1)
+    similarity = (unit @ unit.T).fill_diagonal_(-torch.inf)
+    return (label[similarity.argmax(dim=1)] == label).float().mean()
+
+
+def train(
+    config: Config, data: TrainingSets | None, run: Run, seed: int, progress: Progress | None = None
+) -> Classifier:
+    """An encoder with a discriminant, to start from or to enrol classes in; from simulation alone, ``data`` is unused.
+
+    Raises
+    ------
+    ValueError
+        When a number is too small, or the loss cannot be had with fresh boxes at every step.
+    """
+    _check(config)
+    name, encoder = starting_encoder(config.init, config.encoder, _some_boxes(config, seed))
+    fresh = not encoder.has_fixed_part if config.fresh is None else config.fresh
+    if fresh and config.loss == "cosine":
+        raise ValueError("the cosine loss needs complexes that come again, not fresh ones; take another loss")
+    stream = ComplexStream(
+        config.classes_per_batch if fresh else _LESSON_COMPLEXES,
+        config.per_class if fresh else config.boxes_each,
+        seed,
+        config.box_size,
+        config.voxel_spacing_angstrom,
+        config.imaging,
+        bystanders=round(_BYSTANDERS * (config.classes_per_batch if fresh else _LESSON_COMPLEXES)),
+        halves=config.independent_noise > 0,
+    )
+    run.log(event="teaches", complexes=None if fresh else config.complexes, fresh=fresh)
+    if fresh:
+        learner = Learner(config, encoder, None)
+        ahead = Ahead(stream, min(os.cpu_count() or 1, MOST_WORKERS))
+        fit(learner, ahead, config.training, run, seed, progress=progress)
+        ahead.close()
+    else:
+        lessons = Lessons(
+            run.folder / "lessons", stream, config.complexes, config.classes_per_batch, config.per_class, seed
+        )
+        lessons.simulate(encoder, progress)
+        learner = Learner(config, encoder, lessons.scale)
+        fit(learner, lessons, config.training, run, seed, progress=progress)
+        encoder.take_scale(learner.mean, learner.deviation)
+    encoder.dropout = 0.0
+    return with_directions(config, name, encoder.eval(), unseen_inputs(config, encoder, seed))
+
+
+def _check(config: Config) -> None:
+    if config.complexes < 2 or config.boxes_each < config.per_class or config.per_class < 2:
+        raise ValueError(
+            f"complexes, boxes of each and boxes of each in a step are {config.complexes}, {config.boxes_each} and "
+            f"{config.per_class}, expected at least 2, as many as in a step, and 2"
+        )
+
+
+def _some_boxes(config: Config, seed: int) -> Float[Tensor, "b d d d"]:
+    other = ComplexStream(
+        16, 8, seed + _OTHER_COMPLEXES, config.box_size, config.voxel_spacing_angstrom, config.imaging
+    )
+    return other.batch(0).volume
+
+
+def unseen_inputs(config: Config, encoder: Encoder, seed: int) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
+    """An encoder's inputs of complexes that it does not learn from, their labels and which of them were imaged alike.
+
+    Four groups of different noise, imaged as in the field's published simulation: what makes particles of one class
+    differ within one data set, where tilt range and defocus hardly do.
+    """
+    inputs, labels, groups = [], [], []
+    for group, snr in enumerate(_DIRECTIONS_SNRS):
+        shift = (-_DIRECTIONS_SHIFT, _DIRECTIONS_SHIFT)
+        ranges = replace(lab_protocol(), snr=(snr, snr), shift_voxels=shift, has_ctf=group % 2 == 0)
+        stream = ComplexStream(
+            config.directions_complexes,
+            _DIRECTIONS_EACH,
+            seed + _OTHER_COMPLEXES + 1 + group,
+            config.box_size,
+            config.voxel_spacing_angstrom,
+            ranges,
+        )
+        batch = stream.batch(0)
+        inputs.append(given(encoder, batch.volume, batch.volume[:, None])[:, 0])
+        labels.append(batch.label.numpy())
+        groups.append(np.full(len(batch), group))
+    return torch.cat(inputs), np.concatenate(labels), np.concatenate(groups)
+
+
+@torch.inference_mode()
+def with_directions(
+    config: Config, name: str, encoder: Encoder, unseen: tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]
+) -> Classifier:
+    """The encoder with a discriminant, fitted to what `unseen_inputs` gave."""
+    x, label, group = unseen
+    embeddings = torch.cat([encoder.embed(part) for part in torch.split(x, 256)]).numpy()
+    card = ModelCard(name, config.voxel_spacing_angstrom, config.box_size, head="discriminant")
+    made = Classifier(encoder, card)
+    assert isinstance(made.head, DiscriminantHead)
+    made.head.load(fit_discriminant(embeddings, label, group))
+    return made.eval()
