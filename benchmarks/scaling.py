@@ -46,9 +46,9 @@ class Options:
 
     work: Path
     """Folder of the run whose lessons are used; new runs go beside it."""
-    numbers: tuple[int, ...] = (5, 10, 20, 40, 160, 640, 2560, 12800)
+    numbers: tuple[int, ...] = (5, 10, 20, 40, 160, 640, 2560, 8192)
     seeds: int = 3
-    steps: int = 2000
+    steps: int = 3000
     taught_by: int = 700
     """Seed of that run."""
 

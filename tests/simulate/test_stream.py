@@ -73,3 +73,15 @@ def test_bystanders_fit_where_complexes_fit(seed: int) -> None:
     assert (beads[:, 4] > 0).all()
     assert beads[:, :3].norm(dim=1).max() <= 1.05 * LARGEST_RADIUS_ANGSTROM
     assert beads[:, :3].mean(dim=0).norm() < 20
+
+
+def test_no_real_structure_is_ever_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What learns from the stream has no homologue of anything: that is how families are kept apart.
+    def opened(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a structure was opened")
+
+    for name in ("load_atlas_entry", "entry_density", "atlas_names"):
+        monkeypatch.setattr(f"tomosift.simulate.atlas.{name}", opened)
+    monkeypatch.setattr("tomosift.simulate.densities.template", opened)
+    monkeypatch.setattr("tomosift.simulate.subtomograms.template", opened)
+    assert len(replace(STREAM, bystanders=2).batch(0)) == 12

@@ -61,11 +61,11 @@ class Config:
     loss: Loss = "supervised-contrastive"
     """Each particle finds those of its complex among all others; or its complex among all there are, by cosine; or
     triplets; or its complex by two examples of each of the batch."""
-    temperature: float = 0.1
+    temperature: float = 0.05
     """Temperature of the softmax over similarities; triplets have none."""
     independent_noise: float = 0.0
     """Weight of a second term, in which the two halves of a particle, of independent noise, find each other."""
-    complexes: int = 12_800
+    complexes: int = 8192
     """Complexes to learn from; where every step has fresh boxes, no complex comes twice."""
     boxes_each: int = 48
     """Boxes of each of these complexes."""
@@ -81,9 +81,9 @@ class Config:
     """Complexes of a step."""
     per_class: int = 4
     """Boxes of each in a step."""
-    input_noise: float = 0.2
+    input_noise: float = 0.05
     """Noise added to standardized lessons, in their standard deviations."""
-    dropout: float = 0.3
+    dropout: float = 0.1
     """Share of hidden features left out at every step, in encoders with a fixed first part."""
     projection_size: int = 128
     """Dimensions in which particles are compared; the projection is thrown away afterwards."""
