@@ -1,4 +1,4 @@
-"""Seconds per pretraining step and what they are spent on, and boxes classified per second, for every encoder.
+"""Seconds per pretraining step and what they are spent on, boxes classified per second, and simulated against learned.
 
     ./dev bench speed [--box-size 32] [--batch-size 96] [--threads 2]
 
@@ -7,7 +7,8 @@ Times are processor-bound medians of one process; the share of augmentation in a
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Annotated
 
@@ -16,8 +17,11 @@ import tyro
 
 from tomosift.data.batches import Batch
 from tomosift.methods.contrastive import Config, Learner
-from tomosift.nn.encoders import ENCODERS
+from tomosift.methods.metric import Config as Metric
+from tomosift.methods.metric import Learner as MetricLearner
+from tomosift.nn.encoders import ENCODERS, build_encoder
 from tomosift.physics.augmentation import normalized
+from tomosift.simulate.stream import ComplexStream
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,19 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
     return median(times)
 
 
+def simulated_per_second(options: Options) -> float:
+    """Boxes of complexes that do not exist, four of each, as the method `metric` has them simulated."""
+    torch.set_num_threads(1)
+    stream = ComplexStream(options.batch_size // 4, 4, 0, options.box_size)
+    stream.batch(0)
+    count = options.repeats * options.threads
+    started = time.perf_counter()
+    with ThreadPoolExecutor(options.threads) as pool:
+        list(pool.map(stream.batch, range(count)))
+    torch.set_num_threads(options.threads)
+    return 4 * stream.classes * count / (time.perf_counter() - started)
+
+
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Time and print."""
     torch.set_num_threads(options.threads)
@@ -55,7 +72,9 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
         index=torch.arange(count),
     )
     generator = torch.Generator().manual_seed(1)
+    labeled = replace(batch, label=torch.arange(count) // 4)
     print(f"{count} boxes of {size}^3, {options.threads} threads")
+    print(f"simulated: {simulated_per_second(options):.0f} boxes/s, {options.threads} threads side by side")
     for name in options.encoders:
         if name not in ENCODERS:
             raise ValueError(f"encoder is {name!r}, expected one of {', '.join(ENCODERS)}")
@@ -82,10 +101,19 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
             seconds(work, options.repeats) for work in (step, views, center, classify)
         )
         augmentation = sources - centering
+        metric = MetricLearner(Metric(), build_encoder(name), None)
+        improver = torch.optim.AdamW(metric.parameters())
+
+        def learn(metric: MetricLearner = metric, optimizer: torch.optim.Optimizer = improver) -> None:
+            optimizer.zero_grad()
+            metric(labeled, generator)["loss"].backward()
+            optimizer.step()
+
+        learned = count / seconds(learn, options.repeats)
         print(
             f"{name:>10}: step {whole:.3f} s, centering {centering:.3f} s, two views {augmentation:.3f} s "
             f"({100 * augmentation / whole:.0f} %, {500 * augmentation / count:.2f} ms a view), "
-            f"{count / forward:.0f} boxes/s classified"
+            f"{count / forward:.0f} boxes/s classified, metric training on fresh boxes {learned:.0f} boxes/s"
         )
 
 

@@ -19,7 +19,7 @@ def test_shipped_models_are_listed_with_what_they_can(capsys: pytest.CaptureFixt
 def test_info_tells_from_what_a_model_was_made(capsys: pytest.CaptureFixture[str]) -> None:
     main(["models", "info", "general"])
     printed = capsys.readouterr().out
-    for fact in ("32^3 at 10 A", "3600 complexes", "./dev bench general_model", "BSD-3-Clause"):
+    for fact in ("32^3 at 10 A", "8192 complexes", "./dev bench general_model", "BSD-3-Clause"):
         assert fact in printed
 
 

@@ -9,6 +9,7 @@ import torch
 
 from tomosift import methods
 from tomosift.methods.metric import Config, Learner
+from tomosift.nn.centering import REACH
 from tomosift.nn.classifier import load_classifier, start_from
 from tomosift.nn.descriptors import DESCRIPTOR_SIZE
 from tomosift.nn.encoders import build_encoder
@@ -39,7 +40,9 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_model_can_stand_where_the_shipped_one_does(taught: Path) -> None:
     card = load_classifier(taught).card
     assert (card.encoder, card.head, card.class_names) == ("radial", "discriminant", ())
-    assert start_from(taught, 10.0).encoder.embedding_size == 256
+    encoder = start_from(taught, 10.0).encoder
+    assert encoder.embedding_size == 256
+    assert float(encoder.spread) == REACH
     assert np.load(taught / "lessons" / "00000.npy").shape == (64, 4, 1, DESCRIPTOR_SIZE)
 
 

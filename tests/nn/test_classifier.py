@@ -210,9 +210,9 @@ def test_start_at_another_voxel_spacing_is_refused(saved: Path) -> None:
 
 def test_what_is_known_of_a_shipped_model_comes_with_it() -> None:
     about = json.loads((weights_path().parent / "shipped" / "general" / "about.json").read_text())
-    assert {"made_by", "options", "sources", "imaging", "nearest_class_mean_on_lab_ten", "limits", "license"} <= set(
-        about
-    )
+    assert {"made_by", "seed", "config", "environment", "sources", "limits", "license", "masks"} <= set(about)
+    assert "no real structure" in about["sources"]
+    assert any("SNR 0.1, 5 classes" in key for key in about["accuracy_in_episodes_of_the_atlas_1_and_5_examples"])
 
 
 def test_the_shipped_model_was_saved_as_it_was_trained_and_small() -> None:
@@ -221,3 +221,10 @@ def test_the_shipped_model_was_saved_as_it_was_trained_and_small() -> None:
         halves = [name for name in weights.keys() if name.startswith("decoder.")]  # noqa: SIM118
         assert {weights.get_tensor(name).dtype for name in halves} == {torch.float16}
     assert load_classifier(Path("general")).card.head == "discriminant"
+
+
+def test_a_model_can_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    save_classifier(tmp_path, Classifier(build_encoder("radial"), ModelCard("radial", 10.0, 32)))
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == plain.stat().st_mode

@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from tomosift.data.batches import Ahead, Batch
 from tomosift.data.sets import TrainingSets
+from tomosift.nn.centering import REACH
 from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
 from tomosift.nn.discriminant import fit_discriminant
 from tomosift.nn.encoder import Encoder
@@ -193,7 +194,9 @@ def train(
         fit(learner, lessons, config.training, run, seed, progress=progress)
         encoder.take_scale(learner.mean, learner.deviation)
     encoder.dropout = 0.0
-    return with_directions(config, name, encoder.eval(), unseen_inputs(config, encoder, seed))
+    unseen = unseen_inputs(config, encoder.eval(), seed)
+    encoder.spread.fill_(REACH)  # it is to look at the user's picks, not to remember these
+    return with_directions(config, name, encoder, unseen)
 
 
 def _check(config: Config) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from tomosift.errors import FormatError
@@ -77,7 +77,7 @@ def save_classifier(folder: Path, classifier: Classifier) -> None:
     """Write the model into a folder, which then is complete or absent."""
     with written_then_renamed(folder / _WEIGHTS) as temporary:
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in classifier.state_dict().items()}
-        save_file(tensors, temporary)
+        temporary.write_bytes(save(tensors))  # readable by whom the umask says; the library's own files are private
     digest = hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest()
     write_json(folder / _CARD, {"format": _FORMAT, **asdict(classifier.card), "sha256": digest})
 

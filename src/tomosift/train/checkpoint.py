@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from tomosift.errors import FormatError
@@ -40,7 +40,8 @@ def save_checkpoint(
     header = {"step": str(step), "scores": json.dumps(scores), "groups": json.dumps(state["param_groups"])}
     with written_then_renamed(path) as temporary:
         # Clones, because safetensors refuses tensors that share memory.
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata=header)
+        plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        temporary.write_bytes(save(plain, metadata=header))
 
 
 def load_checkpoint(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> Resumed:
