@@ -22,9 +22,9 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, temperature_for_accuracy
-from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
+from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.heads import LinearHead
+from tomosift.nn.heads import DiscriminantHead, LinearHead
 from tomosift.nn.inference import embed, predict
 from tomosift.nn.probe import crossed_logits, fit_probe, surely_right
 from tomosift.nn.spreading import agreed_labels, crossed_spread_logits
@@ -121,7 +121,8 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     tuning = _resolve(config)
     held_out = data.validation.select(data.validation.labeled_rows)
     run.log(event="labels", tuning=tuning, training=len(labeled), validation=len(held_out), rarest_class=rarest)
-    lesson = _Lesson(config, data, tuning, _is_to_spread(config, data, labeled, rarest), seed, progress)
+    spreads = _is_to_spread(config, data, labeled, rarest)
+    lesson = _Lesson(config, data, tuning, spreads, seed, progress, _directions(config) if spreads else None)
     if len(held_out) or tuning == "probe" or rarest < _LABELS_TO_SPLIT:
         classifier, _ = _taught(lesson, labeled, held_out, run)
         return classifier
@@ -142,6 +143,8 @@ class _Lesson:
     spreads: bool
     seed: int
     progress: Progress | None
+    directions: DiscriminantHead | None = None
+    """Of the model to start from, by which unlabeled particles are compared with labeled ones."""
     is_rehearsal: bool = False
     last_step: int | None = None
     """What a rehearsal found good."""
@@ -161,9 +164,10 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     if lesson.spreads:
         around = data.unlabeled.select(rows_around(told, data.unlabeled, held_out, _MOST_TO_SPREAD_OVER))
         asked = embed(classifier.encoder, around.volumes, len(around))
-        label = agreed_labels(embeddings, told.label, asked, classes)
+        label = agreed_labels(embeddings, told.label, asked, classes, lesson.directions)
         run.log(event="spread", particles=len(around), agreed=int((label >= 0).sum()))
-        crossed = crossed_spread_logits(embeddings, told.label, asked, classes) if spare else nothing
+        if spare:
+            crossed = crossed_spread_logits(embeddings, told.label, asked, classes, lesson.directions)
         labeled, rows = labeled_as(around, label, told)
         embeddings = asked[rows]
         head.standardize(torch.from_numpy(embeddings))
@@ -227,6 +231,11 @@ def _is_to_spread(config: Config, data: TrainingSets, labeled: Subtomograms, rar
     crossed = crossed_logits(embeddings, labeled.label, len(data.class_names))
     # A single label of a class cannot be asked how well the others name it.
     return not len(crossed) or surely_right(crossed, labeled.label) < _RIGHT_ENOUGH
+
+
+def _directions(config: Config) -> DiscriminantHead | None:
+    head = None if config.init is None else load_classifier(config.init).head
+    return head if isinstance(head, DiscriminantHead) else None
 
 
 def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:

@@ -49,8 +49,7 @@ def comparable(
     Without one, along the principal directions of these very particles, standardized and of like length.
     """
     if isinstance(head, DiscriminantHead):
-        unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-        return np.asarray((unit - unit.mean(axis=0)) @ head.transform.cpu().numpy())
+        return head.places(embeddings)
     x = embeddings.astype(np.float64)
     x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
     x = PCA(min(_DIRECTIONS, *x.shape), random_state=0).fit_transform(x)

@@ -1,0 +1,66 @@
+"""Particles named in the directions of a discriminant: classes of any size are found, and labels are kept."""
+
+import numpy as np
+import pytest
+import torch
+
+from tomosift.nn.heads import DiscriminantHead
+from tomosift.nn.mixture import mixture_labels
+from tomosift.nn.spreading import agreed_labels, crossed_spread_logits
+
+
+@pytest.fixture(scope="module")
+def head() -> DiscriminantHead:
+    """Classes differ along the first four of sixteen axes; the others only vary within them."""
+    head = DiscriminantHead(16, 0)
+    head.transform = torch.eye(16)[:, :4] * 40
+    head.shrinkage = torch.full((4,), 0.9)
+    return head
+
+
+def particles(sizes: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of about unit length whose classes overlap along the axes that do not count."""
+    rng = np.random.default_rng(seed)
+    label = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    middle = rng.normal(size=(len(sizes), 4))
+    middle *= 0.08 / np.linalg.norm(middle, axis=1, keepdims=True)
+    points = rng.normal(0, 0.25, size=(len(label), 16))
+    points[:, :4] = middle[label] + rng.normal(0, 0.025, size=(len(label), 4))
+    points[:, 15] += 1
+    return points.astype(np.float32), label
+
+
+@pytest.mark.parametrize("sizes", [(100, 100, 100), (300, 60, 20)])
+def test_one_label_of_each_class_names_nearly_all(sizes: tuple[int, ...], head: DiscriminantHead) -> None:
+    points, label = particles(sizes)
+    given = np.array([int(np.flatnonzero(label == k)[0]) for k in range(3)])
+    named = mixture_labels(points[given], label[given], points, head)
+    assert (named == label).mean() > 0.9
+    nearest = np.square(head.places(points)[:, None] - head.places(points)[given]).sum(2).argmin(1)
+    assert (named == label).mean() >= (nearest == label).mean()
+
+
+def test_classes_keep_their_numbers_where_some_have_no_label(head: DiscriminantHead) -> None:
+    points, label = particles((50, 50, 50))
+    given = np.flatnonzero(label > 0)[:10]
+    assert set(mixture_labels(points[given], label[given], points, head)) == {1, 2}
+
+
+def test_agreement_with_a_discriminant_is_right_more_often_than_the_mixture(head: DiscriminantHead) -> None:
+    points, label = particles((150, 150, 150), seed=4)
+    given = np.concatenate([np.flatnonzero(label == k)[:2] for k in range(3)])
+    agreed = agreed_labels(points[given], label[given], points, 3, head)
+    sure = agreed >= 0
+    mixed = mixture_labels(points[given], label[given], points, head)
+    assert sure.mean() > 0.5
+    assert (agreed[sure] == label[sure]).mean() >= (mixed == label).mean()
+    crossed = crossed_spread_logits(points[given], label[given], points, 3, head)
+    assert crossed.shape == (6, 3)
+
+
+def test_arguments_stay_and_the_result_is_the_same_each_time(head: DiscriminantHead) -> None:
+    points, label = particles((30, 30))
+    before = points.copy()
+    first = mixture_labels(points[:8], label[:8], points, head)
+    assert (first == mixture_labels(points[:8], label[:8], points, head)).all()
+    assert (points == before).all()
