@@ -1,5 +1,7 @@
 """The command that looks at a set without labels: what it writes, how clusters become labels, what it refuses."""
 
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,11 @@ def test_every_particle_has_a_cluster_and_the_report_shows_them(explored: Path, 
 
 def test_named_clusters_become_labels_without_searching_again(explored: Path, chain: Any) -> None:
     before = (explored / "clusters.npz").read_bytes()
-    words = ["--clusters", "3", "--names", "1=big one", "2=small", "3=small", "--sure", "0"]
+    words = ["--clusters", "3", "--names", "1=big-one", "2=small", "3=small", "--sure", "0"]
     main(["explore", str(chain.subtomograms), "--out", str(explored), *words])
     table = starfile.read(explored / "clusters.star", always_dict=True)["particles"]
     labeled = labeled_set(open_subtomograms(chain.subtomograms), explored / "labels.star", None, None, 1.0)
-    assert labeled.class_names == ("big one", "small")
+    assert labeled.class_names == ("big-one", "small")
     assert np.bincount(labeled.label)[0] == (table["rlnClassNumber"] == 1).sum()
     assert len(labeled.labeled_rows) == len(table)
     assert (explored / "clusters.npz").read_bytes() == before
@@ -48,6 +50,10 @@ def test_named_clusters_become_labels_without_searching_again(explored: Path, ch
     [
         (["--names", "ribosome"], "names no cluster"),
         (["--names", "1=a", "1=b"], "named twice"),
+        (["--names", "1=big one"], "'big one' cannot name a class: no blanks"),
+        (["--names", "1=it's"], "no quote signs"),
+        (["--names", "1=unknown"], "and not unknown"),
+        (["--known", "groelle"], "groelle is no complex of the atlas and no file"),
         (["--names", "9=a"], "there is no cluster 9; clusters are 1 to 3"),
         (["--sure", "2"], "sure is 2"),
         (["--seed", "5"], "seed"),
@@ -86,3 +92,41 @@ def test_other_known_complexes_may_be_asked_for_and_damaged_clusters_are_refused
     kept.write_bytes(whole)
     assert stopped.value.code == 2
     assert "clusters.npz: content is not readable" in capsys.readouterr().err
+
+
+def test_a_known_complex_is_looked_for_alone(explored: Path, chain: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["explore", str(chain.subtomograms), "--out", str(explored), "--clusters", "3", "--known", "ribosome-70s"])
+    assert "groel" not in capsys.readouterr().out
+    assert (explored / "report.html").read_text().count("none of these") > 0
+
+
+def test_the_command_that_is_printed_works_as_it_is(
+    explored: Path, chain: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["explore", str(chain.subtomograms), "--out", str(explored), "--clusters", "3", "--no-suggest"])
+    line = next(line for line in capsys.readouterr().err.splitlines() if "1=NAME" in line)
+    words = shlex.split(line.replace("1=NAME 2=NAME ...", "1=a 2=b"))
+    main([*words[1:], "--sure", "0"])
+    assert "labels" in capsys.readouterr().out
+
+
+def test_another_set_of_the_same_size_is_not_given_these_clusters(
+    explored: Path, chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(chain.subtomograms, other)
+    shard = next(path for path in other.rglob("*.npy") if np.load(path, mmap_mode="r").ndim == 4)
+    np.save(shard, -np.load(shard))
+    with pytest.raises(SystemExit) as stopped:
+        main(["explore", str(other), "--out", str(explored), "--clusters", "3"])
+    assert stopped.value.code == 2
+    assert "particles is" in capsys.readouterr().err
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["explore", str(chain.subtomograms), "--out", str(tmp_path / "o"), "--clusters", "1"])
+    assert "number of clusters is 1" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()

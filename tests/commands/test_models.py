@@ -44,3 +44,15 @@ def test_a_name_that_is_no_model_is_refused_with_those_that_are(capsys: pytest.C
     assert stopped.value.code == 2
     assert "generel: folder is missing" in (printed := capsys.readouterr().err)
     assert "general" in printed
+
+
+def test_a_damaged_description_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(model_folder(Path("general")), changed)
+    for content in ('{"what": ', "[1, 2]"):
+        (changed / "about.json").write_text(content)
+        for word in ("info", "verify"):
+            with pytest.raises(SystemExit) as stopped:
+                main(["models", word, str(changed)])
+            assert stopped.value.code == 2
+            assert "about.json: content" in capsys.readouterr().err

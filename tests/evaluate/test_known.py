@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.evaluate.cluster_section import Suggestions
 from tomosift.evaluate.known import Known, known_complexes, likeness
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
 from tomosift.nn.clusters import comparable
@@ -34,6 +35,9 @@ def test_clusters_are_named_by_what_was_simulated(boxes: Subtomograms, tmp_path:
     np.testing.assert_allclose(told.sum(axis=1), 1)
     names = [(*KNOWN, "none")[k] for k in told.argmax(axis=1)]
     assert names == [*THERE[:4], "none"]
+    one = Suggestions.of(known, told, ("groel",))
+    assert [one.best(c)[0] for c in range(5)] == ["", "groel", "", "", ""]
+    np.testing.assert_allclose(one.probability.sum(axis=1), 1)
 
 
 def test_the_same_direction_is_sure_and_the_opposite_one_is_none() -> None:

@@ -40,6 +40,22 @@ def test_clusters_of_one_cloud_are_not_stable() -> None:
     assert find_clusters(places, 8).stability.mean() < 0.5
 
 
+@pytest.mark.parametrize("longest", [1.0, 3.0])
+def test_one_cloud_is_one_cluster(longest: float) -> None:
+    places, _ = crowds(1, 400, 1.0)
+    places[:, 0] *= longest
+    found = find_clusters(places)
+    assert found.probability.shape == (400, 1)
+    assert found.stability.tolist() == [1.0]
+
+
+def test_no_cluster_is_empty_however_many_are_asked_for() -> None:
+    for seed in range(4):
+        found = find_clusters(np.random.default_rng(seed).normal(size=(30, 32)), 15, seed)
+        assert np.bincount(found.label, minlength=found.probability.shape[1]).min() > 0
+        np.testing.assert_allclose(found.probability.sum(axis=1), 1)
+
+
 def test_a_number_asked_for_is_kept() -> None:
     places, _ = crowds(3, 60, 3.0)
     assert find_clusters(places, 7).probability.shape[1] == 7

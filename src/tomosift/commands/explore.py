@@ -1,6 +1,7 @@
 """Look at a set without labels: a map, clusters that look alike, and which known complexes they may be."""
 
 import hashlib
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 
 from tomosift.commands.inputs import set_grids
 from tomosift.commands.terminal import progress_bar, say, show_table
+from tomosift.conventions import UNKNOWN_CLASS
 from tomosift.data.predictions import with_predictions
+from tomosift.data.sets import SPACING_TOLERANCE
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.evaluate.cluster_section import Suggestions, cluster_section
@@ -24,14 +27,17 @@ from tomosift.evaluate.report_input import ReportInput
 from tomosift.files import written_then_renamed
 from tomosift.io.formats import write_particles
 from tomosift.nn.classifier import Classifier, load_classifier, model_digest
-from tomosift.nn.clusters import Clusters, comparable, find_clusters
+from tomosift.nn.clusters import Clusters, check_count, comparable, find_clusters
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.heads import DiscriminantHead
 from tomosift.nn.inference import embed
 from tomosift.simulate.atlas import atlas_names
+from tomosift.simulate.dataset_config import class_name_of
 from tomosift.train.run import Run, environment
 
 _KEPT = "clusters.npz"
+_BOXES_TO_KNOW = 8
+_FEW = 2
 
 
 def command(
@@ -67,9 +73,21 @@ def command(
         raise ValueError(f"sure is {sure:g}, expected 0 to 1")
     boxes, loaded = open_subtomograms(subtomograms), load_classifier(model)
     given = _given(names)
+    check_count(len(boxes), clusters)
+    looks = suggest and not given and isinstance(loaded.head, DiscriminantHead)
+    sources = _sources(known) if looks else ()
+    spacing = loaded.card.voxel_spacing_angstrom
+    if loaded.card.class_names and abs(spacing - boxes.voxel_spacing_angstrom) > SPACING_TOLERANCE * spacing:
+        got = f"voxel spacing of the set is {boxes.voxel_spacing_angstrom:.2f} A"
+        raise ValueError(f"{got}, {model} was trained at {spacing:.2f} A; extract with --voxel-spacing {spacing:g}")
+    if given and np.isnan(boxes.particles.position_zyx_angstrom).any():
+        raise ValueError(
+            f"particles of {subtomograms} have no positions, by which labels would find them again; extract them from "
+            "tomograms, or give the boxes a STAR file"
+        )
     asked = {
         "path": str(boxes.path.resolve()),
-        "particles": len(boxes),
+        "particles": _digest(boxes),
         "model": model_digest(model),
         "clusters": clusters,
         "seed": seed,
@@ -92,13 +110,17 @@ def command(
         grids=set_grids(boxes),
     )
     suggestions = None
-    if suggest and isinstance(loaded.head, DiscriminantHead):
+    if looks and count > 1:
         with progress_bar("known complexes", "boxes") as update:
-            sources = known or atlas_names()
-            kept = out / "known" / hashlib.sha256("\n".join(sources).encode()).hexdigest()[:12]
+            kept = out / "known" / _digest_of_sources(sources)
             complexes = known_complexes(loaded, sources, boxes, kept, lambda done, total: update(done, total, ""))
+        wanted = tuple(map(class_name_of, known or sources))
         places = comparable(embeddings, loaded.head)
-        suggestions = Suggestions.of(complexes, likeness(places, found.label, count, complexes))
+        suggestions = Suggestions.of(complexes, likeness(places, found.label, count, complexes), wanted)
+        if count == _FEW:
+            say(f"note: with {_FEW} clusters the middle of the set lies between them; do not trust the names")
+    elif looks:
+        say("note: these particles look like one cluster; --clusters asks for more")
     elif suggest:
         say(f"note: {model} has no discriminant, so no known complexes are looked for")
     _show(out, found, suggestions)
@@ -111,12 +133,43 @@ def command(
         volumes=lambda rows: _centered(loaded, boxes, rows),
         groups=("cluster", "clusters"),
         voxel_spacing_angstrom=boxes.voxel_spacing_angstrom,
-        notes=("Particles are shown about the middle that the model found, not where they were picked.",),
+        notes=("Particles are shown about the middle that the model found, not where they were picked.",)
+        if loaded.encoder.centers
+        else (),
         provenance={"command": " ".join(["tomosift", *sys.argv[1:]]), "environment": environment()},
     )
     write_report(out / "report.html", report, clusters=cluster_section(report, found, suggestions))
     say(f"{out / 'report.html'}: open it in a browser, then name what you recognize:")
-    say(f"    tomosift explore {subtomograms} --out {out} --names 1=NAME 2=NAME ...")
+    again: list[object] = ["tomosift", "explore", subtomograms, "--out", out]
+    again += ["--model", model] if model != Path("general") else []
+    again += ["--clusters", clusters] if clusters is not None else []
+    again += ["--seed", seed] if seed else []
+    say(f"    {shlex.join(map(str, again))} --names 1=NAME 2=NAME ...")
+
+
+def _sources(known: tuple[str, ...]) -> tuple[str, ...]:
+    """What is asked for, and then the atlas: the middle of few complexes lies too near to each of them."""
+    for source in known:
+        if source not in atlas_names() and not Path(source).is_file():
+            raise ValueError(f"{source} is no complex of the atlas and no file; `tomosift atlas list` names them")
+    names = set(map(class_name_of, known))
+    return (*dict.fromkeys(known), *(name for name in atlas_names() if name not in names))
+
+
+def _digest(boxes: Subtomograms) -> str:
+    """Which particles these are and how they were extracted: some boxes stand for all."""
+    about = [boxes.box_size, boxes.voxel_spacing_angstrom, *boxes.particles.particle_id]
+    digest = hashlib.sha256("\n".join(map(str, about)).encode())
+    digest.update(boxes.volumes(boxes.spaced_rows(_BOXES_TO_KNOW)).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _digest_of_sources(sources: tuple[str, ...]) -> str:
+    """Names, and what files of these names hold."""
+    digest = hashlib.sha256("\n".join(sources).encode())
+    for path in map(Path, sources):
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()[:12]
 
 
 def _found(
@@ -151,7 +204,10 @@ def _given(names: tuple[str, ...]) -> dict[int, str]:
             raise ValueError(f"{one!r} names no cluster; write NUMBER=NAME, as in 1=ribosome")
         if int(number) in given:
             raise ValueError(f"cluster {number} is named twice")
-        given[int(number)] = name.strip()
+        name = name.strip()
+        if name == UNKNOWN_CLASS or any(character.isspace() or character in "'\"" for character in name):
+            raise ValueError(f"{name!r} cannot name a class: no blanks, no quote signs, and not {UNKNOWN_CLASS}")
+        given[int(number)] = name
     return given
 
 

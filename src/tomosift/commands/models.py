@@ -1,6 +1,5 @@
 """List, describe and check models: those that come with the program, and your own."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import tyro
 
 from tomosift.commands.terminal import say, show_table
 from tomosift.nn.classifier import Classifier, load_classifier, model_folder, shipped_models
+from tomosift.train.run import read_json
 
 
 def list_models() -> None:
@@ -48,13 +48,14 @@ def verify(models: Annotated[tuple[Path, ...], tyro.conf.Positional] = (), /) ->
     """
     for model in models or tuple(map(Path, shipped_models())):
         card = load_classifier(model).card
+        _about(model)
         say(f"{model}: whole; {card.encoder}, boxes of {card.box_size}^3 at {card.voxel_spacing_angstrom:g} A")
 
 
 def _about(model: Path) -> dict[str, object]:
     """What is told of a model beside its weights; nothing for runs, whose folders tell it themselves."""
     path = model_folder(model) / "about.json"
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def _can(model: Classifier) -> str:

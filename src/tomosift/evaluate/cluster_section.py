@@ -24,9 +24,11 @@ class Suggestions:
     """One column per name, and a last one for none of them."""
 
     @classmethod
-    def of(cls, known: Known, probability: Float[np.ndarray, "c p"]) -> "Suggestions":
-        """For these known complexes."""
-        return cls(known.names, probability)
+    def of(cls, known: Known, probability: Float[np.ndarray, "c p"], wanted: tuple[str, ...]) -> "Suggestions":
+        """For those known complexes that are looked for; like any other is like none of these."""
+        columns = [known.names.index(name) for name in wanted]
+        chosen = probability[:, columns]
+        return cls(wanted, np.column_stack((chosen, 1 - chosen.sum(axis=1))))
 
     def best(self, cluster: int) -> tuple[str, float]:
         """Name and probability of the likeliest; an empty name where it is none of the known ones."""

@@ -66,6 +66,12 @@ def known_complexes(
     if not isinstance(model.head, DiscriminantHead):
         raise ValueError("the model has no discriminant, so it cannot look for known complexes; take general")
     means, names = [], tuple(class_name_of(source) for source in sources)
+    each = PER_CLASS * len(names)
+
+    def part(stage: int) -> ReportDone | None:
+        """Simulated, embedded, and both again: four stages of as many boxes."""
+        return None if done is None else lambda now, _: done(stage * each + now, 4 * each)
+
     for number, has_ctf in enumerate((True, False)):
         config = SubtomogramSetConfig(
             sources,
@@ -75,8 +81,9 @@ def known_complexes(
             boxes.voxel_spacing_angstrom,
             seed=SEED + number,
         )
-        made = simulate_subtomograms(config, folder / ("with-ctf" if has_ctf else "without-ctf"))
-        places = comparable(embed(model.encoder, made.volumes, len(made), done=done), model.head)
+        below = folder / ("with-ctf" if has_ctf else "without-ctf")
+        made = simulate_subtomograms(config, below, progress=part(2 * number))
+        places = comparable(embed(model.encoder, made.volumes, len(made), done=part(2 * number + 1)), model.head)
         means.append(np.stack([places[made.label == k].mean(axis=0) for k in range(len(names))]))
     return Known(names, np.mean(means, axis=0))
 

@@ -10,7 +10,7 @@ from sklearn.mixture import GaussianMixture
 
 from tomosift.nn.heads import DiscriminantHead, LinearHead, PrototypeHead
 
-COUNTS = (2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 30, 36, 44, 52, 60)
+COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 30, 36, 44, 52, 60)
 """Numbers of clusters that are compared."""
 MOST_TO_FIT = 8000
 """Particles that clusters are fitted to; the others join them."""
@@ -32,7 +32,8 @@ class Clusters:
     """Rows sum to one."""
     stability: Float[np.ndarray, " k"]
     """Mean Jaccard index of each cluster with the one most like it among clusters of random halves of the particles:
-    above 0.75 it is there whatever particles one has, below 0.5 it is an accident of these."""
+    above 0.75 it is there whatever particles one has, below 0.5 it is an accident of these. Two halves of one long
+    cloud can be stable as well."""
 
     @property
     def label(self) -> Int[np.ndarray, " n"]:
@@ -73,17 +74,16 @@ def find_clusters(places: Float[np.ndarray, "n d"], count: int | None = None, se
         When there are too few particles, or fewer than the clusters asked for.
     """
     n = len(places)
-    if n < 2 * _SMALLEST:
-        raise ValueError(f"{n} particles are too few to look for clusters; extract at least {2 * _SMALLEST}")
-    if count is not None and not 1 < count <= n // 2:
-        raise ValueError(f"the number of clusters is {count}, expected 2 to {n // 2} for {n} particles")
+    check_count(n, count)
     places = np.asarray(places, dtype=np.float64)
     rng = np.random.default_rng(seed)
     fitted = places[np.sort(rng.permutation(n)[:MOST_TO_FIT])]
     counts = [count] if count is not None else [k for k in COUNTS if k * _SMALLEST <= len(fitted)]
     model = min((_mixture(fitted, k, seed) for k in counts), key=lambda tried: tried.bic(fitted))
-    order = np.argsort(-np.bincount(model.predict(places), minlength=model.n_components), kind="stable")
-    probability = _softened(model, places)[:, order]
+    softened = _softened(model, places)
+    sizes = np.bincount(softened.argmax(axis=1), minlength=model.n_components)
+    order = np.argsort(-sizes, kind="stable")[: (sizes > 0).sum()]  # one that is nobody's likeliest is none
+    probability = softened[:, order] / softened[:, order].sum(axis=1, keepdims=True)
     label = probability.argmax(axis=1)
     overlap = np.zeros((_HALVES, len(order)))
     for half in overlap:
@@ -94,6 +94,20 @@ def find_clusters(places: Float[np.ndarray, "n d"], count: int | None = None, se
         either = both.sum(axis=1, keepdims=True) + both.sum(axis=0) - both
         half[:] = (both / np.maximum(either, 1)).max(axis=1)
     return Clusters(probability, overlap.mean(axis=0))
+
+
+def check_count(particles: int, count: int | None) -> None:
+    """Refuse what `find_clusters` cannot do.
+
+    Raises
+    ------
+    ValueError
+        When there are too few particles, or fewer than the clusters asked for.
+    """
+    if particles < 2 * _SMALLEST:
+        raise ValueError(f"{particles} particles are too few to look for clusters; extract at least {2 * _SMALLEST}")
+    if count is not None and not 1 < count <= particles // 2:
+        raise ValueError(f"the number of clusters is {count}, expected 2 to {particles // 2} for {particles} particles")
 
 
 def _softened(model: GaussianMixture, places: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
