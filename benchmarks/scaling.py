@@ -51,6 +51,8 @@ class Options:
     steps: int = 3000
     taught_by: int = 700
     """Seed of that run."""
+    draw: bool = False
+    """Only draw the table that is kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,10 @@ def asked(work: Path, seeds: int) -> Questions:
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Train, ask, write."""
+    if options.draw:
+        with TABLE.open(newline="") as file:
+            draw([{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)])
+        return
     config = Config()
     stream = ComplexStream(64, config.boxes_each, options.taught_by)
     most = max(options.numbers)
@@ -148,7 +154,9 @@ def draw(rows: list[dict[str, float]]) -> None:
         axes.set_xscale("log")
         axes.set_xlabel("complexes learned from")
         axes.set_ylabel("accuracy among five unseen classes")
-        axes.legend(loc="lower right")
+        axes.minorticks_off()
+        axes.set_xticks(numbers, [f"{number:,.0f}" for number in numbers])
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
         figure.savefig(FIGURE, transparent=True, metadata={"Date": None}, bbox_inches="tight")
 
 
