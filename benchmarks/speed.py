@@ -78,7 +78,7 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     for name in options.encoders:
         if name not in ENCODERS:
             raise ValueError(f"encoder is {name!r}, expected one of {', '.join(ENCODERS)}")
-        learner = Learner(Config(encoder=name), 10.0)
+        learner = Learner(Config(encoder=name), 10.0, None)
         optimizer = torch.optim.AdamW(learner.parameters())
 
         def step(learner: Learner = learner, optimizer: torch.optim.Optimizer = optimizer) -> None:
