@@ -85,6 +85,12 @@ def test_encoders_without_a_fixed_part_see_fresh_boxes_and_leave_no_lessons(tmp_
     assert not (tmp_path / "run" / "lessons").exists()
 
 
+def test_a_fixed_part_may_see_fresh_boxes_as_well(tmp_path: Path) -> None:
+    config = replace(SMALL, fresh=True, per_class=2, classes_per_batch=4)
+    assert methods.train("metric", config, None, tmp_path / "run", 1).card.encoder == "radial"
+    assert not (tmp_path / "run" / "lessons").exists()
+
+
 def test_scale_of_lessons_ends_up_in_the_weights() -> None:
     torch.manual_seed(0)
     encoder = build_encoder("radial").eval()

@@ -70,8 +70,8 @@ class Config:
     """Complexes to learn from; where every step has fresh boxes, no complex comes twice."""
     boxes_each: int = 48
     """Boxes of each of these complexes."""
-    fresh: bool | None = None
-    """Simulate anew at every step; by default for encoders that have no fixed first part."""
+    fresh: bool = False
+    """Simulate anew at every step, as is always done for encoders that have no fixed first part."""
     imaging: ImagingRanges = field(default_factory=lambda: WIDE)
     """Conditions of what is learned from."""
     box_size: int = 32
@@ -166,7 +166,7 @@ def train(
     """
     _check(config)
     name, encoder = starting_encoder(config.init, config.encoder, _some_boxes(config, seed))
-    fresh = not encoder.has_fixed_part if config.fresh is None else config.fresh
+    fresh = config.fresh or not encoder.has_fixed_part
     if fresh and config.loss == "cosine":
         raise ValueError("the cosine loss needs complexes that come again, not fresh ones; take another loss")
     stream = ComplexStream(
