@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from tomosift.commands.inputs import set_grids
+from tomosift.commands.inputs import check_spacing, set_grids
 from tomosift.commands.terminal import progress_bar, say, show_table
 from tomosift.data.predictions import CLASS, with_predictions
 from tomosift.data.set_reader import Subtomograms
@@ -76,11 +76,7 @@ def predictions_of(classifier: Classifier, boxes: Subtomograms, run: Path) -> Pr
         raise ValueError(
             f"{run} was trained without classes; fine-tune it first: tomosift train supervised --init {run}"
         )
-    if abs(boxes.voxel_spacing_angstrom - card.voxel_spacing_angstrom) > 0.01 * card.voxel_spacing_angstrom:
-        raise ValueError(
-            f"voxel spacing of {boxes.path} is {boxes.voxel_spacing_angstrom:.2f} A but {run} was trained at "
-            f"{card.voxel_spacing_angstrom:.2f} A; extract with --voxel-spacing {card.voxel_spacing_angstrom:g}"
-        )
+    check_spacing(boxes, run, card.voxel_spacing_angstrom)
     if not len(boxes):
         raise ValueError(f"{boxes.path} is empty; extract particles first")
     with progress_bar("classify", "boxes") as update:

@@ -13,11 +13,10 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from tomosift.commands.inputs import set_grids
+from tomosift.commands.inputs import check_spacing, set_grids
 from tomosift.commands.terminal import progress_bar, say, show_table
 from tomosift.conventions import UNKNOWN_CLASS
 from tomosift.data.predictions import with_predictions
-from tomosift.data.sets import SPACING_TOLERANCE
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.evaluate.cluster_section import Suggestions, cluster_section
@@ -76,10 +75,8 @@ def command(
     check_count(len(boxes), clusters)
     looks = suggest and not given and isinstance(loaded.head, DiscriminantHead)
     sources = _sources(known) if looks else ()
-    spacing = loaded.card.voxel_spacing_angstrom
-    if loaded.card.class_names and abs(spacing - boxes.voxel_spacing_angstrom) > SPACING_TOLERANCE * spacing:
-        got = f"voxel spacing of the set is {boxes.voxel_spacing_angstrom:.2f} A"
-        raise ValueError(f"{got}, {model} was trained at {spacing:.2f} A; extract with --voxel-spacing {spacing:g}")
+    if loaded.card.class_names:
+        check_spacing(boxes, model, loaded.card.voxel_spacing_angstrom)
     if given and np.isnan(boxes.particles.position_zyx_angstrom).any():
         raise ValueError(
             f"particles of {subtomograms} have no positions, by which labels would find them again; extract them from "

@@ -40,6 +40,21 @@ def tomograms_of(
     return found
 
 
+def check_spacing(boxes: Subtomograms, model: Path, spacing: float) -> None:
+    """Refuse a set of another voxel spacing than a model with classes was trained at.
+
+    Raises
+    ------
+    ValueError
+        When they differ by more than one percent.
+    """
+    if abs(boxes.voxel_spacing_angstrom - spacing) > 0.01 * spacing:
+        raise ValueError(
+            f"voxel spacing of {boxes.path} is {boxes.voxel_spacing_angstrom:.2f} A but {model} was trained at "
+            f"{spacing:.2f} A; extract with --voxel-spacing {spacing:g}"
+        )
+
+
 def set_grids(subtomograms: Subtomograms) -> dict[str, Grid]:
     """Voxel grids of the tomograms that a set was cut from, as far as it remembers them."""
     described = subtomograms.provenance.get("tomograms", {})
