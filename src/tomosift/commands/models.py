@@ -24,7 +24,7 @@ def info(model: Annotated[Path, tyro.conf.Positional], /) -> None:
     """Show what a model is, from what and how it was made, and how well it did.
 
     Args:
-        model: Shipped model, run, or folder of a model.
+        model: Shipped model, run, folder of a model, or hub:owner/name of one on the Hugging Face Hub.
     """
     loaded = load_classifier(model)
     card, number = loaded.card, sum(parameter.numel() for parameter in loaded.parameters())

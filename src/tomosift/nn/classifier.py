@@ -21,6 +21,7 @@ from tomosift.nn.encoder import Encoder
 from tomosift.nn.encoders import ENCODERS, build_encoder
 from tomosift.nn.familiarity import Familiarity
 from tomosift.nn.heads import HEADS, HeadName, build_head
+from tomosift.nn.hub import fetched, is_on_hub
 
 _WEIGHTS, _CARD = "model.safetensors", "model.json"
 _FORMAT = 4
@@ -88,7 +89,10 @@ def shipped_models() -> tuple[str, ...]:
 
 
 def model_folder(model: Path) -> Path:
-    """Where the files of a model lie: the result of a run, a folder of their own, or a shipped model's, by its name."""
+    """Where the files of a model lie: the result of a run, a folder of their own, or, by its name, those of a shipped
+    one or of one on the Hub."""
+    if is_on_hub(model):
+        return fetched(model)
     if not model.exists() and str(model) in shipped_models():
         return _shipped_folder() / model
     return model / "result" if (model / "result").is_dir() else model
