@@ -22,7 +22,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from tomosift.evaluate.few_shot import embedded
 from tomosift.evaluate.known import imaging_like, known_complexes, likeness
-from tomosift.evaluate.protocols import PROTOCOLS, build_world
+from tomosift.evaluate.protocols import PROTOCOLS
+from tomosift.evaluate.worlds import build_world
 from tomosift.nn.classifier import Classifier, load_classifier
 from tomosift.nn.clusters import comparable, find_clusters
 from tomosift.nn.inference import embed

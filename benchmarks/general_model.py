@@ -16,11 +16,13 @@ from typing import Annotated
 
 import torch
 import tyro
+from safetensors.torch import load_file
 
 from tomosift import methods
 from tomosift.evaluate.episodes import episode_scores
 from tomosift.evaluate.few_shot import embedded
-from tomosift.evaluate.protocols import PROTOCOLS, build_world
+from tomosift.evaluate.protocols import PROTOCOLS
+from tomosift.evaluate.worlds import build_world
 from tomosift.files import write_json
 from tomosift.methods.metric import Config
 from tomosift.nn.center_finder import weights_path
@@ -79,12 +81,16 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
 
     run = options.work / "run"
     model = methods.train("metric", options.config, None, run, options.seed, progress)
-    before, about = load_classifier(Path("general")), json.loads((FOLDER / "about.json").read_text())
-    made = Classifier(model.encoder, replace(model.card, decoder=before.card.decoder))
+    about, card = (json.loads((FOLDER / name).read_text()) for name in ("about.json", "model.json"))
+    made = Classifier(model.encoder, replace(model.card, decoder=card["decoder"]))
     made.head = model.head
-    made.decoder = before.decoder.half() if before.decoder is not None else None  # as it was made
+    if made.decoder is not None:  # from the file, as the encoder beside it may be one that no longer is
+        kept = load_file(FOLDER / "model.safetensors")
+        of_decoder = {name.removeprefix("decoder."): kept[name] for name in kept if name.startswith("decoder.")}
+        made.decoder.half().load_state_dict(of_decoder)
     save_classifier(FOLDER, made)
-    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    last = [entry for entry in entries if "loss" in entry][-1]
     described = {
         "what": "An encoder trained on complexes that do not exist, to start from.",
         "made_by": "./dev bench general_model --work FOLDER",

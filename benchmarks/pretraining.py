@@ -24,7 +24,7 @@ from tomosift import methods
 from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import few_labels
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluate.protocols import boxes_from_tomograms
+from tomosift.evaluate.worlds import boxes_from_tomograms
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.nn.inference import embed, predict

@@ -20,7 +20,8 @@ from tomosift.data.labels import are_among
 from tomosift.data.splits import few_labels
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.few_shot import embedded
-from tomosift.evaluate.protocols import PROTOCOLS, World, build_world
+from tomosift.evaluate.protocols import PROTOCOLS
+from tomosift.evaluate.worlds import World, build_world
 from tomosift.nn.classifier import load_classifier
 from tomosift.nn.inference import embed
 from tomosift.nn.probe import FEW_LABELS_REGULARIZATION, fit_probe

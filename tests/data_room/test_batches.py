@@ -92,9 +92,11 @@ def test_support_and_query_never_share_a_particle(data: Subtomograms) -> None:
 
 def test_joined_streams_keep_step(data: Subtomograms) -> None:
     labeled, every = Balanced(data, 3), Uniform(data, 7)
-    first, second = Together((labeled, every)).batch(4)
+    joined = Together((labeled, every)).batch(4)
+    first, second = joined.parts
     assert same(first, labeled.batch(4))
     assert same(second, every.batch(4))
+    assert [len(part) for part in joined.shard(1, 2).to("cpu").parts] == [1, 3]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

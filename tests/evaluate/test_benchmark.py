@@ -19,10 +19,10 @@ from tomosift.evaluate.benchmark import (
 )
 from tomosift.evaluate.benchmark_report import render_benchmark_report
 from tomosift.evaluate.benchmark_table import Row, difference, read_table, write_table
-from tomosift.evaluate.contestants import CONTESTANTS
-from tomosift.evaluate.few_shot import FEW_SHOT
-from tomosift.evaluate.protocols import PROTOCOLS, Protocol, build_world
+from tomosift.evaluate.contestants import CONTESTANTS, contestants_of
+from tomosift.evaluate.protocols import PROTOCOLS, Protocol
 from tomosift.evaluate.task import Answer, Task
+from tomosift.evaluate.worlds import build_world
 from tomosift.methods.contrastive import CONTRASTED
 from tomosift.physics.augmentation import ABLATION_GROUPS
 from tomosift.simulate.atlas import atlas_names
@@ -51,7 +51,7 @@ def test_every_protocol_names_atlas_structures_and_keeps_its_groups_apart() -> N
         named = protocol.classes + protocol.others + protocol.pretrained_on
         assert set(named) <= set(atlas_names())
         assert len(set(named)) == len(named)
-        assert set(protocol.methods) <= set(FEW_SHOT if protocol.ways else CONTESTANTS)
+        assert set(protocol.methods) <= set(contestants_of(protocol))
         assert protocol.ways <= len(protocol.classes)
         if protocol.particles_of:
             twin = PROTOCOLS[protocol.particles_of]

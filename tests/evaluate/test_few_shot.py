@@ -9,8 +9,9 @@ from tomosift.evaluate import few_shot
 from tomosift.evaluate.benchmark import BenchmarkConfig, cells_of, run_benchmark
 from tomosift.evaluate.benchmark_report import render_benchmark_report
 from tomosift.evaluate.few_shot import FEW_SHOT, lessons
-from tomosift.evaluate.protocols import PROTOCOLS, build_world
+from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.evaluate.task import Task
+from tomosift.evaluate.worlds import build_world
 
 SMALL = replace(
     PROTOCOLS["few-shot"],

@@ -64,6 +64,8 @@ def short(name: str, steps: int) -> object:
         config = replace(config, ways=3, shots=2, queries=3)
     if name == "metric":
         config = replace(config, box_size=16, complexes=64, boxes_each=4, classes_per_batch=8, directions_complexes=4)
+    if name == "domain_adversarial":
+        config = replace(config, init=None, warp_width=2, source_steps=2, discriminator_steps=2)
     return replace(config, training=replace(config.training, steps=steps, batch_size=12, checkpoint_every=3))
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tomosift.nn.centering import find_centers, fit_spread, recentered
+from tomosift.nn.centering import find_centers, fit_spread, probable_centers, recentered
 
 
 def ball(size: int, center: tuple[int, ...], radius: float, hollow: bool = False) -> torch.Tensor:
@@ -69,3 +69,13 @@ def test_recentered_boxes_hold_the_particle_in_the_middle_and_zeros_at_the_borde
     assert float(moved[0, 13:].abs().max()) == 0.0
     assert float(moved[0, :, :3].abs().max()) == 0.0
     assert torch.equal(recentered(box, torch.zeros(1, 3, dtype=torch.int64)), box)
+
+
+def test_probable_centers_come_in_order_with_shares_that_sum_to_one_and_begin_with_the_most_probable() -> None:
+    boxes = torch.randn(5, 32, 32, 32, generator=torch.Generator().manual_seed(8))
+    offsets, share = probable_centers(boxes, 1 / 8, 4)
+    assert offsets.shape == (5, 4, 3)
+    assert torch.equal(offsets[:, 0], find_centers(boxes, 1 / 8))
+    assert all(len({tuple(place) for place in box}) == 4 for box in offsets.tolist())
+    assert bool((share.diff(dim=1) <= 0).all())
+    torch.testing.assert_close(share.sum(1), torch.ones(5))

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from tomosift.nn import encoders
+from tomosift.nn.centering import recentered
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.encoders import ENCODERS, build_encoder
 from tomosift.physics.augmentation import normalized
@@ -87,6 +88,17 @@ def test_what_lies_in_the_corners_of_the_box_is_not_seen(name: str) -> None:
     other[0, :2, :2, :2] += 100.0
     with torch.inference_mode():
         assert torch.equal(encoder(box, True), encoder(other, True))
+
+
+@pytest.mark.parametrize("name", [name for name in ENCODERS if seeded(name).places > 1])
+def test_the_embedding_is_the_mean_over_probable_middles_by_their_shares(name: str) -> None:
+    encoder, batch = seeded(name).eval(), boxes(2, 20)
+    with torch.inference_mode():
+        offsets, share = encoder.middles(batch)
+        each = [encoder(recentered(batch, offsets[:, k]), True) for k in range(encoder.places)]
+        expected = torch.einsum("mbe,bm->be", torch.stack(each), share)
+        torch.testing.assert_close(encoder(batch), expected)
+        assert not torch.allclose(expected, each[0])
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if seeded(name).turns == "wedge"])

@@ -26,7 +26,8 @@ def classifier() -> Classifier:
 def test_embeddings_are_those_of_a_direct_call_for_any_batch_size(classifier: Classifier, batch_size: int) -> None:
     with torch.inference_mode():
         direct = classifier.eval().encoder(torch.from_numpy(BOXES)).numpy()
-    np.testing.assert_allclose(embed(classifier.encoder, read, 7, batch_size), direct, rtol=1e-4, atol=1e-5)
+    # Sums of the center finder are rounded otherwise in other batches, and so are the shares of places.
+    np.testing.assert_allclose(embed(classifier.encoder, read, 7, batch_size), direct, rtol=1e-4, atol=1e-4)
 
 
 def test_logits_and_tempered_probabilities_are_those_of_a_direct_call(classifier: Classifier) -> None:

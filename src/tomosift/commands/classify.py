@@ -33,7 +33,7 @@ def command(
     NAME_embeddings.npy with one row per particle in the order of the table.
 
     Args:
-        run: Folder of a supervised run.
+        run: Folder of a run that names classes, supervised or domain_adversarial.
         subtomograms: Folder of a set.
         out: Particle table to write: .star, .csv, .tbl, a copick configuration (.json) ...
         unknown_below: Answer "unknown" where the best probability is lower; by default what the run was told.

@@ -13,6 +13,7 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.domain_adversarial import Config as DomainAdversarial
 from tomosift.methods.metric import Config as Metric
 from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
@@ -75,6 +76,35 @@ def supervised(
         held_out = held_out.with_labels(held_out.particles.class_name, given.class_names)
         held_out = held_out.select(held_out.labeled_rows)
     _train("supervised", _chosen(config, from_config), TrainingSets(given, given, held_out), out, seed)
+
+
+def domain_adversarial(
+    target: Annotated[Path, tyro.conf.Positional],
+    /,
+    out: Path,
+    source: Path | None = None,
+    config: Annotated[DomainAdversarial, tyro.conf.arg(name="")] = DomainAdversarial(),
+    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    seed: int = 0,
+) -> None:
+    """Train a classifier for unlabeled boxes from labeled boxes of another domain, such as simulated ones.
+
+    Args:
+        target: Folder of the set to be classified; labels in it are not used.
+        out: Folder of the run; an interrupted one is continued.
+        source: Folder of a set with classes, of the same box size and voxel spacing; without it --structures are
+            simulated.
+        config: Settings of the method.
+        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
+        seed: Seed of weights, order, simulations and noise.
+    """
+    chosen = _chosen(config, from_config)
+    if (source is None) == (not chosen.structures):
+        raise ValueError("give either a labeled set with --source or structures to simulate with --structures")
+    boxes = open_subtomograms(target)
+    labeled = boxes.select(_none()) if source is None else open_subtomograms(source)
+    unlabeled = boxes.with_labels(np.full(len(boxes), ""), labeled.class_names)
+    _train("domain_adversarial", chosen, TrainingSets(labeled, unlabeled, labeled.select(_none())), out, seed)
 
 
 def metric(
@@ -187,6 +217,7 @@ def _train(name: str, config: Any, data: TrainingSets | None, out: Path, seed: i
 
 command = {
     "contrastive": contrastive,
+    "domain_adversarial": domain_adversarial,
     "metric": metric,
     "one_shot": one_shot,
     "prototypical": prototypical,

@@ -7,7 +7,7 @@ threads; a resumed run therefore sees what the uninterrupted one would have seen
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -198,14 +198,29 @@ class Balanced:
 
 
 @dataclass(frozen=True, eq=False)
+class Joined:
+    """What several streams give in one step, in order."""
+
+    parts: tuple[Batch, ...]
+
+    def shard(self, rank: int, count: int) -> "Joined":
+        """The part of one of ``count`` processes."""
+        return Joined(tuple(part.shard(rank, count) for part in self.parts))
+
+    def to(self, device: torch.device | str) -> "Joined":
+        """The same on a device."""
+        return Joined(tuple(part.to(device) for part in self.parts))
+
+
+@dataclass(frozen=True, eq=False)
 class Together:
     """Several streams in step, such as one of labeled and one of unlabeled particles."""
 
-    streams: tuple[Stream[Any], ...]
+    streams: tuple[Stream[Batch], ...]
 
-    def batch(self, step: int) -> tuple[Any, ...]:
-        """The batch of every stream, in order."""
-        return tuple(stream.batch(step) for stream in self.streams)
+    def batch(self, step: int) -> Joined:
+        """The batch of every stream."""
+        return Joined(tuple(stream.batch(step) for stream in self.streams))
 
 
 class Ahead(Generic[T]):

@@ -17,12 +17,13 @@ import numpy as np
 from tomosift.data.splits import few_labels
 from tomosift.errors import FormatError
 from tomosift.evaluate.benchmark_table import Row, row_from
-from tomosift.evaluate.contestants import CONTESTANTS
+from tomosift.evaluate.contestants import contestants_of
 from tomosift.evaluate.episodes import QUERIES
-from tomosift.evaluate.few_shot import FEW_SHOT, few_shot_scores
+from tomosift.evaluate.few_shot import few_shot_scores
 from tomosift.evaluate.metrics import calibration, score
-from tomosift.evaluate.protocols import PROTOCOLS, World, build_world
+from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.evaluate.task import Answer, Task
+from tomosift.evaluate.worlds import World, build_world
 from tomosift.files import write_json
 
 
@@ -80,7 +81,7 @@ def cells_of(protocol: str, config: BenchmarkConfig) -> list[Cell]:
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
     asked = PROTOCOLS[protocol]
-    known = FEW_SHOT if asked.ways else CONTESTANTS
+    known = contestants_of(asked)
     for name in config.methods:
         if name not in known:
             raise ValueError(f"method is {name!r}, expected one of {', '.join(known)} for the protocol {protocol}")
@@ -245,7 +246,7 @@ def _episodes(cell: Cell, task: Task) -> _Scores:
 
 
 def _answers(cell: Cell, task: Task) -> _Scores:
-    test, answer = task.world.test, CONTESTANTS[cell.method][1](task)
+    test, answer = task.world.test, contestants_of(task.protocol)[cell.method][1](task)
     predicted = answer.probabilities.argmax(axis=1)
     found = score(test.label, predicted, test.class_names, test.particles.tomogram, cell.seed, resamples=1)
     return _Scores(

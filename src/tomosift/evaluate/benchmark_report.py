@@ -9,8 +9,7 @@ from typing import Any
 
 from tomosift.evaluate.benchmark_figures import accuracy_figure
 from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, difference, rows_of
-from tomosift.evaluate.contestants import CONTESTANTS
-from tomosift.evaluate.few_shot import FEW_SHOT
+from tomosift.evaluate.contestants import CONTESTANTS, contestants_of
 from tomosift.evaluate.figures import svg
 from tomosift.evaluate.markup import count, escape, section, table
 from tomosift.evaluate.protocols import PROTOCOLS
@@ -74,7 +73,7 @@ def render_benchmark_report(rows: Sequence[Row], provenance: Mapping[str, Any]) 
 def meaning(row: Row) -> str:
     """What a method of the table is; nothing where the table comes from a program that knows other ones."""
     protocol = PROTOCOLS.get(row.protocol)
-    known = (FEW_SHOT if protocol is not None and protocol.ways else CONTESTANTS).get(row.method)
+    known = (CONTESTANTS if protocol is None else contestants_of(protocol)).get(row.method)
     return known[0] if known else ""
 
 

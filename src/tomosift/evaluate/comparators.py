@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from tomosift.data.batches import Balanced, Batch, Stream, Uniform
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluate.protocols import simulated
 from tomosift.evaluate.task import Answer, Task, scaled, supervised
 from tomosift.evaluate.template_matching import match_templates, template_bank
+from tomosift.evaluate.worlds import simulated
 from tomosift.methods import contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.nn.calibration import fit_temperature, softmax

@@ -1,7 +1,8 @@
 """Rows of the benchmark: the ways to use a few labels that are compared on the same particles with the same seeds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from tomosift.evaluate.ablations import ABLATIONS
 from tomosift.evaluate.comparators import (
@@ -11,10 +12,13 @@ from tomosift.evaluate.comparators import (
     torchio_views,
     triplet,
 )
+from tomosift.evaluate.few_shot import FEW_SHOT
+from tomosift.evaluate.protocols import Protocol
+from tomosift.evaluate.shifted import SHIFTED
 from tomosift.evaluate.task import Answer, Task, from_pretrained, supervised
-from tomosift.methods.contrastive import GENERAL
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
+from tomosift.nn.classifier import GENERAL
 from tomosift.physics.augmentation import NO_VIEWS
 
 
@@ -78,3 +82,8 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
     **ABLATIONS,
 }
 """Name of each row, what it is, and how it answers."""
+
+
+def contestants_of(protocol: Protocol) -> Mapping[str, tuple[str, Any]]:
+    """Rows that can answer a protocol: name, what it is, and how it answers."""
+    return FEW_SHOT if protocol.ways else CONTESTANTS if protocol.source is None else SHIFTED

@@ -1,25 +1,13 @@
 """Protocols of the benchmark: which particles, under which conditions, with how many labels. A protocol is one entry.
 
 All structures are those of the built-in atlas: bead models of real entries, so that every table can be made again
-without a download.
+without a download. `tomosift.evaluate.worlds` makes the particles.
 """
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import numpy as np
-
-from tomosift.data.extract import extract
-from tomosift.data.labels import transfer_labels
-from tomosift.data.splits import split_by_tomogram
-from tomosift.data.subtomograms import Subtomograms
-from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
-from tomosift.io.formats import read_particles
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
-from tomosift.simulate.dataset import Progress, simulate_dataset
-from tomosift.simulate.dataset_config import TomogramDatasetConfig
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 BUDGETS = ("1", "5", "10", "25", "100", "1%", "5%", "25%", "all")
 """Labels per class, shares of the training part, or all labels there are."""
@@ -41,6 +29,21 @@ FEW_SHOT_METHODS = (
 """The same of the few-shot rows."""
 
 
+SHIFTED_METHODS = (
+    "source-only",
+    "source-wide",
+    "own-scale",
+    "coral",
+    "dann",
+    "cryo-shift-no-warps",
+    "cryo-shift",
+    "cryo-shift-wide",
+    "cssl-target",
+    "target-labels",
+)
+"""The same of protocols whose labels are of another domain."""
+
+
 @dataclass(frozen=True)
 class Protocol:
     """A question to the methods."""
@@ -59,8 +62,13 @@ class Protocol:
     voxel_spacing_angstrom: float = 10.0
     shift_voxels: float = 2.0
     """Farthest that a particle lies off the center of its box, along each axis."""
+    tilt_deg: float = 60.0
+    """Highest tilt to either side."""
+    defocus_um: float = 5.0
     in_situ: bool = False
     """From tomograms with per-tilt noise and reconstruction; otherwise box by box."""
+    source: ImagingRanges | None = None
+    """Conditions of the fast simulations whose labels are learned from, where the particles themselves have none."""
     ways: int = 0
     """Classes of an episode, of which the budget names the examples; 0 where all classes are asked for at once."""
     particles_of: str = ""
@@ -70,8 +78,15 @@ class Protocol:
 
     def imaging(self, snr: float) -> ImagingRanges:
         """Conditions under which the boxes are imaged; of tomograms the nearest there is, their phases are flipped."""
-        shift = self.shift_voxels
-        return replace(lab_protocol(), snr=(snr, snr), shift_voxels=(-shift, shift), has_ctf=not self.in_situ)
+        shift, tilt, defocus = self.shift_voxels, self.tilt_deg, self.defocus_um
+        return replace(
+            lab_protocol(),
+            snr=(snr, snr),
+            shift_voxels=(-shift, shift),
+            has_ctf=not self.in_situ,
+            max_tilt_deg=(tilt, tilt),
+            defocus_um=(defocus, defocus),
+        )
 
 
 _TEN: tuple[str, ...] = (
@@ -88,6 +103,8 @@ _TEN: tuple[str, ...] = (
 )
 
 _ALL = (*_TEN, "cpn60-single-ring", "igg", "achbp", "albumin", "get3", "hsp70-sse1")
+
+_SOURCE = replace(lab_protocol(), snr=(0.1, 0.1), shift_voxels=(-2.0, 2.0))
 
 _EPISODES = Protocol(
     "Episodes of five of the ten, named by a few examples; no labels of them are learned from.",
@@ -165,6 +182,26 @@ PROTOCOLS: dict[str, Protocol] = {
             "random-probe",
         ),
     ),
+    "shift-conditions": Protocol(
+        "The ten with labels of simulations at SNR 0.1 and 60 degrees, asked at SNR 0.03, 50 degrees, other defocus.",
+        classes=_TEN,
+        snrs=(0.03,),
+        budgets=("all",),
+        tilt_deg=50.0,
+        defocus_um=3.0,
+        source=_SOURCE,
+        methods=SHIFTED_METHODS,
+    ),
+    "shift-simulator": Protocol(
+        "Labels of the fast simulator at SNR 0.1, asked on boxes of crowded tomograms with noise of their own.",
+        classes=("ribosome-70s", "groel", "proteasome-20s", "rubisco", "apoferritin", "stnv-capsid", "cav1-1"),
+        snrs=(0.03,),
+        budgets=("all",),
+        per_class=288,
+        in_situ=True,
+        source=_SOURCE,
+        methods=SHIFTED_METHODS,
+    ),
     "few-shot": _EPISODES,
     "few-shot-8-way": replace(
         _EPISODES,
@@ -190,110 +227,3 @@ PROTOCOLS: dict[str, Protocol] = {
         particles_of="few-shot-all",
     ),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class World:
-    """The particles of one protocol at one noise level and seed; splits are by tomogram (or batch of simulation)."""
-
-    train: Subtomograms
-    """60 %, with the true class of all but those of no class; nothing where episodes are asked."""
-    validation: Subtomograms
-    """20 %, spare: no method of the table looks at it, so that labels are counted honestly."""
-    test: Subtomograms
-    """20 %; particles of none of the classes are unlabeled in it. Everything where episodes are asked."""
-    pretraining: Subtomograms
-    """What pretraining sees, without labels; the training part unless the protocol says otherwise."""
-
-
-def build_world(protocol: Protocol, snr: float, seed: int, folder: Path) -> World:
-    """Simulate (or open) the particles below ``folder``; noise, poses and split all vary with the seed.
-
-    Raises
-    ------
-    ValueError
-        When the folder holds other particles.
-    """
-    everything = simulated(protocol, protocol.classes + protocol.others, snr, seed, folder / "particles")
-    if protocol.ways:
-        everything = _known(everything, protocol.classes)
-        none = everything.select(np.zeros(0, dtype=np.int64))
-        return World(none, none, everything, _unlabeled(everything))
-    split = split_by_tomogram(everything.particles, (0.6, 0.2, 0.2), seed)
-    train, validation, test = (_known(everything.select(rows), protocol.classes) for rows in split)
-    before = train
-    if protocol.pretrained_on:
-        before = simulated(protocol, protocol.pretrained_on, snr, seed + 1_000_000, folder / "pretrained-on")
-    return World(train, validation, test, _unlabeled(before))
-
-
-def _unlabeled(part: Subtomograms) -> Subtomograms:
-    return part.with_labels(np.full(len(part), ""))
-
-
-def _known(part: Subtomograms, classes: tuple[str, ...]) -> Subtomograms:
-    names = part.particles.class_name.astype(str)
-    return part.with_labels(np.where(np.isin(names, classes), names, "").astype(object), classes)
-
-
-def simulated(protocol: Protocol, classes: tuple[str, ...], snr: float, seed: int, folder: Path) -> Subtomograms:
-    """Particles of these atlas entries under the conditions of a protocol, made or opened below ``folder``."""
-    if protocol.in_situ:
-        return _from_tomograms(protocol, classes, snr, seed, folder)
-    return simulate_subtomograms(
-        SubtomogramSetConfig(
-            classes=classes,
-            per_class=protocol.per_class,
-            box_size=protocol.box_size,
-            ranges=protocol.imaging(snr),
-            voxel_spacing_angstrom=protocol.voxel_spacing_angstrom,
-            seed=seed,
-        ),
-        folder,
-    )
-
-
-def _from_tomograms(protocol: Protocol, classes: tuple[str, ...], snr: float, seed: int, folder: Path) -> Subtomograms:
-    each = 12
-    config = TomogramDatasetConfig(
-        classes=classes,
-        particles_per_class=each,
-        tomograms=max(5, protocol.per_class // each),
-        shape_zyx=(40, 220, 220),
-        voxel_spacing_angstrom=protocol.voxel_spacing_angstrom,
-        snr=None if math.isinf(snr) else snr,
-        snr_box_size=protocol.box_size,
-        pick_jitter_angstrom=10.0,
-        halves=False,
-        labels=False,
-        seed=seed,
-    )
-    spacing, size = protocol.voxel_spacing_angstrom, protocol.box_size
-    return boxes_from_tomograms(config, folder / "tomograms", folder / "boxes", spacing, size)
-
-
-def boxes_from_tomograms(
-    config: TomogramDatasetConfig,
-    tomogram_folder: Path,
-    box_folder: Path,
-    voxel_spacing_angstrom: float,
-    box_size: int,
-    progress: Progress | None = None,
-) -> Subtomograms:
-    """Boxes cut from simulated tomograms, through the same files and doors as a user's, with their true classes.
-
-    What is finished is opened, what was interrupted is gone on with.
-    """
-    paths = simulate_dataset(config, tomogram_folder, progress)
-    tomograms = open_tomograms(paths.tomograms)
-    grids = grids_by_name(tomograms)
-    picks, truth = (read_particles(path, grids=grids) for path in (paths.particles, paths.particles_truth))
-    boxes = extract(
-        picks,
-        tomograms,
-        box_folder,
-        voxel_spacing_angstrom=voxel_spacing_angstrom,
-        box_size=box_size,
-        workers=2,
-    )
-    return boxes.with_labels(transfer_labels(boxes.particles, truth))

@@ -11,8 +11,10 @@ from jaxtyping import Float
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluate.protocols import Protocol, World
+from tomosift.evaluate.protocols import Protocol
+from tomosift.evaluate.worlds import World
 from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.domain_adversarial import Config as DomainAdversarial
 from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
 from tomosift.methods.supervised import Config as Supervised
@@ -28,7 +30,7 @@ class Answer:
     """The higher, the more like some labeled particle; None where the row has nothing better than confidence."""
 
 
-Config = TypeVar("Config", Contrastive, Supervised, Prototypical, OneShot)
+Config = TypeVar("Config", Contrastive, DomainAdversarial, Supervised, Prototypical, OneShot)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from torch.nn import functional
 from tomosift.data.batches import Batch, Uniform
 from tomosift.data.sets import TrainingSets
 from tomosift.nn.centering import recentered
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
+from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, load_classifier
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.losses import info_nce, nt_xent
@@ -30,10 +30,6 @@ from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
 
 USES_LABELS = False
-
-
-GENERAL = Path("general")
-"""The shipped model, trained on complexes that do not exist; see its `about.json`."""
 
 CONTRASTED = ViewRanges(noise_std=(0.0, 0.5), gain=(0.8, 1.2), log_gamma=(-0.2, 0.2), hidden_cubes=2, swapped_cubes=4)
 """Views that raised probe accuracy most; each group's worth is in experiments/LOG.md."""

@@ -15,6 +15,7 @@ instead of triplets. All default values are ours.
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,6 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,8 +31,9 @@ from tomosift.data.sets import TrainingSets
 from tomosift.nn.centering import REACH
 from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
 from tomosift.nn.discriminant import fit_discriminant
-from tomosift.nn.encoder import Encoder
+from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.heads import DiscriminantHead
+from tomosift.nn.inference import embed
 from tomosift.nn.losses import nt_xent, prototypical_loss, supervised_contrastive, triplet_loss
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.lessons import MOST_WORKERS, Inputs, Lessons, given
@@ -194,7 +195,7 @@ def train(
         fit(learner, lessons, config.training, run, seed, progress=progress)
         encoder.take_scale(learner.mean, learner.deviation)
     encoder.dropout = 0.0
-    unseen = unseen_inputs(config, encoder.eval(), seed)
+    unseen = [_embedded(encoder, batch) for batch in unseen_batches(config, seed)]
     encoder.spread.fill_(REACH)  # it is to look at the user's picks, not to remember these
     return with_directions(config, name, encoder, unseen)
 
@@ -214,38 +215,37 @@ def _some_boxes(config: Config, seed: int) -> Float[Tensor, "b d d d"]:
     return other.batch(0).volume
 
 
-def unseen_inputs(config: Config, encoder: Encoder, seed: int) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
-    """An encoder's inputs of complexes that it does not learn from, their labels and which of them were imaged alike.
+def unseen_batches(config: Config, seed: int) -> Iterator[Batch]:
+    """Boxes of complexes that are not learned from, in groups that were imaged alike.
 
     Four groups of different noise, imaged as in the field's published simulation: what makes particles of one class
     differ within one data set, where tilt range and defocus hardly do.
     """
-    inputs, labels, groups = [], [], []
     for group, snr in enumerate(_DIRECTIONS_SNRS):
         shift = (-_DIRECTIONS_SHIFT, _DIRECTIONS_SHIFT)
         ranges = replace(lab_protocol(), snr=(snr, snr), shift_voxels=shift, has_ctf=group % 2 == 0)
-        stream = ComplexStream(
+        yield ComplexStream(
             config.directions_complexes,
             _DIRECTIONS_EACH,
             seed + _OTHER_COMPLEXES + 1 + group,
             config.box_size,
             config.voxel_spacing_angstrom,
             ranges,
-        )
-        batch = stream.batch(0)
-        inputs.append(given(encoder, batch.volume, batch.volume[:, None])[:, 0])
-        labels.append(batch.label.numpy())
-        groups.append(np.full(len(batch), group))
-    return torch.cat(inputs), np.concatenate(labels), np.concatenate(groups)
+        ).batch(0)
 
 
-@torch.inference_mode()
+def _embedded(encoder: Encoder, batch: Batch) -> tuple[Float[np.ndarray, "n e"], Int64[np.ndarray, " n"]]:
+    encoder.prepare(batch.volume[:: max(1, len(batch) // BOXES_TO_PREPARE)])
+    embeddings = embed(encoder, lambda rows: batch.volume[torch.from_numpy(rows)].numpy(), len(batch))
+    return embeddings, batch.label.numpy()
+
+
 def with_directions(
-    config: Config, name: str, encoder: Encoder, unseen: tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]
+    config: Config, name: str, encoder: Encoder, unseen: list[tuple[Float[np.ndarray, "_ e"], Int64[np.ndarray, " _"]]]
 ) -> Classifier:
-    """The encoder with a discriminant, fitted to what `unseen_inputs` gave."""
-    x, label, group = unseen
-    embeddings = torch.cat([encoder.embed(part) for part in torch.split(x, 256)]).numpy()
+    """The encoder with a discriminant, fitted to embeddings and labels of each group of `unseen_batches`."""
+    embeddings, label = (np.concatenate(parts) for parts in zip(*unseen, strict=True))
+    group = np.repeat(np.arange(len(unseen)), [len(one) for one, _ in unseen])
     card = ModelCard(name, config.voxel_spacing_angstrom, config.box_size, head="discriminant")
     made = Classifier(encoder, card)
     assert isinstance(made.head, DiscriminantHead)

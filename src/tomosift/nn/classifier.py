@@ -26,6 +26,9 @@ from tomosift.nn.hub import fetched, is_on_hub
 _WEIGHTS, _CARD = "model.safetensors", "model.json"
 _FORMAT = 4
 
+GENERAL = Path("general")
+"""The shipped model, trained on complexes that do not exist; see its `about.json`."""
+
 
 @dataclass(frozen=True)
 class ModelCard:

@@ -76,9 +76,11 @@ class UNet(Decoder):
     def forward(
         self, volume: Float[Tensor, "b d d d"], encoder: Encoder
     ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b d d d"]]:
-        offset = encoder.offset(volume)
-        centered = recentered(volume, offset)
-        return encoder(centered, True), moved_back(self.centered(centered), offset)
+        if not encoder.centers:
+            return encoder(volume), self.centered(volume)
+        offset, share = encoder.middles(volume)
+        logits = moved_back(self.centered(recentered(volume, offset[:, 0])), offset[:, 0])
+        return encoder.averaged(volume, offset, share), logits
 
     def centered(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
         """Log odds of boxes whose particle lies in the middle."""

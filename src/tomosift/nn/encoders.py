@@ -64,6 +64,7 @@ class Radial(Encoder):
 
     embedding_size = 256
     centers = True
+    places = 6
     turns = "wedge"
     has_fixed_part = True
 

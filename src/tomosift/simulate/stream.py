@@ -1,17 +1,27 @@
 """Particles simulated anew at every step: a teacher that never runs out and never repeats itself."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from tomosift.data.batches import Batch
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.bead_templates import prepare_beads
 from tomosift.simulate.bystanders import random_bystander
+from tomosift.simulate.crowding import Templates
 from tomosift.simulate.random_complexes import random_complex
-from tomosift.simulate.subtomograms import batch_seed, simulate_batch
+from tomosift.simulate.subtomograms import (
+    SimulatedBatch,
+    SubtomogramSetConfig,
+    batch_seed,
+    prepared_templates,
+    simulate_batch,
+)
 
 _AT_ONCE = 32  # boxes whose spectra stay in the cache
 
@@ -87,13 +97,62 @@ class ComplexStream:
             )
             for part in torch.split(label, _AT_ONCE)
         ]
-        halves = [normalized(part.halves.flatten(0, 1)) for part in parts if part.halves is not None]
-        shape = (len(label), 2, *3 * (self.box_size,))
-        return Batch(
-            volume=torch.cat([normalized(part.volume) for part in parts]),
-            label=label + step * self.classes,
-            tilt_range_deg=torch.cat([part.tilt_range_deg for part in parts]),
-            rotation=torch.cat([part.rotation for part in parts]),
-            index=torch.arange(len(label)) + step * len(label),
-            halves=torch.cat(halves).reshape(shape) if halves else None,
+        return _joined(parts, label + step * self.classes, step * len(label))
+
+
+RANDOMIZED = replace(WIDE, scale=(0.97, 1.03), shift_voxels=(-4.0, 4.0))
+"""The same for structures whose size is known and picks of the usual accuracy."""
+
+
+@dataclass(frozen=True, eq=False)
+class StructureStream:
+    """Particles of given structures, each class equally often; the batch of a step is a function of seed and step."""
+
+    config: SubtomogramSetConfig
+    """Structures, conditions and seed; its numbers of particles do not matter."""
+    batch_size: int
+
+    @cached_property
+    def _templates(self) -> Templates:
+        return prepared_templates(self.config)
+
+    def batch(self, step: int) -> Batch:
+        """Boxes of step ``step``."""
+        config, spacing = self.config, self.config.voxel_spacing_angstrom
+        seed = batch_seed(config.seed, step)
+        classes = len(config.class_names)
+        rng = np.random.default_rng(seed)
+        drawn = np.concatenate([rng.permutation(classes) for _ in range(-(-self.batch_size // classes))])
+        label = torch.from_numpy(drawn[: self.batch_size])
+        ranges = replace(
+            config.ranges,
+            voxel_spacing_angstrom=(spacing, spacing),
+            has_ctf=config.ranges.has_ctf and step % 2 == 0,
         )
+        generator = torch.Generator().manual_seed(seed)
+        parts = [
+            simulate_batch(
+                self._templates,
+                part,
+                ranges,
+                generator,
+                box_size=config.box_size,
+                max_neighbors=config.max_neighbors,
+            )
+            for part in torch.split(label, _AT_ONCE)
+        ]
+        return _joined(parts, label, step * self.batch_size)
+
+
+def _joined(parts: list[SimulatedBatch], label: Int64[Tensor, " b"], first: int) -> Batch:
+    """Simulated parts as one batch of normalized boxes that count from ``first``."""
+    halves = [normalized(part.halves.flatten(0, 1)) for part in parts if part.halves is not None]
+    size = parts[0].volume.shape[-1]
+    return Batch(
+        volume=torch.cat([normalized(part.volume) for part in parts]),
+        label=label,
+        tilt_range_deg=torch.cat([part.tilt_range_deg for part in parts]),
+        rotation=torch.cat([part.rotation for part in parts]),
+        index=torch.arange(len(label)) + first,
+        halves=torch.cat(halves).reshape(len(label), 2, size, size, size) if halves else None,
+    )

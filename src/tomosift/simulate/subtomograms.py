@@ -202,7 +202,7 @@ def simulate_subtomograms(
     finished = finished_set(folder, {**provenance, **({"has_masks": True} if masks else {})})
     if finished is not None:
         return finished
-    prepared = (templates() if callable(templates) else _prepared(templates, config)).to(device)
+    prepared = (templates() if callable(templates) else prepared_templates(config, templates)).to(device)
     ranges = replace(config.ranges, voxel_spacing_angstrom=(spacing, spacing))
     labels = class_order(len(prepared), config.per_class, config.seed)
     writer = SubtomogramWriter(
@@ -237,7 +237,10 @@ def simulate_subtomograms(
         return writer.close()
 
 
-def _prepared(templates: Mapping[str, Float[Tensor, "d d d"]] | None, config: SubtomogramSetConfig) -> Templates:
+def prepared_templates(
+    config: SubtomogramSetConfig, templates: Mapping[str, Float[Tensor, "d d d"]] | None = None
+) -> Templates:
+    """The structures of a set ready to be drawn, or densities instead of them, as `simulate_subtomograms` says."""
     spacing = config.voxel_spacing_angstrom
     if templates is None:
         edge = 2 * math.ceil(0.5 * config.template_extent_angstrom / spacing)

@@ -1,0 +1,74 @@
+"""Rows of protocols whose labels are of another domain: ways to carry a classifier over, between two ends.
+
+The lower end learns from the source alone, the upper end from all labels of the target; every row in between sees
+labeled source boxes and unlabeled target boxes. All are trained by one method for as many steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from tomosift import methods
+from tomosift.data.sets import TrainingSets
+from tomosift.evaluate.task import Answer, Task, pretrained, scaled
+from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.domain_adversarial import Config
+from tomosift.nn.inference import predict
+
+_ALONE = Config(features="none", warps=False, own_scale=False)
+
+
+def _adapted(config: Config, *, simulates: bool = False, pretrains: bool = False) -> Callable[[Task], Answer]:
+    def row(task: Task) -> Answer:
+        source, target = task.world.source, task.world.train
+        assert source is not None
+        wanted = config
+        if simulates:
+            wanted = replace(wanted, structures=task.protocol.classes)
+        if pretrains:
+            wanted = replace(wanted, init=pretrained(task, Contrastive(), "contrastive"))
+        unlabeled = target.with_labels(np.full(len(target), ""), source.class_names)
+        return _answered(task, wanted, TrainingSets(source, unlabeled, source.select(np.zeros(0, dtype=np.int64))))
+
+    return row
+
+
+def _target_labels(task: Task) -> Answer:
+    return _answered(task, _ALONE, TrainingSets(task.labeled, task.world.train, task.data.validation))
+
+
+def _answered(task: Task, config: Config, data: TrainingSets) -> Answer:
+    first, second = (max(1, round(n * task.scale)) for n in (config.source_steps, config.discriminator_steps))
+    config = replace(scaled(config, task), source_steps=first, discriminator_steps=second)
+    model = methods.train("domain_adversarial", config, data, task.folder / "run", task.seed)
+    said = predict(model, task.world.test.volumes, len(task.world.test))
+    return Answer(said.probabilities, said.familiarity)
+
+
+SHIFTED: dict[str, tuple[str, Callable[[Task], Answer]]] = {
+    "source-only": ("Labeled source boxes alone.", _adapted(_ALONE)),
+    "source-wide": (
+        "Simulations of the structures at every step, under wide conditions.",
+        _adapted(_ALONE, simulates=True),
+    ),
+    "own-scale": (
+        "Source boxes; embeddings of the target standardized by its own mean and deviation.",
+        _adapted(replace(_ALONE, own_scale=True)),
+    ),
+    "coral": ("Equal covariances of embeddings (CORAL).", _adapted(Config(features="covariance", warps=False))),
+    "dann": ("One discriminator of domains (DANN).", _adapted(Config(features="single", warps=False))),
+    "cryo-shift-no-warps": ("Class-wise adversaries without warps.", _adapted(Config(warps=False))),
+    "cryo-shift-no-adversaries": ("Warps without adversaries of embeddings.", _adapted(Config(features="none"))),
+    "cryo-shift": ("Class-wise adversaries and warps.", _adapted(Config())),
+    "cryo-shift-wide": (
+        "The same with simulations of the structures at every step, under wide conditions, as the source.",
+        _adapted(Config(), simulates=True),
+    ),
+    "cssl-target": (
+        "Contrastive pretraining on target boxes, then the labeled source boxes.",
+        _adapted(replace(_ALONE, own_scale=True), pretrains=True),
+    ),
+    "target-labels": ("All labels of the target: the upper end.", _target_labels),
+}
+"""Name of each row, what it is, and how it answers."""

@@ -1,0 +1,132 @@
+"""Adaptation: a labeled source domain, an unlabeled target domain whose boxes look otherwise."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tomosift import methods
+from tomosift.data.batches import Joined, read_batch
+from tomosift.data.sets import TrainingSets
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.methods.domain_adversarial import Config, Features, Learner
+from tomosift.nn.classifier import Classifier, ModelCard
+from tomosift.nn.encoders import build_encoder
+from tomosift.physics.imaging import lab_protocol
+from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.train.loop import Training
+
+CLASSES = ("ribosome-70s", "apoferritin", "proteasome-20s")
+SHORT = Config(
+    init=None,
+    warp_width=2,
+    source_steps=4,
+    discriminator_steps=4,
+    training=Training(steps=6, batch_size=12, checkpoint_every=3),
+)
+
+
+def boxes(folder: Path, snr: float, seed: int, tilt: float = 60.0) -> Subtomograms:
+    ranges = replace(lab_protocol(), snr=(snr, snr), shift_voxels=(-1.0, 1.0), max_tilt_deg=(tilt, tilt))
+    config = SubtomogramSetConfig(CLASSES, per_class=24, box_size=24, ranges=ranges, max_neighbors=0, seed=seed)
+    return simulate_subtomograms(replace(config, voxel_spacing_angstrom=16.0), folder)
+
+
+@pytest.fixture(scope="module")
+def domains(tmp_path_factory: pytest.TempPathFactory) -> TrainingSets:
+    """Source at SNR 1, target at SNR 0.3 and a narrower tilt range; validation holds the target's truth."""
+    folder = tmp_path_factory.mktemp("domains")
+    source, target = boxes(folder / "source", 1.0, 1), boxes(folder / "target", 0.3, 2, 45.0)
+    return TrainingSets(source, target.with_labels(np.full(len(target), ""), CLASSES), target)
+
+
+def learner(data: TrainingSets, **changes: object) -> tuple[Learner, Joined]:
+    torch.manual_seed(0)
+    card = ModelCard("radial", data.voxel_spacing_angstrom, data.box_size, class_names=data.class_names)
+    made = Learner(Classifier(build_encoder("radial"), card), replace(SHORT, **changes)).train()
+    rows = np.arange(12)
+    return made, Joined((read_batch(data.labeled, rows), read_batch(data.unlabeled, rows)))
+
+
+def slopes(module: torch.nn.Module) -> float:
+    return max((float(p.grad.abs().max()) for p in module.parameters() if p.grad is not None), default=0.0)
+
+
+def test_the_warp_learns_from_the_image_discriminator_alone(domains: TrainingSets) -> None:
+    made, batch = learner(domains)
+    made.stage = "joint"
+    losses = made(batch, torch.Generator().manual_seed(0))
+    (losses["classes"] + losses["features"]).backward(retain_graph=True)
+    assert slopes(made.warp) == 0
+    losses["images"].backward()
+    assert slopes(made.warp) > 0
+
+
+def test_each_stage_trains_what_it_is_for(domains: TrainingSets) -> None:
+    for stage, trained in (("source", {"classifier"}), ("images", {"images"})):
+        made, batch = learner(domains)
+        made.stage = stage
+        made(batch, torch.Generator().manual_seed(0))["loss"].backward()
+        moving = {name for name, module in made.named_children() if slopes(module) > 0}
+        assert moving == trained
+
+
+@pytest.mark.parametrize("features", ["class-wise", "single", "covariance", "none"])
+def test_labels_of_the_target_change_nothing(features: Features, domains: TrainingSets, tmp_path: Path) -> None:
+    config = replace(SHORT, features=features)
+    blind = methods.train("domain_adversarial", config, domains, tmp_path / "blind", 0)
+    told = replace(domains, unlabeled=domains.validation)
+    seeing = methods.train("domain_adversarial", config, told, tmp_path / "seeing", 0)
+    for name, value in blind.state_dict().items():
+        assert torch.equal(value, seeing.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("at", [2, 6, 11])
+def test_resumed_in_any_stage_it_ends_in_the_weights_of_an_uninterrupted_run(
+    at: int, domains: TrainingSets, tmp_path: Path
+) -> None:
+    whole = methods.train("domain_adversarial", SHORT, domains, tmp_path / "whole", 3)
+    calls = 0
+
+    def progress(step: int, steps: int, losses: dict[str, float]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        methods.train("domain_adversarial", SHORT, domains, tmp_path / "parts", 3, progress)
+    resumed = methods.train("domain_adversarial", SHORT, domains, tmp_path / "parts", 3)
+    assert resumed.card == whole.card
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_source_boxes_are_simulated_where_structures_are_named(domains: TrainingSets, tmp_path: Path) -> None:
+    nothing = domains.labeled.select(np.zeros(0, dtype=np.int64))
+    data = replace(domains, labeled=nothing, validation=nothing)
+    config = replace(SHORT, structures=CLASSES[:2], warps=False)
+    model = methods.train("domain_adversarial", config, data, tmp_path / "run", 0)
+    assert model.card.class_names == CLASSES[:2]
+
+
+def test_a_model_that_names_the_classes_is_not_taught_them_again(domains: TrainingSets, tmp_path: Path) -> None:
+    methods.train("domain_adversarial", replace(SHORT, warps=False), domains, tmp_path / "first", 0)
+    again = replace(SHORT, init=tmp_path / "first", warps=False)
+    methods.train("domain_adversarial", again, domains, tmp_path / "second", 0)
+    assert (tmp_path / "first" / "source").exists()
+    assert not (tmp_path / "second" / "source").exists()
+
+
+def test_too_little_of_either_domain_is_one_sentence(domains: TrainingSets, tmp_path: Path) -> None:
+    nothing = domains.labeled.select(np.zeros(0, dtype=np.int64))
+    with pytest.raises(ValueError, match="source set names fewer than 2 classes"):
+        methods.train("domain_adversarial", SHORT, replace(domains, labeled=nothing), tmp_path / "a", 0)
+    with pytest.raises(ValueError, match="target set has 0 subtomograms"):
+        methods.train("domain_adversarial", SHORT, replace(domains, unlabeled=nothing), tmp_path / "b", 0)
+    config = replace(SHORT, structures=("apoferritin",))
+    with pytest.raises(ValueError, match="structures name only apoferritin"):
+        methods.train("domain_adversarial", config, domains, tmp_path / "c", 0)
+    assert not any((tmp_path / name).exists() for name in "abc")
