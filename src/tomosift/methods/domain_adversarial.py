@@ -47,6 +47,7 @@ USES_LABELS = True
 Features = Literal["class-wise", "single", "covariance", "none"]
 
 _HIDDEN = 512
+_OF_COVARIANCE = 100.0  # distances of covariances are as much smaller than cross-entropies
 _STEEPNESS = 10.0  # of the growth of the reversal, Ganin et al. 2016
 _MOST_KNOWN = 480
 """Source boxes that the head starts from and is calibrated by."""
@@ -121,7 +122,8 @@ class Learner(nn.Module):
         """The losses of a step; ``loss`` is their weighed sum."""
         source, target = batch.parts
         with torch.no_grad():
-            plain, measured = (self.classifier.encoder.centered(part.volume) for part in (source, target))
+            plain = self.classifier.encoder.centered(source.volume)
+            measured = plain if self.stage == "source" else self.classifier.encoder.centered(target.volume)
         some = plain[: max(2, round(self.config.warped_share * len(plain)))]
         if self.stage == "images":
             return {"loss": self._image_loss(some, measured[: len(some)])}
@@ -155,7 +157,7 @@ class Learner(nn.Module):
         standardized = (both - mean) / (deviation + 1e-3)
         is_target = torch.arange(len(both), device=both.device) >= len(embeddings)
         if self.config.features == "covariance":
-            return 100 * weight * covariance_distance(standardized[~is_target], standardized[is_target])
+            return _OF_COVARIANCE * weight * covariance_distance(standardized[~is_target], standardized[is_target])
         # The head standardizes by what it is given together: here the other domain.
         probability = torch.softmax(torch.cat((logits, self.classifier.logits(others))).detach(), dim=1)
         share = probability if self.config.features == "class-wise" else torch.ones_like(probability[:, :1])
