@@ -9,6 +9,7 @@ COMMANDS: dict[str, str] = {
     "classify": "Write a class, its probability and an embedding for every particle of a set.",
     "explore": "Look at a set without labels: a map, clusters, and which known complexes they may be.",
     "identify": "Name particles by one to five examples of each class; nothing is trained.",
+    "adapt": "Carry a model over to boxes without labels, from another set or from simulated structures.",
     "evaluate": "Write an HTML report on a trained run: accuracy, confusion, calibration, pictures.",
     "benchmark": "Measure how much a label is worth: protocols, baselines and label budgets into one table.",
     "boxes": "Simulate boxes of known structures, or of complexes that do not exist, into a set with masks.",

@@ -87,6 +87,11 @@ def coverage_figure(selective: Selective, threshold: float | None) -> str:
         return svg(figure, "coverage", "Accuracy of the particles kept against the share of particles kept")
 
 
+def domain_colors() -> tuple[tuple[str, str, str], tuple[str, str, str]]:
+    """Name, color and marker of source and target, for figures that show both."""
+    return ("source", _MUTED, "o"), ("target", _ACCENT, "^")
+
+
 def svg(figure: Any, prefix: str, description: str) -> str:
     """The figure as inline SVG with ids of its own and the page's colors in place of the stand-ins."""
     buffer = io.StringIO()

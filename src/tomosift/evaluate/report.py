@@ -34,6 +34,7 @@ _NAVIGATION = {
     "confusion": "Confusion",
     "classes": "Classes",
     "trust": "Trust",
+    "domains": "Domains",
     "support": "Examples",
     "map": "Map",
     "averages": "Averages",
@@ -43,17 +44,20 @@ _NAVIGATION = {
 }
 
 
-def write_report(path: Path, report: ReportInput, support: Support | None = None, clusters: str = "") -> None:
+def write_report(
+    path: Path, report: ReportInput, support: Support | None = None, clusters: str = "", domains: str = ""
+) -> None:
     """Write the report to ``path``; the file is complete or absent."""
-    text = render_report(report, support, clusters)
+    text = render_report(report, support, clusters, domains)
     with written_then_renamed(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def render_report(report: ReportInput, support: Support | None = None, clusters: str = "") -> str:
+def render_report(report: ReportInput, support: Support | None = None, clusters: str = "", domains: str = "") -> str:
     """The report as HTML text. Parts whose input is missing are left out: truth, embeddings, volumes, examples.
 
-    ``clusters`` is the section of that name, where the classes are clusters.
+    ``clusters`` is the section of that name, where the classes are clusters; ``domains`` that of two domains, where the
+    labels are of another one.
     """
     scores = reliability = None
     sections: dict[str, str] = {"clusters": clusters}
@@ -69,6 +73,7 @@ def render_report(report: ReportInput, support: Support | None = None, clusters:
         sections["confusion"] = confusion_section(report, scores)
         sections["classes"] = classes_section(scores)
         sections["trust"] = trust_section(report, reliability, selective(report.probabilities, report.truth))
+    sections["domains"] = domains
     sections["support"] = "" if support is None else support_section(report, support)
     sections["map"] = map_section(report)
     sections["averages"] = averages_section(report)

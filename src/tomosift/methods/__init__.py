@@ -55,7 +55,7 @@ def method(name: str) -> Method:
     return module  # type: ignore[no-any-return]
 
 
-def _digest(boxes: Subtomograms) -> str:
+def set_digest(boxes: Subtomograms) -> str:
     """Which particles, and what each is labeled: the same wherever the set lies."""
     named = zip(boxes.particles.particle_id, boxes.particles.class_name, strict=True)
     return hashlib.sha256("\n".join(f"{name}\t{label}" for name, label in named).encode()).hexdigest()[:16]
@@ -92,7 +92,7 @@ def train(
                 "path": str(given.path),
                 "boxes": len(given),
                 "labeled": len(given.labeled_rows),
-                "digest": _digest(given),
+                "digest": set_digest(given),
             }
             for part, given in parts.items()
         },

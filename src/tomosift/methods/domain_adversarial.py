@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from tomosift.data.batches import Ahead, Balanced, Batch, Joined, Stream, Together, Uniform, read_batch
 from tomosift.data.sets import TrainingSets
+from tomosift.files import written_then_renamed
 from tomosift.nn.adversaries import ClassAdversaries, ImageDiscriminator, covariance_distance, reversed_gradient
 from tomosift.nn.calibration import fit_temperature
 from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, load_classifier, starting_encoder
@@ -39,7 +40,7 @@ from tomosift.nn.warps import Warp
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.stream import RANDOMIZED, StructureStream
 from tomosift.simulate.subtomograms import SubtomogramSetConfig
-from tomosift.train.loop import Progress, Training, fit
+from tomosift.train.loop import Progress, Training, fit, step_generator
 from tomosift.train.run import Run
 
 USES_LABELS = True
@@ -55,6 +56,9 @@ _MOST_TO_LOOK_AT = 1000
 """Target boxes that scale and familiarity are taken from."""
 _OTHER_BOXES = 1_000_003  # added to the seed, for simulated boxes that are not trained on
 _READ_AHEAD = 2
+WARPED = "warped.npz"
+"""File of a run with source boxes before and after the warp."""
+_PICTURED = 8
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     ValueError
         When there is no target box, or the source has fewer than two classes.
     """
-    source, known, names = _source(config, data, seed)
+    source, known, names = source_of(config, data, seed)
     if len(data.unlabeled) < 2:
         raise ValueError(f"the target set has {len(data.unlabeled)} subtomograms, expected at least 2")
     classifier, is_taught = _starting_classifier(config, data, names)
@@ -196,11 +200,13 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
             where = run if stage == "joint" else run.within(stage)
             fit(learner, streams, training, where, seed, parameter_groups=groups, progress=progress)
     streams.close()
+    if config.warps:
+        _keep_warped(run, learner, known, seed)
     _look_around(config, classifier, known, data)
     return classifier.eval()
 
 
-def _source(config: Config, data: TrainingSets, seed: int) -> tuple[Stream[Batch], Batch, tuple[str, ...]]:
+def source_of(config: Config, data: TrainingSets, seed: int) -> tuple[Stream[Batch], Batch, tuple[str, ...]]:
     """Where source boxes come from, some that take no part in training or all there are, and their classes."""
     size = config.training.batch_size
     if config.structures:
@@ -233,6 +239,15 @@ def _starting_classifier(config: Config, data: TrainingSets, names: tuple[str, .
         return classifier, False
     classifier.head = start.head
     return classifier, True
+
+
+@torch.inference_mode()
+def _keep_warped(run: Run, learner: Learner, known: Batch, seed: int) -> None:
+    """Some source boxes, centered, and what the warp makes of them, to be looked at."""
+    plain = learner.classifier.encoder.centered(known.volume[:_PICTURED])
+    warped = learner.warp(plain, step_generator(seed, 0))
+    with written_then_renamed(run.folder / WARPED) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, source=plain.numpy(), warped=warped.numpy())
 
 
 def _embeddings(classifier: Classifier, batch: Batch) -> NDArray[np.float32]:

@@ -1,0 +1,70 @@
+"""The command that carries a model over to boxes without labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tomosift import methods
+from tomosift.cli import main
+from tomosift.data.sets import TrainingSets
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.io.formats import read_particles
+from tomosift.methods.supervised import Config as Supervised
+from tomosift.nn.classifier import GENERAL
+from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.train.loop import Training
+
+CLASSES = ("ribosome-70s", "apoferritin")
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory: pytest.TempPathFactory) -> Subtomograms:
+    config = SubtomogramSetConfig(CLASSES, per_class=12, box_size=24, max_neighbors=0, seed=3)
+    return simulate_subtomograms(config, tmp_path_factory.mktemp("adapt") / "set")
+
+
+@pytest.fixture(scope="module")
+def run(boxes: Subtomograms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapt") / "run"
+    config = Supervised(init=GENERAL, tuning="probe", spread="never", training=Training(2))
+    none = boxes.select(np.zeros(0, dtype=np.int64))
+    methods.train("supervised", config, TrainingSets(boxes, boxes, none), folder, 0)
+    return folder
+
+
+def test_a_run_is_carried_over_with_its_set_to_a_table_and_a_report_with_both_domains(
+    run: Path, boxes: Subtomograms, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    main(["adapt", str(run), "--target", str(boxes.path), "--out", str(out), "--steps", "2", "--no-warps"])
+    named = read_particles(out / "classified.star")
+    assert len(named) == len(boxes)
+    page = (out / "report.html").read_text()
+    assert 'id="domains"' in page
+    assert "Maps of embeddings of source and target" in page
+
+
+def test_what_cannot_be_a_source_is_one_sentence(
+    run: Path, boxes: Subtomograms, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    told = (run / "config.json").read_text()
+    digest = methods.set_digest(boxes)
+    assert digest in told
+    (changed / "config.json").write_text(told.replace(digest, "0" * 16))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text("{}")
+    ask = ["--target", str(boxes.path), "--out", str(tmp_path / "out")]
+    for words, sentence in (
+        (["general"], "general was trained on no set of yours; give a labeled one"),
+        (["general", "--source", str(boxes.path), "--structures", "apoferritin"], "give one of them"),
+        ([str(changed)], "are not those that"),
+        ([str(tmp_path / "empty")], "expected that of a supervised run"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["adapt", *words, *ask])
+        assert stopped.value.code == 2
+        assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
