@@ -10,11 +10,10 @@ import tyro
 from numpy.typing import NDArray
 
 from tomosift import methods
-from tomosift.commands.classify import show_counts, write_classified
+from tomosift.commands.classify import command as classify
 from tomosift.commands.evaluate import report_of
 from tomosift.commands.terminal import progress_bar, say
 from tomosift.data.batches import Batch
-from tomosift.data.predictions import with_predictions
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.errors import FormatError
@@ -23,7 +22,7 @@ from tomosift.evaluate.report import write_report
 from tomosift.methods.domain_adversarial import WARPED, Config, Features, source_of
 from tomosift.nn.classifier import load_classifier, shipped_models
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
-from tomosift.nn.inference import embed, predict
+from tomosift.nn.inference import embed
 from tomosift.train.run import read_json
 
 _COMPARED = 400
@@ -61,8 +60,7 @@ def command(
     if source is not None and structures:
         raise ValueError("--source and --structures are two sources; give one of them")
     labeled = boxes.select(_none()) if structures else _labeled(model, source)
-    blind = boxes.with_labels(np.full(len(boxes), ""), labeled.class_names)
-    data = TrainingSets(labeled, blind, labeled.select(_none()))
+    data = TrainingSets.across(labeled, boxes)
     config = Config(init=model, structures=structures, features=features, warps=warps)
     config = replace(config, training=replace(config.training, steps=steps))
     with progress_bar("adapt", "steps") as update:
@@ -74,18 +72,8 @@ def command(
             seed,
             lambda step, total, losses: update(step, total, f"loss {losses['loss']:.3f}"),
         )
-    adapted = load_classifier(out / "adapted")
-    predictions, card = predict(adapted, boxes.volumes, len(boxes)), adapted.card
-    classified = with_predictions(
-        boxes.particles,
-        predictions.probabilities,
-        predictions.familiarity,
-        card.class_names,
-        card.unknown_below,
-        card.unfamiliar_below,
-    )
     table = out / "classified.star"
-    show_counts(table, write_classified(table, classified, predictions, boxes))
+    classify(out / "adapted", target, table)
     section = domain_section(_compared(config, data, out / "adapted", seed), seed)
     write_report(
         out / "report.html", report_of(out / "adapted", boxes, title=f"{target.name} adapted"), domains=section

@@ -103,8 +103,7 @@ def domain_adversarial(
         raise ValueError("give either a labeled set with --source or structures to simulate with --structures")
     boxes = open_subtomograms(target)
     labeled = boxes.select(_none()) if source is None else open_subtomograms(source)
-    unlabeled = boxes.with_labels(np.full(len(boxes), ""), labeled.class_names)
-    _train("domain_adversarial", chosen, TrainingSets(labeled, unlabeled, labeled.select(_none())), out, seed)
+    _train("domain_adversarial", chosen, TrainingSets.across(labeled, boxes), out, seed)
 
 
 def metric(

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tomosift.data.set_reader import Subtomograms
 
 SPACING_TOLERANCE = 1e-3
@@ -46,6 +48,12 @@ class TrainingSets:
                 f"the validation set has classes {list(self.validation.class_names)}, the labeled set "
                 f"{list(self.class_names)}; label both with the same class names in the same order"
             )
+
+    @classmethod
+    def across(cls, source: Subtomograms, target: Subtomograms) -> "TrainingSets":
+        """Labeled particles of one domain and those of another, whose labels are hidden; none to judge by."""
+        hidden = target.with_labels(np.full(len(target), ""), source.class_names)
+        return cls(source, hidden, source.select(np.zeros(0, dtype=np.int64)))
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -7,8 +7,6 @@ labeled source boxes and unlabeled target boxes. All are trained by one method f
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
 from tomosift.evaluate.task import Answer, Task, pretrained, scaled
@@ -28,8 +26,7 @@ def _adapted(config: Config, *, simulates: bool = False, pretrains: bool = False
             wanted = replace(wanted, structures=task.protocol.classes)
         if pretrains:
             wanted = replace(wanted, init=pretrained(task, Contrastive(), "contrastive"))
-        unlabeled = target.with_labels(np.full(len(target), ""), source.class_names)
-        return _answered(task, wanted, TrainingSets(source, unlabeled, source.select(np.zeros(0, dtype=np.int64))))
+        return _answered(task, wanted, TrainingSets.across(source, target))
 
     return row
 
