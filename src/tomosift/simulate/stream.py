@@ -16,7 +16,6 @@ from tomosift.simulate.bystanders import random_bystander
 from tomosift.simulate.crowding import Templates
 from tomosift.simulate.random_complexes import random_complex
 from tomosift.simulate.subtomograms import (
-    SimulatedBatch,
     SubtomogramSetConfig,
     batch_seed,
     prepared_templates,
@@ -84,20 +83,18 @@ class ComplexStream:
             has_ctf=self.ranges.has_ctf and step % 2 == 0,
         )
         label = torch.arange(self.classes).repeat_interleave(self.per_class)
-        parts = [
-            simulate_batch(
-                templates,
-                part,
-                ranges,
-                generator,
-                box_size=self.box_size,
-                max_neighbors=self.max_neighbors,
-                neighbor_classes=self.classes - self.bystanders,
-                halves=self.halves,
-            )
-            for part in torch.split(label, _AT_ONCE)
-        ]
-        return _joined(parts, label + step * self.classes, step * len(label))
+        boxes = _simulated(
+            templates,
+            label,
+            ranges,
+            generator,
+            step * len(label),
+            box_size=self.box_size,
+            max_neighbors=self.max_neighbors,
+            neighbor_classes=self.classes - self.bystanders,
+            halves=self.halves,
+        )
+        return replace(boxes, label=label + step * self.classes)
 
 
 RANDOMIZED = replace(WIDE, scale=(0.97, 1.03), shift_voxels=(-4.0, 4.0))
@@ -130,29 +127,49 @@ class StructureStream:
             has_ctf=config.ranges.has_ctf and step % 2 == 0,
         )
         generator = torch.Generator().manual_seed(seed)
-        parts = [
-            simulate_batch(
-                self._templates,
-                part,
-                ranges,
-                generator,
-                box_size=config.box_size,
-                max_neighbors=config.max_neighbors,
-            )
-            for part in torch.split(label, _AT_ONCE)
-        ]
-        return _joined(parts, label, step * self.batch_size)
+        return _simulated(
+            self._templates,
+            label,
+            ranges,
+            generator,
+            step * self.batch_size,
+            box_size=config.box_size,
+            max_neighbors=config.max_neighbors,
+        )
 
 
-def _joined(parts: list[SimulatedBatch], label: Int64[Tensor, " b"], first: int) -> Batch:
-    """Simulated parts as one batch of normalized boxes that count from ``first``."""
-    halves = [normalized(part.halves.flatten(0, 1)) for part in parts if part.halves is not None]
-    size = parts[0].volume.shape[-1]
+def _simulated(
+    templates: Templates,
+    label: Int64[Tensor, " b"],
+    ranges: ImagingRanges,
+    generator: torch.Generator,
+    first: int,
+    *,
+    box_size: int,
+    max_neighbors: int,
+    neighbor_classes: int | None = None,
+    halves: bool = False,
+) -> Batch:
+    """Normalized boxes of these classes, which count from ``first``; simulated a few at a time."""
+    parts = [
+        simulate_batch(
+            templates,
+            part,
+            ranges,
+            generator,
+            box_size=box_size,
+            max_neighbors=max_neighbors,
+            neighbor_classes=neighbor_classes,
+            halves=halves,
+        )
+        for part in torch.split(label, _AT_ONCE)
+    ]
+    both = [normalized(part.halves.flatten(0, 1)) for part in parts if part.halves is not None]
     return Batch(
         volume=torch.cat([normalized(part.volume) for part in parts]),
         label=label,
         tilt_range_deg=torch.cat([part.tilt_range_deg for part in parts]),
         rotation=torch.cat([part.rotation for part in parts]),
         index=torch.arange(len(label)) + first,
-        halves=torch.cat(halves).reshape(len(label), 2, size, size, size) if halves else None,
+        halves=torch.cat(both).reshape(len(label), 2, *3 * (box_size,)) if both else None,
     )
