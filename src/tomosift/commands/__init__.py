@@ -10,6 +10,7 @@ COMMANDS: dict[str, str] = {
     "explore": "Look at a set without labels: a map, clusters, and which known complexes they may be.",
     "identify": "Name particles by one to five examples of each class; nothing is trained.",
     "adapt": "Carry a model over to boxes without labels, from another set or from simulated structures.",
+    "translate": "Learn to give maps of known structures the look of measured boxes, to train on.",
     "evaluate": "Write an HTML report on a trained run: accuracy, confusion, calibration, pictures.",
     "benchmark": "Measure how much a label is worth: protocols, baselines and label budgets into one table.",
     "boxes": "Simulate boxes of known structures, or of complexes that do not exist, into a set with masks.",

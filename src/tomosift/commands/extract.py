@@ -9,6 +9,7 @@ import tyro
 from tomosift.commands.inputs import tomograms_of
 from tomosift.commands.terminal import progress_bar, say
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG, WORKING_VOXEL_SPACING_ANGSTROM
+from tomosift.data.empty import empty_places
 from tomosift.data.extract import extract, import_boxes
 from tomosift.data.set_reader import Subtomograms
 from tomosift.data.tomogram_folder import grids_by_name
@@ -28,6 +29,8 @@ def command(
     tilt_range: tuple[float, float] | None = None,
     picks_spacing: float | None = None,
     tomogram_spacing: float | None = None,
+    empty: int = 0,
+    empty_distance: float = 160.0,
     workers: int = 0,
 ) -> None:
     """Cut a box around every pick, rescaled to one voxel spacing, into a set that can be trained on.
@@ -45,8 +48,12 @@ def command(
         tilt_range: Lowest and highest tilt angle in degrees, where no file says.
         picks_spacing: Pixel edge of the picks in Angstrom, where a table in pixels does not say.
         tomogram_spacing: Voxel edge of the tomograms in Angstrom, where their headers are wrong or silent.
+        empty: Instead of the picks, so many boxes from random places away from all of them: noise and surroundings.
+        empty_distance: Least distance of such a place from every pick in Angstrom.
         workers: Threads that cut; 0 for one per processor.
     """
+    if empty and not tomograms:
+        raise ValueError("empty places are looked for in tomograms; give them with --tomograms")
     if not tomograms:
         with progress_bar("import", "boxes") as update:
             made = import_boxes(
@@ -61,13 +68,17 @@ def command(
     else:
         found = tomograms_of(tomograms, tomogram_spacing, inverted, tilt_range)
         particles = read_particles(picks, voxel_spacing_angstrom=picks_spacing, grids=grids_by_name(found))
+        spacing = WORKING_VOXEL_SPACING_ANGSTROM if voxel_spacing is None else voxel_spacing
+        edge = 32 if box_size is None else box_size
+        if empty:
+            particles = empty_places(particles, found, empty, empty_distance, 0.5 * edge * spacing, seed=0)
         with progress_bar("extract", "boxes") as update:
             made = extract(
                 particles,
                 found,
                 out,
-                voxel_spacing_angstrom=WORKING_VOXEL_SPACING_ANGSTROM if voxel_spacing is None else voxel_spacing,
-                box_size=32 if box_size is None else box_size,
+                voxel_spacing_angstrom=spacing,
+                box_size=edge,
                 borders=borders,
                 workers=workers or os.cpu_count() or 1,
                 progress=lambda done, total: update(done, total, ""),

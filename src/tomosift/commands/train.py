@@ -13,6 +13,7 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.cycle_wgan import Config as CycleWgan
 from tomosift.methods.domain_adversarial import Config as DomainAdversarial
 from tomosift.methods.metric import Config as Metric
 from tomosift.methods.one_shot import Config as OneShot
@@ -104,6 +105,28 @@ def domain_adversarial(
     boxes = open_subtomograms(target)
     labeled = boxes.select(_none()) if source is None else open_subtomograms(source)
     _train("domain_adversarial", chosen, TrainingSets.across(labeled, boxes), out, seed)
+
+
+def cycle_wgan(
+    target: Annotated[Path, tyro.conf.Positional],
+    /,
+    out: Path,
+    config: Annotated[CycleWgan, tyro.conf.arg(name="")] = CycleWgan(),
+    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    seed: int = 0,
+) -> None:
+    """Train a translator from maps of structures to boxes that look like those of a set; `translate` also reports.
+
+    Args:
+        target: Folder of the set whose look is wanted; labels in it are not used.
+        out: Folder of the run; an interrupted one is continued.
+        config: Settings of the method.
+        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
+        seed: Seed of weights, poses, order and noise.
+    """
+    boxes = open_subtomograms(target)
+    data = TrainingSets.across(boxes.select(_none()), boxes)
+    _train("cycle_wgan", _chosen(config, from_config), data, out, seed)
 
 
 def metric(
@@ -216,6 +239,7 @@ def _train(name: str, config: Any, data: TrainingSets | None, out: Path, seed: i
 
 command = {
     "contrastive": contrastive,
+    "cycle_wgan": cycle_wgan,
     "domain_adversarial": domain_adversarial,
     "metric": metric,
     "one_shot": one_shot,

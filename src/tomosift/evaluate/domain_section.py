@@ -12,12 +12,11 @@ from tomosift.evaluate.figures import STYLE, domain_colors, svg
 from tomosift.evaluate.layout import lay_out
 from tomosift.evaluate.markup import png_uri, section, table
 from tomosift.evaluate.pictures import gray_levels, slab, slab_thickness, window
-from tomosift.evaluate.realism import NEAREST, prdc, told_apart
+from tomosift.evaluate.realism import NEAREST, prdc, reduced, told_apart
 
 SHOWN = 6
 """Boxes of each kind."""
 _MOST_POINTS = 600
-_COMPONENTS = 20  # of embeddings, in which distances between a few hundred points still mean something
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +54,10 @@ def domain_section(domains: Domains, seed: int) -> str:
 
 
 def _numbers(name: str, source: NDArray[np.floating], target: NDArray[np.floating], seed: int) -> list[str]:
-    first, second = _reduced(source, target)
+    first, second = reduced(source, target)
     found = prdc(second, first)
     shares = (told_apart(second, first, seed), found.precision, found.recall, found.density, found.coverage)
     return [name, *(f"{value:.2f}" for value in shares)]
-
-
-def _reduced(
-    source: NDArray[np.floating], target: NDArray[np.floating]
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Standardized main components of both together."""
-    from sklearn.decomposition import PCA
-
-    both = np.concatenate((source, target)).astype(np.float64)
-    both = (both - both.mean(axis=0)) / np.maximum(both.std(axis=0), 1e-6)
-    reduced = PCA(min(_COMPONENTS, *both.shape), random_state=0).fit_transform(both)
-    return reduced[: len(source)], reduced[len(source) :]
 
 
 def _maps(domains: Domains, seed: int) -> str:
@@ -80,7 +67,7 @@ def _maps(domains: Domains, seed: int) -> str:
         for axes, title, (source, target) in zip(
             panels, ("before", "after"), (domains.before, domains.after), strict=True
         ):
-            some = [points[: _MOST_POINTS // 2] for points in _reduced(source, target)]
+            some = [points[: _MOST_POINTS // 2] for points in reduced(source, target)]
             plane, method = lay_out(np.concatenate(some), seed)
             for place, (name, color, marker) in enumerate(domain_colors()):
                 mine = plane[: len(some[0])] if place == 0 else plane[len(some[0]) :]

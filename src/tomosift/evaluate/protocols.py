@@ -193,9 +193,9 @@ PROTOCOLS: dict[str, Protocol] = {
         methods=SHIFTED_METHODS,
     ),
     "shift-simulator": Protocol(
-        "Labels of the fast simulator at SNR 0.1, asked on boxes of crowded tomograms with noise of their own.",
-        classes=("ribosome-70s", "groel", "proteasome-20s", "rubisco", "apoferritin", "stnv-capsid", "cav1-1"),
-        snrs=(0.03,),
+        "The ten with labels of the fast simulator at SNR 0.1, asked on boxes of crowded tomograms, phases flipped.",
+        classes=_TEN,
+        snrs=(0.05,),
         budgets=("all",),
         per_class=288,
         in_situ=True,

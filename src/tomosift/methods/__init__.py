@@ -20,6 +20,7 @@ from tomosift.train.run import Run
 
 METHODS: dict[str, str] = {
     "contrastive": "Pretrain an encoder on unlabeled subtomograms by contrasting views of each (CSSL).",
+    "cycle_wgan": "Learn to give density maps the look of measured boxes, and a classifier from such maps (CryoETGAN).",
     "domain_adversarial": "Train on labeled simulations for unlabeled measurements of another domain (Cryo-Shift).",
     "metric": "Pretrain an encoder on simulated complexes of every kind, to keep any complexes apart.",
     "one_shot": "Train on pairs to tell new classes apart by one example each, and to make masks (COS-Net).",

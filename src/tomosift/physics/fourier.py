@@ -77,6 +77,16 @@ def variance(spectrum: Tensor) -> Float[Tensor, "b"]:
     return _summed_power(spectrum) / size**6
 
 
+def mean_power(volume: Float[Tensor, "n d d d"]) -> Float[Tensor, "d d h"]:
+    """Mean power of every coefficient over some boxes, the same for those that mirrors take into one another."""
+    axes = (-3, -2, -1)
+    sums = torch.stack([torch.fft.rfftn(part, dim=axes).abs().square().sum(dim=0) for part in torch.split(volume, 64)])
+    mean = sums.sum(dim=0) / len(volume)
+    for axis in (0, 1):
+        mean = 0.5 * (mean + mean.flip(axis).roll(1, axis))
+    return mean
+
+
 def _summed_power(spectrum: Tensor) -> Tensor:
     """Sum of |.|^2 over the whole spectrum except the zero frequency; stored columns with a twin count twice."""
     power = spectrum.real**2 + spectrum.imag**2 if spectrum.is_complex() else spectrum**2

@@ -161,6 +161,8 @@ class SubtomogramSetConfig:
         return tuple(class_name_of(source) for source in self.classes)
 
 
+Look = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+
 Progress = Callable[[int, int], None]
 """Called with how many boxes are done and how many there will be."""
 
@@ -170,6 +172,8 @@ def simulate_subtomograms(
     folder: Path | str,
     *,
     templates: Mapping[str, Float[Tensor, "d d d"]] | Callable[[], Templates] | None = None,
+    look: Look | None = None,
+    look_name: str = "",
     masks: bool = False,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
@@ -187,6 +191,11 @@ def simulate_subtomograms(
     templates
         Class name -> density at the voxel spacing, instead of those that the names of ``classes`` stand for; or what
         makes them ready to be drawn, in the order of the classes, which is not called for a set that is finished.
+    look
+        What changes the boxes of a batch before they are kept: takes boxes, their tilt ranges and a generator (see
+        `tomosift.simulate.maps.BoxStyle`).
+    look_name
+        Which one it is, so that a set of another look is not taken for this one.
     masks
         Also keep which voxels belong to each target: those of more than `MASK_THRESHOLD` of its density's maximum,
         before the microscope and without its wedge.
@@ -197,7 +206,7 @@ def simulate_subtomograms(
         The folder holds another set, a class is neither in the atlas nor a file, or a structure does not fit.
     """
     spacing = config.voxel_spacing_angstrom
-    provenance = {"simulated": json.loads(json.dumps(asdict(config)))}
+    provenance = {"simulated": json.loads(json.dumps(asdict(config)))} | ({"look": look_name} if look else {})
     # A set with masks serves those who do not ask for them as well.
     finished = finished_set(folder, {**provenance, **({"has_masks": True} if masks else {})})
     if finished is not None:
@@ -231,6 +240,8 @@ def simulate_subtomograms(
                     max_neighbors=config.max_neighbors,
                     halves=config.halves,
                 )
+                if look is not None:
+                    batch = replace(batch, volume=look(batch.volume, batch.tilt_range_deg, generator))
                 _append(writer, batch, config, number, rows - start, rows)
             if progress is not None:
                 progress(stop, len(labels))

@@ -1,0 +1,270 @@
+"""Networks that give boxes of one kind the look of another, critics that judge them, and their files (CryoETGAN).
+
+Source: the released code of CryoETGAN (generators and critics of a cycle-consistent GAN in three dimensions). Its shape
+is `Shape(width=64, is_direct=False)`; deviations from it are said where they are.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tomosift.errors import FormatError
+from tomosift.files import write_json, written_then_renamed
+from tomosift.physics.augmentation import normalized
+from tomosift.physics.fourier import low_pass, mean_power
+from tomosift.physics.imaging import ImagingRanges
+from tomosift.physics.wedge import apply_mask, wedge_mask
+
+_CARD, _WEIGHTS, _FORMAT = "translator.json", "translator.safetensors", 1
+_LEAST_EDGE = 16
+_INITIAL_DEVIATION = 0.02
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a translator is built like."""
+
+    width: int = 8
+    """Channels at full size; twice as many below. 64 as published, for GPUs."""
+    blocks: int = 6
+    """Residual blocks where the box is a quarter of its size."""
+    is_direct: bool = True
+    """The last layer also sees the box itself and noise with the mean spectrum of the boxes whose look is wanted, and
+    training starts from their sum. Ours: in the published shape noise comes in at the bottleneck alone and everything
+    passes through it."""
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside a way past them; without normalization, as published."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(channels, channels, 3, padding=1, padding_mode="reflect", bias=False)
+        self.second = nn.Conv3d(channels, channels, 3, padding=1, padding_mode="reflect", bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(functional.relu(self.first(x)))  # type: ignore[no-any-return]
+
+
+def _normalized_relu(channels: int) -> list[nn.Module]:
+    return [nn.InstanceNorm3d(channels, affine=True), nn.ReLU()]
+
+
+class Translator(nn.Module):
+    """Boxes in, boxes of another look out, another one at every draw of the noise.
+
+    Deviations: the result has mean 0 and variance 1 instead of passing a hyperbolic tangent, since boxes are so
+    normalized; see `Shape.is_direct`.
+    """
+
+    color: Tensor
+
+    def __init__(self, shape: Shape, box_size: int, start: tuple[float, float] = (1.0, 0.0)) -> None:
+        """``start``: weights of the box itself and of the noise before training, where the shape is direct.
+
+        Raises
+        ------
+        ValueError
+            When boxes are too small for two halvings and what comes after them.
+        """
+        super().__init__()
+        if box_size < _LEAST_EDGE or box_size % 4:
+            raise ValueError(
+                f"box size is {box_size} voxels, expected {_LEAST_EDGE} or more and a multiple of 4 to be translated"
+            )
+        self.shape = shape
+        self.register_buffer("color", torch.ones(box_size, box_size, box_size // 2 + 1))
+        w = shape.width
+        self.down = nn.Sequential(
+            nn.Conv3d(1, w, 7, padding=3, padding_mode="reflect", bias=False),
+            *_normalized_relu(w),
+            nn.Conv3d(w, 2 * w, 3, stride=2, padding=1, bias=False),
+            *_normalized_relu(2 * w),
+            nn.Conv3d(2 * w, 2 * w, 3, stride=2, padding=1, bias=False),
+            *_normalized_relu(2 * w),
+            *(_Residual(2 * w) for _ in range(shape.blocks)),
+        )
+        self.up = nn.ModuleList([nn.ConvTranspose3d(4 * w, 2 * w, 3, 2, 1, bias=False), nn.Sequential()])
+        self.up[1] = nn.ConvTranspose3d(2 * w, w, 3, 2, 1, bias=False)
+        self.norms = nn.ModuleList([nn.Sequential(*_normalized_relu(c)) for c in (2 * w, w)])
+        self.last = nn.Conv3d(w + 2 * shape.is_direct, 1, 7, padding=3, padding_mode="reflect", bias=False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+                nn.init.normal_(module.weight, 0.0, _INITIAL_DEVIATION)
+        if shape.is_direct:
+            with torch.no_grad():
+                self.last.weight.zero_()  # nothing but these two at first
+                for channel, weight in enumerate(start, w):
+                    self.last.weight[0, channel, 3, 3, 3] = weight
+
+    def take_color(self, volume: Float[Tensor, "n d d d"]) -> None:
+        """Noise gets the mean spectrum of these boxes."""
+        self.color.copy_(mean_power(volume).sqrt())
+
+    def forward(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
+        """Translated boxes of mean 0 and variance 1."""
+
+        def noise(like: Tensor) -> Tensor:
+            drawn = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device)
+            return drawn.to(like.device)
+
+        x = self.down(volume[:, None])
+        x = torch.cat((x, noise(x)), dim=1)
+        for layer, norm in zip(self.up, self.norms, strict=True):
+            x = norm(layer(x, output_size=[2 * n for n in x.shape[2:]]))
+        if self.shape.is_direct:
+            colored = normalized(apply_mask(noise(volume), self.color[None]))
+            x = torch.cat((x, volume[:, None], colored[:, None]), dim=1)
+        return normalized(self.last(x)[:, 0])
+
+
+class Critic(nn.Module):
+    """Boxes to one score each, the mean over overlapping parts of the box.
+
+    Source: as above, with width 64 and one halving more there. Deviation: scores of the parts are averaged here.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv3d(1, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for inputs in (width, 2 * width):
+            layers += [nn.Conv3d(inputs, 2 * inputs, 4, stride=2, padding=1, bias=False)]
+            layers += [nn.InstanceNorm3d(2 * inputs, affine=True), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Conv3d(4 * width, 1, 3, padding=1))
+
+    def forward(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, " b"]:
+        return self.layers(volume[:, None]).mean(dim=(1, 2, 3, 4))  # type: ignore[no-any-return]
+
+
+def gradient_penalty(
+    critic: Critic, real: Float[Tensor, "b d d d"], made: Float[Tensor, "b d d d"], generator: torch.Generator
+) -> Float[Tensor, ""]:
+    """Mean squared distance from 1 of the length of the critic's slope between both, box by box.
+
+    Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", eq. 3. (The released code of CryoETGAN sums
+    the square over one axis only, which is no length.)
+    """
+    share = torch.rand(len(real), 1, 1, 1, generator=generator, device=generator.device).to(real.device)
+    between = (share * real + (1 - share) * made).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    length: Tensor = slope.flatten(1).norm(dim=1)
+    return (length - 1).square().mean()
+
+
+def without_wedge(
+    volume: Float[Tensor, "b d d d"], tilt_range_deg: Float[Tensor, "b 2"] | None
+) -> Float[Tensor, "b d d d"]:
+    """The boxes without the coefficients that were not measured; as they are where no tilt range is given."""
+    if tilt_range_deg is None:
+        return volume
+    return normalized(apply_mask(volume, wedge_mask(volume.shape[-1], tilt_range_deg)))
+
+
+@dataclass(frozen=True)
+class TranslatorCard:
+    """What a saved translator is, and for which boxes it was made."""
+
+    shape: Shape
+    box_size: int
+    voxel_spacing_angstrom: float
+    ranges: ImagingRanges
+    """How the maps are to be imaged that it is for; their tilt ranges are those of the boxes whose look it gives."""
+    wedge: bool = True
+    """Take from translated boxes what their tilt range leaves out."""
+
+
+class Translation:
+    """A trained translator with what its boxes lack: maps to labeled boxes in an experimental look."""
+
+    def __init__(self, translator: Translator, card: TranslatorCard) -> None:
+        self.translator, self.card = translator.eval(), card
+
+    @property
+    def ranges(self) -> ImagingRanges:
+        """How boxes are to be imaged before."""
+        return self.card.ranges
+
+    @torch.inference_mode()
+    def __call__(
+        self, volume: Float[Tensor, "b d d d"], tilt_range_deg: Float[Tensor, "b 2"], generator: torch.Generator
+    ) -> Float[Tensor, "b d d d"]:
+        """Boxes of mean 0 and variance 1 in the look that was learned."""
+        made = self.translator(normalized(volume), generator)
+        return without_wedge(made, tilt_range_deg if self.card.wedge else None)
+
+
+def smooth(volume: Float[Tensor, "b d d d"], cutoff_nyquist: float) -> Float[Tensor, "b d d d"]:
+    """The boxes below a share of Nyquist; mean 0 and variance 1 again."""
+    cutoff = torch.tensor([cutoff_nyquist], device=volume.device)
+    return normalized(apply_mask(volume, low_pass(volume.shape[-1], cutoff)))
+
+
+def save_translation(folder: Path, translation: Translation) -> None:
+    """Write a translator and its card; the card comes last, so a folder with a card is whole."""
+    weights = folder / _WEIGHTS
+    with written_then_renamed(weights) as temporary:
+        save_file({k: v.contiguous() for k, v in translation.translator.state_dict().items()}, temporary)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    write_json(folder / _CARD, {"format": _FORMAT, **asdict(translation.card), "sha256": digest})
+
+
+def translation_digest(folder: Path) -> str:
+    """Checksum of the weights of the translator in the folder of a run.
+
+    Raises
+    ------
+    FormatError
+        See `load_translation`.
+    """
+    return _read_card(folder / _CARD)[1]
+
+
+def load_translation(folder: Path) -> Translation:
+    """A translator from the folder of a run.
+
+    Raises
+    ------
+    FormatError
+        When there is none, or its files are damaged or do not fit together.
+    """
+    card, digest = _read_card(folder / _CARD)
+    weights = folder / _WEIGHTS
+    if not weights.exists() or hashlib.sha256(weights.read_bytes()).hexdigest() != digest:
+        raise FormatError(weights, "checksum", "not that of the card", "unchanged weights", "copy the folder again")
+    with torch.random.fork_rng(devices=[]):
+        translator = Translator(card.shape, card.box_size)
+    try:
+        translator.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise FormatError(weights, "weights", str(error).splitlines()[-1].strip(), "those of this shape") from None
+    return Translation(translator, card)
+
+
+def _read_card(path: Path) -> tuple[TranslatorCard, str]:
+    if not path.exists():
+        raise FormatError(path, "file", "missing", "a finished run of `tomosift translate`", "check the folder")
+    try:
+        found = json.loads(path.read_text())
+        number, digest = found["format"], str(found["sha256"])
+        ranges: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found["ranges"].items()}
+        card = TranslatorCard(
+            Shape(**found["shape"]),
+            int(found["box_size"]),
+            float(found["voxel_spacing_angstrom"]),
+            ImagingRanges(**ranges),
+            bool(found["wedge"]),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FormatError(path, "content", f"not a card ({error})", "JSON as tomosift writes it") from None
+    if number != _FORMAT:
+        raise FormatError(path, "format", str(number), str(_FORMAT), "use the tomosift version that wrote it")
+    return card, digest

@@ -1,0 +1,138 @@
+"""Networks that give boxes another look, their critics and their files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tomosift.errors import FormatError
+from tomosift.nn.translators import (
+    Critic,
+    Shape,
+    Translation,
+    Translator,
+    TranslatorCard,
+    gradient_penalty,
+    load_translation,
+    save_translation,
+    without_wedge,
+)
+from tomosift.physics.augmentation import normalized
+from tomosift.physics.imaging import ImagingRanges
+from tomosift.physics.wedge import wedge_mask
+
+SMALL = Shape(width=2, blocks=1)
+CARD = TranslatorCard(SMALL, 16, 10.0, ImagingRanges(has_noise=False))
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def boxes() -> torch.Tensor:
+    return normalized(torch.randn(4, 16, 16, 16, generator=seeded(5)))
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+@pytest.mark.parametrize("size", [16, 20, 32])
+def test_translated_boxes_have_the_size_mean_and_variance_of_boxes(is_direct: bool, size: int) -> None:
+    torch.manual_seed(0)
+    translator = Translator(Shape(2, 1, is_direct), size)
+    made = translator(torch.randn(2, size, size, size), seeded()).detach()
+    assert made.shape == (2, size, size, size)
+    torch.testing.assert_close(made.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(made.var(dim=(1, 2, 3), correction=0), torch.ones(2), atol=1e-4, rtol=0)
+
+
+def test_the_noise_makes_the_difference_between_two_draws_in_both_shapes(boxes: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    for is_direct in (True, False):
+        translator = Translator(Shape(2, 1, is_direct), 16, (1.0, 1.0))
+        first, again, other = (translator(boxes, seeded(seed)).detach() for seed in (1, 1, 2))
+        assert torch.equal(first, again)
+        assert float((first - other).abs().mean()) > 1e-3
+
+
+def test_training_starts_from_the_box_and_noise_of_the_target_s_color() -> None:
+    torch.manual_seed(0)
+    translator = Translator(Shape(2, 1), 16, (0.0, 1.0))
+    shifted = torch.randn(64, 18, 16, 16, generator=seeded())
+    smooth = normalized(shifted[:, :16] + shifted[:, 1:17] + shifted[:, 2:])  # correlated along z
+    translator.take_color(smooth)
+    made = translator(torch.zeros(16, 16, 16, 16), seeded(3)).detach()
+    along_z = (made[:, 1:] * made[:, :-1]).mean()
+    along_x = (made[..., 1:] * made[..., :-1]).mean()
+    assert float(along_z) == pytest.approx(2 / 3, abs=0.1)
+    assert float(along_x) == pytest.approx(0, abs=0.1)
+
+
+def test_boxes_that_cannot_be_halved_twice_are_refused() -> None:
+    for size in (18, 12):
+        with pytest.raises(ValueError, match=f"box size is {size} voxels, expected 16 or more and a multiple of 4"):
+            Translator(SMALL, size)
+
+
+class _Plane(Critic):
+    """A critic whose slope is known: the sum over voxels times a number."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__(1)
+        self.slope = torch.nn.Parameter(torch.tensor(slope))
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        return self.slope * volume.flatten(1).sum(dim=1)
+
+
+def test_the_penalty_is_of_the_length_of_the_whole_slope_of_each_box(boxes: torch.Tensor) -> None:
+    length = 16**1.5
+    for slope, wanted in ((1 / length, 0.0), (3 / length, 4.0)):
+        penalty = gradient_penalty(_Plane(slope), boxes, boxes.flip(0), seeded())
+        assert float(penalty.detach()) == pytest.approx(wanted, abs=1e-4)
+    critic = Critic(2)
+    gradient_penalty(critic, boxes, boxes.flip(0), seeded()).backward()
+    assert all(p.grad is not None for name, p in critic.named_parameters() if name.endswith("0.weight"))
+
+
+def test_what_a_tilt_range_leaves_out_is_taken(boxes: torch.Tensor) -> None:
+    tilt = torch.tensor([[-50.0, 40.0]]).expand(4, 2)
+    worn = torch.fft.rfftn(without_wedge(boxes, tilt), dim=(-3, -2, -1))
+    outside = wedge_mask(16, tilt) == 0
+    assert float(worn.abs()[outside].max()) < 1e-3
+    assert torch.equal(without_wedge(boxes, None), boxes)
+
+
+def test_a_translation_comes_back_from_its_folder(boxes: torch.Tensor, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    translator = Translator(SMALL, 16, (0.5, 1.0))
+    translator.take_color(boxes)
+    kept = Translation(translator, CARD)
+    save_translation(tmp_path, kept)
+    before = torch.get_rng_state()
+    loaded = load_translation(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert loaded.card == CARD
+    tilt = torch.tensor([[-60.0, 60.0]]).expand(4, 2)
+    assert torch.equal(loaded(boxes, tilt, seeded()), kept(boxes, tilt, seeded()))
+
+
+def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="a finished run of `tomosift translate`"):
+        load_translation(tmp_path)
+    save_translation(tmp_path, Translation(Translator(SMALL, 16), CARD))
+    weights, card = tmp_path / "translator.safetensors", tmp_path / "translator.json"
+    whole, text = weights.read_bytes(), card.read_text()
+    weights.write_bytes(whole[:-4])
+    with pytest.raises(FormatError, match="checksum"):
+        load_translation(tmp_path)
+    weights.write_bytes(whole)
+    for damaged in ("[]", "{", text.replace('"width": 2', '"wide": 2'), text.replace('"snr"', '"snur"')):
+        card.write_text(damaged)
+        with pytest.raises(FormatError, match="not a card"):
+            load_translation(tmp_path)
+    card.write_text(text.replace('"format": 1', '"format": 9'))
+    with pytest.raises(FormatError, match="use the tomosift version that wrote it"):
+        load_translation(tmp_path)
+    card.write_text(text.replace('"width": 2', '"width": 4'))
+    with pytest.raises(FormatError, match="those of this shape"):
+        load_translation(tmp_path)
