@@ -93,3 +93,13 @@ def test_a_folder_with_another_set_is_refused(world: Any, chain: Any, refused: R
     refused(*words, "--voxel-spacing", 16, "--box-size", 24)
     assert (chain.subtomograms / "set.json").read_text() == before
     assert json.loads(before)["box_size"] == 16
+
+
+def test_boxes_of_nothing_are_cut_away_from_all_picks(world: Any, chain: Any, tmp_path: Path) -> None:
+    ask = ["extract", str(world.paths.particles), "--tomograms", str(world.paths.tomograms), "--voxel-spacing", "16"]
+    main([*ask, "--box-size", "16", "--empty", "12", "--empty-distance", "130", "--out", str(tmp_path / "empty")])
+    picks, empty = (open_subtomograms(folder).particles for folder in (chain.subtomograms, tmp_path / "empty"))
+    assert len(empty) == 12
+    for name in set(empty.tomogram):
+        mine, theirs = (table.position_zyx_angstrom[table.tomogram == name] for table in (empty, picks))
+        assert np.linalg.norm(mine[:, None] - theirs, axis=2).min() >= 130

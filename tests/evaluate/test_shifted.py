@@ -44,7 +44,10 @@ def test_protocols_of_another_domain_have_rows_of_their_own() -> None:
     assert all(sentence.endswith(".") for sentence, _ in SHIFTED.values())
 
 
-@pytest.mark.parametrize("name", ["source-only", "source-wide", "coral", "cryo-shift", "cssl-target", "target-labels"])
+@pytest.mark.parametrize(
+    "name",
+    ["source-only", "source-wide", "coral", "cryo-shift", "style-power", "cycle-wgan", "cssl-target", "target-labels"],
+)
 def test_rows_answer_for_every_test_particle(name: str, task: Task) -> None:
     own = replace(task, folder=task.folder / name)
     answer = SHIFTED[name][1](own)

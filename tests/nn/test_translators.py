@@ -22,7 +22,7 @@ from tomosift.physics.imaging import ImagingRanges
 from tomosift.physics.wedge import wedge_mask
 
 SMALL = Shape(width=2, blocks=1)
-CARD = TranslatorCard(SMALL, 16, 10.0, ImagingRanges(has_noise=False))
+CARD = TranslatorCard(SMALL, 16, 10.0, ImagingRanges(has_noise=False), (0.5, 1.0))
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -38,7 +38,7 @@ def boxes() -> torch.Tensor:
 @pytest.mark.parametrize("size", [16, 20, 32])
 def test_translated_boxes_have_the_size_mean_and_variance_of_boxes(is_direct: bool, size: int) -> None:
     torch.manual_seed(0)
-    translator = Translator(Shape(2, 1, is_direct), size)
+    translator = Translator(Shape(2, 1, is_direct=is_direct), size)
     made = translator(torch.randn(2, size, size, size), seeded()).detach()
     assert made.shape == (2, size, size, size)
     torch.testing.assert_close(made.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
@@ -48,7 +48,7 @@ def test_translated_boxes_have_the_size_mean_and_variance_of_boxes(is_direct: bo
 def test_the_noise_makes_the_difference_between_two_draws_in_both_shapes(boxes: torch.Tensor) -> None:
     torch.manual_seed(0)
     for is_direct in (True, False):
-        translator = Translator(Shape(2, 1, is_direct), 16, (1.0, 1.0))
+        translator = Translator(Shape(2, 1, is_direct=is_direct), 16, (1.0, 1.0))
         first, again, other = (translator(boxes, seeded(seed)).detach() for seed in (1, 1, 2))
         assert torch.equal(first, again)
         assert float((first - other).abs().mean()) > 1e-3

@@ -16,7 +16,7 @@ from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.evaluate.realism import Judged, judged
 from tomosift.evaluate.translation_report import Translated, write_translation_report
 from tomosift.methods.cycle_wgan import Adversary, Config, held_out, maps_for_checks
-from tomosift.nn.classifier import Classifier
+from tomosift.nn.classifier import GENERAL, Classifier
 from tomosift.nn.inference import embed
 from tomosift.nn.translators import load_translation
 from tomosift.simulate.maps import BoxStyle, faithfulness
@@ -36,6 +36,7 @@ def command(
     steps: int = Config().training.steps,
     adversary: Adversary = "wasserstein",
     map_cycle_weight: float = Config().map_cycle_weight,
+    init: Path | None = GENERAL,
     seed: int = 0,
 ) -> None:
     """Train a translator from maps of structures to boxes that look like those of a set, without labels.
@@ -51,10 +52,11 @@ def command(
         steps: Of critics and translators together.
         adversary: A true Wasserstein loss, or the least-squares one of the code that was released with the paper.
         map_cycle_weight: Of the distance of a map from what comes back of it; more keeps more of the map.
+        init: Model by whose embeddings boxes are judged and the classifier learns; none for random weights.
         seed: Seed of weights, poses, order and noise.
     """
     boxes = open_subtomograms(like)
-    config = Config(structures=structures, adversary=adversary, map_cycle_weight=map_cycle_weight)
+    config = Config(structures, init, adversary=adversary, map_cycle_weight=map_cycle_weight)
     config = replace(config, training=replace(config.training, steps=steps))
     none = boxes.select(np.zeros(0, dtype=np.int64))
     with progress_bar("translate", "steps") as update:

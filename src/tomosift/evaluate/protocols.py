@@ -38,6 +38,9 @@ SHIFTED_METHODS = (
     "cryo-shift-no-warps",
     "cryo-shift",
     "cryo-shift-wide",
+    "style-power",
+    "style-histogram",
+    "cycle-wgan",
     "cssl-target",
     "target-labels",
 )
@@ -200,7 +203,7 @@ PROTOCOLS: dict[str, Protocol] = {
         per_class=288,
         in_situ=True,
         source=_SOURCE,
-        methods=SHIFTED_METHODS,
+        methods=(*SHIFTED_METHODS, "style-noise", "style-texture"),
     ),
     "few-shot": _EPISODES,
     "few-shot-8-way": replace(

@@ -7,13 +7,22 @@ labeled source boxes and unlabeled target boxes. All are trained by one method f
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
 from tomosift.evaluate.task import Answer, Task, pretrained, scaled
+from tomosift.evaluate.worlds import SOURCE_EACH
 from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.cycle_wgan import Config as CycleWgan
 from tomosift.methods.domain_adversarial import Config
 from tomosift.nn.inference import predict
+from tomosift.nn.translators import load_translation
+from tomosift.simulate.maps import BoxStyle
+from tomosift.simulate.styles import fitted_style
+from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
+_OF_LOOKS = 4_000_000  # added to the seed, for boxes whose look is changed
 _ALONE = Config(features="none", warps=False, own_scale=False)
 
 
@@ -29,6 +38,39 @@ def _adapted(config: Config, *, simulates: bool = False, pretrains: bool = False
         return _answered(task, wanted, TrainingSets.across(source, target))
 
     return row
+
+
+def _styled(name: str, each: int = SOURCE_EACH) -> Callable[[Task], Answer]:
+    def row(task: Task) -> Answer:
+        return _of_look(task, name, fitted_style(name, task.world.train, task.world.empty), each)
+
+    return row
+
+
+def _translated(task: Task) -> Answer:
+    target = task.world.train
+    none = target.select(np.zeros(0, dtype=np.int64))
+    folder = task.shared / "cycle-wgan"
+    config = scaled(CycleWgan(structures=task.protocol.classes), task)
+    methods.train("cycle_wgan", config, TrainingSets.across(none, target), folder, task.seed)
+    return _of_look(task, "translated", load_translation(folder), SOURCE_EACH)
+
+
+def _of_look(task: Task, name: str, style: BoxStyle, each: int) -> Answer:
+    """The answer of a classifier that learned from simulated boxes of this look alone."""
+    target = task.world.train
+    each = max(3, round(each * min(1.0, task.scale)))
+    described = SubtomogramSetConfig(
+        task.protocol.classes,
+        each,
+        target.box_size,
+        style.ranges,
+        target.voxel_spacing_angstrom,
+        seed=task.seed + _OF_LOOKS,
+    )
+    source = simulate_subtomograms(described, task.shared / f"styled-{name}", look=style, look_name=name)
+    source = source.with_labels(source.particles.class_name, task.protocol.classes)
+    return _answered(task, _ALONE, TrainingSets.across(source, target))
 
 
 def _target_labels(task: Task) -> Answer:
@@ -62,6 +104,11 @@ SHIFTED: dict[str, tuple[str, Callable[[Task], Answer]]] = {
         "The same with simulations of the structures at every step, under wide conditions, as the source.",
         _adapted(Config(), simulates=True),
     ),
+    "style-power": ("Simulations with the mean power spectrum of the target.", _styled("power")),
+    "style-histogram": ("Simulations with the voxel values of the target.", _styled("histogram")),
+    "style-noise": ("Simulated signals in boxes from empty places of the target's tomograms.", _styled("noise")),
+    "style-texture": ("Simulations with textures of the target, 60 of each class.", _styled("texture", 60)),
+    "cycle-wgan": ("Maps translated to the look of the target (CryoETGAN).", _translated),
     "cssl-target": (
         "Contrastive pretraining on target boxes, then the labeled source boxes.",
         _adapted(replace(_ALONE, own_scale=True), pretrains=True),

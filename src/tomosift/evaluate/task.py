@@ -14,6 +14,7 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.protocols import Protocol
 from tomosift.evaluate.worlds import World
 from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.cycle_wgan import Config as CycleWgan
 from tomosift.methods.domain_adversarial import Config as DomainAdversarial
 from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
@@ -30,7 +31,7 @@ class Answer:
     """The higher, the more like some labeled particle; None where the row has nothing better than confidence."""
 
 
-Config = TypeVar("Config", Contrastive, DomainAdversarial, Supervised, Prototypical, OneShot)
+Config = TypeVar("Config", Contrastive, CycleWgan, DomainAdversarial, Supervised, Prototypical, OneShot)
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,7 +109,8 @@ def _training(made: Translated) -> str:
                 if points:
                     axes.plot(*zip(*points, strict=True), "-", color=color, linewidth=1.4, label=label)
             axes.set(title=title, xlabel="Step")
-            axes.legend(frameon=False, loc="best", fontsize=9)
+            if axes.lines:
+                axes.legend(frameon=False, loc="best", fontsize=9)
         drawn = svg(figure, "training", "Losses of critics and cycles, and diversity, over training")
     lead = (
         "The critics' loss is how far they tell both kinds apart, with its sign turned: near zero they cannot. "

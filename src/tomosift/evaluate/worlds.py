@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tomosift.data.empty import empty_places
 from tomosift.data.extract import extract
 from tomosift.data.labels import transfer_labels
 from tomosift.data.splits import split_by_tomogram
@@ -18,7 +19,9 @@ from tomosift.simulate.dataset import Progress, simulate_dataset
 from tomosift.simulate.dataset_config import TomogramDatasetConfig
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
-_SOURCE_EACH = 200  # labeled particles of each class of another domain
+SOURCE_EACH = 200
+"""Labeled particles of each class of another domain."""
+_EMPTY = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,8 @@ class World:
     """Labeled particles of another domain, where the protocol has one."""
     pretraining: Subtomograms
     """What pretraining sees, without labels; the training part unless the protocol says otherwise."""
+    empty: Subtomograms | None = None
+    """Boxes from places of the training tomograms away from all picks, where there is a source and tomograms."""
 
 
 def build_world(protocol: Protocol, snr: float, seed: int, folder: Path) -> World:
@@ -57,10 +62,21 @@ def build_world(protocol: Protocol, snr: float, seed: int, folder: Path) -> Worl
         before = simulated(protocol, protocol.pretrained_on, snr, seed + 1_000_000, folder / "pretrained-on")
     source = None
     if protocol.source is not None:
-        elsewhere = replace(protocol, in_situ=False, per_class=_SOURCE_EACH)
+        elsewhere = replace(protocol, in_situ=False, per_class=SOURCE_EACH)
         source = simulated(elsewhere, protocol.classes, snr, seed + 3_000_000, folder / "source", protocol.source)
         source = _known(source, protocol.classes)
-    return World(train, validation, test, source, _unlabeled(before))
+    empty = None
+    if protocol.in_situ and source is not None:
+        empty = _empty_boxes(protocol, train, folder / "particles")
+    return World(train, validation, test, source, _unlabeled(before), empty)
+
+
+def _empty_boxes(protocol: Protocol, train: Subtomograms, folder: Path) -> Subtomograms:
+    spacing, size = protocol.voxel_spacing_angstrom, protocol.box_size
+    tomograms = open_tomograms(folder / "tomograms" / "tomograms")
+    margin = 0.5 * size * spacing
+    places = empty_places(train.particles, tomograms, _EMPTY, margin, margin, seed=0)
+    return extract(places, tomograms, folder / "empty", voxel_spacing_angstrom=spacing, box_size=size, workers=2)
 
 
 def _unlabeled(part: Subtomograms) -> Subtomograms:

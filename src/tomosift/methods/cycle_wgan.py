@@ -27,7 +27,7 @@ from tomosift.data.batches import Ahead, Joined, Together, Uniform
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, starting_encoder
-from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.heads import LinearHead
 from tomosift.nn.inference import embed
 from tomosift.nn.probe import fit_probe
@@ -77,7 +77,7 @@ class Config:
     """Of both translators."""
     start: tuple[float, float] = (0.3, 1.0)
     """Weights of the map and of noise in what a direct translator makes before training."""
-    translator_rate: float = 3.0
+    translator_rate: float = 0.5
     """Learning rate of the translators, as a share of that of the critics."""
     critic_width: int = 16
     """Channels of the critics after their first layer; 64 as published."""
@@ -102,7 +102,7 @@ class Config:
     least_faithful: float = 0.5
     """A run stops where less than this share of translated maps look most like their own class, chance taken off."""
     training: Training = field(
-        default_factory=lambda: Training(steps=900, batch_size=8, learning_rate=1e-3, weight_decay=0.0)
+        default_factory=lambda: Training(steps=1800, batch_size=8, learning_rate=1e-3, weight_decay=0.0)
     )
     """How long and how fast, counting steps of critics and of translators; a step has so many boxes of each kind."""
 
@@ -119,7 +119,7 @@ class Learner(nn.Module):
         self.config = config
         self.to_measured = Translator(config.shape, box_size, config.start)
         self.to_map = Translator(config.shape, box_size)
-        self.kept = Translator(config.shape, box_size).requires_grad_(False)
+        self.kept = Translator(config.shape, box_size, config.start).requires_grad_(False)
         self.measured_critic, self.map_critic = Critic(config.critic_width), Critic(config.critic_width)
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
         self.register_buffer("pool", torch.zeros(2, config.pool_size, *3 * (box_size,)))
@@ -227,7 +227,8 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     Raises
     ------
     ValueError
-        When there are too few target boxes or structures, or in the end translated maps do not look like their class.
+        When there are too few target boxes or structures, the model to start from has another voxel spacing, or in the
+        end translated maps do not look like their class.
     """
     if len(config.structures) < 2:
         raise ValueError(f"structures name {len(config.structures)} classes, expected 2 or more to translate maps of")
@@ -235,11 +236,14 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
         raise ValueError(f"the target set has {len(data.unlabeled)} subtomograms, expected at least {_LEAST_BOXES}")
     if config.training.devices > 1:
         raise ValueError(f"devices is {config.training.devices}, expected 1: two networks take turns in this method")
+    seen, _ = held_out(data.unlabeled)
+    plain = torch.from_numpy(seen.volumes(seen.spaced_rows(_LOOKED_AT)))
+    # Before the long part: a model of another voxel spacing is refused.
+    named_encoder = starting_encoder(config.init, config.encoder, plain[:BOXES_TO_PREPARE], data.voxel_spacing_angstrom)
     described = _maps(config, data.unlabeled, seed)
     learner = Learner(config, data.box_size)
-    learner.prepare(torch.from_numpy(data.unlabeled.volumes(data.unlabeled.spaced_rows(_LOOKED_AT))))
+    learner.prepare(plain)
     size = config.training.batch_size
-    seen, _ = held_out(data.unlabeled)
     streams = Ahead(Together((StructureStream(described, size), Uniform(seen, size, seed))), _READ_AHEAD)
     rate = config.training.learning_rate
     groups: list[dict[str, Any]] = [
@@ -248,14 +252,16 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     ]
     fit(learner, streams, config.training, run, seed, parameter_groups=groups, progress=progress)
     streams.close()
-    card = TranslatorCard(config.shape, data.box_size, data.voxel_spacing_angstrom, described.ranges, config.wedge)
+    card = TranslatorCard(
+        config.shape, data.box_size, data.voxel_spacing_angstrom, described.ranges, config.start, config.wedge
+    )
     style = Translation(learner.kept, card)
     others = maps_for_checks(config, data.unlabeled, seed)
     found = faithfulness(others, style)
     run.log(class_kept=found.class_kept, density_kept=found.density_kept)
     _stop_if_unfaithful(found, config, run)
     save_translation(run.folder, style)
-    return _classifier(config, others, style, seen)
+    return _classifier(named_encoder, others, style, seen)
 
 
 def held_out(target: Subtomograms) -> tuple[Subtomograms, Subtomograms]:
@@ -295,10 +301,11 @@ def _stop_if_unfaithful(found: Faithfulness, config: Config, run: Run) -> None:
         )
 
 
-def _classifier(config: Config, maps: SubtomogramSetConfig, style: Translation, target: Subtomograms) -> Classifier:
+def _classifier(
+    named_encoder: tuple[str, Encoder], maps: SubtomogramSetConfig, style: Translation, target: Subtomograms
+) -> Classifier:
     """A probe of translated maps on the embeddings of the model to start from."""
-    plain = torch.from_numpy(target.volumes(target.spaced_rows(BOXES_TO_PREPARE)))
-    name, encoder = starting_encoder(config.init, config.encoder, plain, target.voxel_spacing_angstrom)
+    name, encoder = named_encoder
     card = ModelCard(name, target.voxel_spacing_angstrom, target.box_size, class_names=maps.class_names)
     classifier = Classifier(encoder, card)
     lessons = StructureStream(maps, _LESSONS * len(maps.class_names)).batch(0)

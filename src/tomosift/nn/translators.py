@@ -1,7 +1,7 @@
 """Networks that give boxes of one kind the look of another, critics that judge them, and their files (CryoETGAN).
 
 Source: the released code of CryoETGAN (generators and critics of a cycle-consistent GAN in three dimensions). Its shape
-is `Shape(width=64, is_direct=False)`; deviations from it are said where they are.
+is `Shape(width=64, edge=7, is_direct=False)`; deviations from it are said where they are.
 """
 
 import hashlib
@@ -20,13 +20,14 @@ from torch.nn import functional
 from tomosift.errors import FormatError
 from tomosift.files import write_json, written_then_renamed
 from tomosift.physics.augmentation import normalized
-from tomosift.physics.fourier import low_pass, mean_power
+from tomosift.physics.fourier import fourier_shell_indices, low_pass, mean_power, power_gain
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.physics.wedge import apply_mask, wedge_mask
 
 _CARD, _WEIGHTS, _FORMAT = "translator.json", "translator.safetensors", 1
 _LEAST_EDGE = 16
 _INITIAL_DEVIATION = 0.02
+_GAIN_SPEED = 10.0  # filters learn so much faster than the layers, of whose many small steps one is the sum
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,12 @@ class Shape:
     """Channels at full size; twice as many below. 64 as published, for GPUs."""
     blocks: int = 6
     """Residual blocks where the box is a quarter of its size."""
+    edge: int = 3
+    """Of the first and last kernels, in voxels; 7 as published, which takes six times as long on a processor."""
     is_direct: bool = True
-    """The last layer also sees the box itself and noise with the mean spectrum of the boxes whose look is wanted, and
-    training starts from their sum. Ours: in the published shape noise comes in at the bottleneck alone and everything
-    passes through it."""
+    """What the layers make is added to the box itself and noise with the mean spectrum of the boxes whose look is
+    wanted, each through a filter of shells of Fourier space, and training starts from these. Ours: in the published
+    shape noise comes in at the bottleneck alone and everything passes through it."""
 
 
 class _Residual(nn.Module):
@@ -67,6 +70,7 @@ class Translator(nn.Module):
     """
 
     color: Tensor
+    shell: Tensor
 
     def __init__(self, shape: Shape, box_size: int, start: tuple[float, float] = (1.0, 0.0)) -> None:
         """``start``: weights of the box itself and of the noise before training, where the shape is direct.
@@ -83,9 +87,13 @@ class Translator(nn.Module):
             )
         self.shape = shape
         self.register_buffer("color", torch.ones(box_size, box_size, box_size // 2 + 1))
-        w = shape.width
+        self.register_buffer("shell", fourier_shell_indices(box_size), persistent=False)
+        self.start = start
+        if shape.is_direct:
+            self.gains = nn.Parameter(torch.zeros(2, int(self.shell.max()) + 1))
+        w, edge = shape.width, shape.edge
         self.down = nn.Sequential(
-            nn.Conv3d(1, w, 7, padding=3, padding_mode="reflect", bias=False),
+            nn.Conv3d(1, w, edge, padding=edge // 2, padding_mode="reflect", bias=False),
             *_normalized_relu(w),
             nn.Conv3d(w, 2 * w, 3, stride=2, padding=1, bias=False),
             *_normalized_relu(2 * w),
@@ -96,19 +104,17 @@ class Translator(nn.Module):
         self.up = nn.ModuleList([nn.ConvTranspose3d(4 * w, 2 * w, 3, 2, 1, bias=False), nn.Sequential()])
         self.up[1] = nn.ConvTranspose3d(2 * w, w, 3, 2, 1, bias=False)
         self.norms = nn.ModuleList([nn.Sequential(*_normalized_relu(c)) for c in (2 * w, w)])
-        self.last = nn.Conv3d(w + 2 * shape.is_direct, 1, 7, padding=3, padding_mode="reflect", bias=False)
+        self.last = nn.Conv3d(w, 1, edge, padding=edge // 2, padding_mode="reflect", bias=False)
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 nn.init.normal_(module.weight, 0.0, _INITIAL_DEVIATION)
         if shape.is_direct:
-            with torch.no_grad():
-                self.last.weight.zero_()  # nothing but these two at first
-                for channel, weight in enumerate(start, w):
-                    self.last.weight[0, channel, 3, 3, 3] = weight
+            nn.init.zeros_(self.last.weight)
 
     def take_color(self, volume: Float[Tensor, "n d d d"]) -> None:
         """Noise gets the mean spectrum of these boxes."""
-        self.color.copy_(mean_power(volume).sqrt())
+        amplitude = mean_power(volume).sqrt()
+        self.color.copy_(amplitude / power_gain(amplitude[None]).sqrt())
 
     def forward(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         """Translated boxes of mean 0 and variance 1."""
@@ -121,10 +127,16 @@ class Translator(nn.Module):
         x = torch.cat((x, noise(x)), dim=1)
         for layer, norm in zip(self.up, self.norms, strict=True):
             x = norm(layer(x, output_size=[2 * n for n in x.shape[2:]]))
-        if self.shape.is_direct:
-            colored = normalized(apply_mask(noise(volume), self.color[None]))
-            x = torch.cat((x, volume[:, None], colored[:, None]), dim=1)
-        return normalized(self.last(x)[:, 0])
+        made = self.last(x)[:, 0]
+        return normalized(made + self._direct(volume, noise(volume)) if self.shape.is_direct else made)
+
+    def _direct(self, volume: Float[Tensor, "b d d d"], noise: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
+        axes = (-3, -2, -1)
+        filters = [start + _GAIN_SPEED * gain[self.shell] for start, gain in zip(self.start, self.gains, strict=True)]
+        spectrum = filters[0] * torch.fft.rfftn(volume, dim=axes)
+        spectrum = spectrum + filters[1] * self.color * torch.fft.rfftn(noise, dim=axes)
+        found: Tensor = torch.fft.irfftn(spectrum, s=volume.shape[1:], dim=axes)
+        return found
 
 
 class Critic(nn.Module):
@@ -178,6 +190,8 @@ class TranslatorCard:
     voxel_spacing_angstrom: float
     ranges: ImagingRanges
     """How the maps are to be imaged that it is for; their tilt ranges are those of the boxes whose look it gives."""
+    start: tuple[float, float]
+    """Weights of map and noise that training started from."""
     wedge: bool = True
     """Take from translated boxes what their tilt range leaves out."""
 
@@ -241,7 +255,7 @@ def load_translation(folder: Path) -> Translation:
     if not weights.exists() or hashlib.sha256(weights.read_bytes()).hexdigest() != digest:
         raise FormatError(weights, "checksum", "not that of the card", "unchanged weights", "copy the folder again")
     with torch.random.fork_rng(devices=[]):
-        translator = Translator(card.shape, card.box_size)
+        translator = Translator(card.shape, card.box_size, card.start)
     try:
         translator.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
@@ -261,6 +275,7 @@ def _read_card(path: Path) -> tuple[TranslatorCard, str]:
             int(found["box_size"]),
             float(found["voxel_spacing_angstrom"]),
             ImagingRanges(**ranges),
+            (float(found["start"][0]), float(found["start"][1])),
             bool(found["wedge"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -1,0 +1,103 @@
+"""How many real ribosomes are called 70S by a model that saw nothing but simulations, before and after adaptation.
+
+    ./dev bench real_shift --data ../shared/data --work FOLDER
+
+Ten boxes of one cell, so the shares are of ten. Adaptation sees five of them without labels and is asked about the
+other five, and the other way around. All are of one class, so embeddings are not standardized by the target's mean.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from tomosift import methods
+from tomosift.data.extract import import_boxes
+from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.data.sets import TrainingSets
+from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.io.boxes import read_boxes
+from tomosift.methods.domain_adversarial import Config
+from tomosift.nn.inference import predict
+from tomosift.simulate.stream import RANDOMIZED
+from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+
+WANTED = "ribosome-70s"
+SPACING_ANGSTROM, BOX_SIZE, EACH = 10.0, 32, 150
+FAR_VOXELS = (11.0, 16.0)  # a target so far off along each axis leaves neighbors, or nothing, in the middle
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where things are."""
+
+    data: Path
+    """Folder of the real files, as for the tests."""
+    work: Path
+    """Folder for sets and runs."""
+    seeds: int = 3
+
+
+def source(options: Options, seed: int) -> Subtomograms:
+    """Labeled simulations of six structures, and of boxes with none in the middle."""
+    maps = options.data / "maps" / "polnet_5A"
+    structures = (WANTED, str(maps / "4v4r_50S.mrc.gz"), "ribosome-30s", str(maps / "4v7r.mrc.gz"), "groel")
+    config = SubtomogramSetConfig(
+        (*structures, "proteasome-20s"), EACH, BOX_SIZE, RANDOMIZED, SPACING_ANGSTROM, seed=seed
+    )
+    parts = [simulate_subtomograms(config, options.work / f"structures-{seed}")]
+    beside = replace(config, per_class=EACH // 6, ranges=replace(RANDOMIZED, shift_voxels=FAR_VOXELS), seed=seed + 50)
+    parts.append(simulate_subtomograms(beside, options.work / f"beside-{seed}"))
+    names = (*config.class_names, "background")
+    folder = options.work / f"source-{seed}"
+    writer = SubtomogramWriter(folder, BOX_SIZE, SPACING_ANGSTROM, class_names=names)
+    for number, part in enumerate(parts):
+        volumes = part.volumes(np.arange(len(part)))
+        particles = part.particles
+        if number:
+            # The far corner of a box is always the same one; mirrors spread it over all eight.
+            signs = np.random.default_rng(seed).integers(0, 2, (len(part), 3)).astype(bool)
+            volumes = np.stack([np.flip(box, np.flatnonzero(sign)) for box, sign in zip(volumes, signs, strict=True)])
+            particles = replace(particles, class_name=np.full(len(part), "background", dtype=object))
+        writer.append(volumes, particles, part.tilt_range_deg)
+    writer.close()
+    return open_subtomograms(folder)
+
+
+def called(model_of: Path, config: Config, data: TrainingSets, asked: Subtomograms, seed: int) -> NDArray[np.str_]:
+    """Classes that a model trained on these sets gives."""
+    model = methods.train("domain_adversarial", config, data, model_of, seed)
+    said = predict(model, asked.volumes, len(asked))
+    return np.array(model.card.class_names)[said.probabilities.argmax(axis=1)]
+
+
+def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
+    """Simulate, train, adapt, ask, print."""
+    real = import_boxes(
+        read_boxes(options.data / "subtomograms" / "derived_real_ribosomes"),
+        options.work / "real",
+        voxel_spacing_angstrom=SPACING_ANGSTROM,
+        box_size=BOX_SIZE,
+    )
+    halves = [np.arange(len(real)) % 2 == k for k in range(2)]
+    alone = Config(features="none", warps=False, own_scale=False)
+    for seed in range(options.seeds):
+        known = source(options, seed)
+        work = options.work / f"runs-{seed}"
+        before = called(work / "before", alone, TrainingSets.across(known, real), real, seed)
+        after = np.empty(len(real), dtype=before.dtype)
+        for k, half in enumerate(halves):
+            data = TrainingSets.across(known, real.select(~half))
+            config = Config(own_scale=False)
+            after[half] = called(work / f"after-{k}", config, data, real.select(half), seed)
+        for name, said in (("before", before), ("after", after)):
+            names, counts = np.unique(said, return_counts=True)
+            share = ", ".join(f"{one} {count}" for one, count in zip(names, counts, strict=True))
+            print(f"seed {seed} {name}: {(said == WANTED).sum()} of {len(said)} called {WANTED} ({share})", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
