@@ -29,7 +29,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Subtomograms:
 def worn(style: BoxStyle, target: Subtomograms, count: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
     config = SubtomogramSetConfig(CLASSES, 1, target.box_size, style.ranges, 16.0, max_neighbors=0, seed=9)
     plain = StructureStream(config, count).batch(0)
-    return plain.volume, style(plain.volume, plain.tilt_range_deg, torch.Generator().manual_seed(0))
+    return plain.volume, style(plain.volume, torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("name", STYLES)
@@ -99,7 +99,7 @@ def test_tilt_ranges_are_those_of_the_boxes(target: Subtomograms) -> None:
 class _Same:
     ranges = MAPS
 
-    def __call__(self, volume: torch.Tensor, tilt: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def __call__(self, volume: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return normalized(volume + volume.std() * 3 * torch.randn(volume.shape, generator=generator))
 
 
@@ -108,7 +108,7 @@ class _MadeUp:
 
     ranges = MAPS
 
-    def __call__(self, volume: torch.Tensor, tilt: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def __call__(self, volume: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return normalized(volume[:1].expand(volume.shape) + torch.randn(volume.shape, generator=generator))
 
 

@@ -89,7 +89,7 @@ def _translated(config: Config, model: Classifier, boxes: Subtomograms, out: Pat
 
     def made(style: BoxStyle) -> tuple[np.ndarray, np.ndarray]:
         plain = StructureStream(replace(maps, ranges=style.ranges), len(measured)).batch(0)
-        worn = style(plain.volume, plain.tilt_range_deg, torch.Generator().manual_seed(seed))
+        worn = style(plain.volume, torch.Generator().manual_seed(seed))
         return plain.volume.numpy(), worn.numpy()
 
     of_measured = embedded(measured)

@@ -8,9 +8,9 @@ something else than their maps stops.
 Source: Wu et al. 2021, "CryoETGAN: cryo-electron tomography image synthesis via unpaired image translation", and its
 code. Deviations: a true Wasserstein loss with a penalty on the slope of every box is the default, the least-squares one
 of the released code an option; two steps of the critics for one of the translators (there one); maps are posed anew at
-every step; boxes are normalized each (there all together); the missing wedge of the target is applied, not learned; a
-measured box that went there and back is compared below a cutoff, since its noise cannot come back; moving averages of
-the weights are what is kept; some target boxes are held out. All default values are ours.
+every step; boxes are normalized each (there all together); the missing wedge of the target is taken from its mean
+spectrum, not learned; a measured box that went there and back is compared below a cutoff, since its noise cannot come
+back; moving averages of the weights are what is kept; some target boxes are held out. All default values are ours.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,6 @@ from tomosift.nn.translators import (
     gradient_penalty,
     save_translation,
     smooth,
-    without_wedge,
 )
 from tomosift.simulate.maps import MAPS, Faithfulness, faithfulness, tilted_like
 from tomosift.simulate.stream import StructureStream
@@ -77,7 +76,7 @@ class Config:
     """Of both translators."""
     start: tuple[float, float] = (0.3, 1.0)
     """Weights of the map and of noise in what a direct translator makes before training."""
-    translator_rate: float = 0.5
+    translator_rate: float = 2.0
     """Learning rate of the translators, as a share of that of the critics."""
     critic_width: int = 16
     """Channels of the critics after their first layer; 64 as published."""
@@ -95,8 +94,6 @@ class Config:
     """Measured boxes are compared below this share of Nyquist; 2 compares everything, as published."""
     pool_size: int = 50
     """Made boxes that are remembered; half of what critics see is from there."""
-    wedge: bool = True
-    """Take from translated boxes the coefficients that target boxes lack."""
     average: float = 0.98
     """Share of the kept weights that stays at each step of the translators."""
     least_faithful: float = 0.5
@@ -138,20 +135,18 @@ class Learner(nn.Module):
         for critic in (self.measured_critic, self.map_critic):
             critic.requires_grad_(is_critics)
         maps, measured = batch.parts
-        look = measured.tilt_range_deg if self.config.wedge else None
         if is_critics:
-            return self._of_critics(maps.volume, measured.volume, look, generator)
-        return self._of_translators(maps.volume, measured.volume, look, generator)
+            return self._of_critics(maps.volume, measured.volume, generator)
+        return self._of_translators(maps.volume, measured.volume, generator)
 
     def _of_critics(
         self,
         maps: Float[Tensor, "b d d d"],
         measured: Float[Tensor, "b d d d"],
-        look: Float[Tensor, "b 2"] | None,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         with torch.no_grad():
-            made = self._remembered(0, without_wedge(self.to_measured(maps, generator), look), generator)
+            made = self._remembered(0, self.to_measured(maps, generator), generator)
             made_maps = self._remembered(1, self.to_map(measured, generator), generator)
         losses: dict[str, Tensor] = {}
         for name, critic, real, fake in (
@@ -172,7 +167,6 @@ class Learner(nn.Module):
         self,
         maps: Float[Tensor, "b d d d"],
         measured: Float[Tensor, "b d d d"],
-        look: Float[Tensor, "b 2"] | None,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         config = self.config
@@ -181,9 +175,9 @@ class Learner(nn.Module):
             first, second = (self.to_measured(some, generator) for _ in range(2))
             for slow, fast in zip(self.kept.parameters(), self.to_measured.parameters(), strict=True):
                 slow.lerp_(fast, 1 - config.average)
-        made = without_wedge(self.to_measured(maps, generator), look)
+        made = self.to_measured(maps, generator)
         made_maps = self.to_map(measured, generator)
-        back = without_wedge(self.to_measured(made_maps, generator), look)
+        back = self.to_measured(made_maps, generator)
         cutoff = config.cycle_cutoff_nyquist
         losses = {
             "made": self._taken(self.measured_critic(made)),
@@ -252,9 +246,7 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     ]
     fit(learner, streams, config.training, run, seed, parameter_groups=groups, progress=progress)
     streams.close()
-    card = TranslatorCard(
-        config.shape, data.box_size, data.voxel_spacing_angstrom, described.ranges, config.start, config.wedge
-    )
+    card = TranslatorCard(config.shape, data.box_size, data.voxel_spacing_angstrom, described.ranges, config.start)
     style = Translation(learner.kept, card)
     others = maps_for_checks(config, data.unlabeled, seed)
     found = faithfulness(others, style)
@@ -309,7 +301,7 @@ def _classifier(
     card = ModelCard(name, target.voxel_spacing_angstrom, target.box_size, class_names=maps.class_names)
     classifier = Classifier(encoder, card)
     lessons = StructureStream(maps, _LESSONS * len(maps.class_names)).batch(0)
-    volume = style(lessons.volume, lessons.tilt_range_deg, torch.Generator().manual_seed(maps.seed))
+    volume = style(lessons.volume, torch.Generator().manual_seed(maps.seed))
     embeddings = embed(encoder.eval(), lambda rows: volume[torch.from_numpy(rows)].numpy(), len(volume))
     head = classifier.head
     assert isinstance(head, LinearHead)

@@ -22,7 +22,7 @@ from tomosift.files import write_json, written_then_renamed
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.fourier import fourier_shell_indices, low_pass, mean_power, power_gain
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.physics.wedge import apply_mask, wedge_mask
+from tomosift.physics.wedge import apply_mask
 
 _CARD, _WEIGHTS, _FORMAT = "translator.json", "translator.safetensors", 1
 _LEAST_EDGE = 16
@@ -42,8 +42,9 @@ class Shape:
     """Of the first and last kernels, in voxels; 7 as published, which takes six times as long on a processor."""
     is_direct: bool = True
     """What the layers make is added to the box itself and noise with the mean spectrum of the boxes whose look is
-    wanted, each through a filter of shells of Fourier space, and training starts from these. Ours: in the published
-    shape noise comes in at the bottleneck alone and everything passes through it."""
+    wanted, each through a filter of shells of Fourier space, and training starts from these; coefficients that those
+    boxes lack are damped as they are there. Ours: in the published shape noise comes in at the bottleneck alone,
+    everything passes through it, and the missing wedge is to be learned."""
 
 
 class _Residual(nn.Module):
@@ -70,6 +71,7 @@ class Translator(nn.Module):
     """
 
     color: Tensor
+    measured: Tensor
     shell: Tensor
 
     def __init__(self, shape: Shape, box_size: int, start: tuple[float, float] = (1.0, 0.0)) -> None:
@@ -86,7 +88,8 @@ class Translator(nn.Module):
                 f"box size is {box_size} voxels, expected {_LEAST_EDGE} or more and a multiple of 4 to be translated"
             )
         self.shape = shape
-        self.register_buffer("color", torch.ones(box_size, box_size, box_size // 2 + 1))
+        for name in ("color", "measured"):
+            self.register_buffer(name, torch.ones(box_size, box_size, box_size // 2 + 1))
         self.register_buffer("shell", fourier_shell_indices(box_size), persistent=False)
         self.start = start
         if shape.is_direct:
@@ -112,9 +115,13 @@ class Translator(nn.Module):
             nn.init.zeros_(self.last.weight)
 
     def take_color(self, volume: Float[Tensor, "n d d d"]) -> None:
-        """Noise gets the mean spectrum of these boxes."""
+        """Noise gets the mean spectrum of these boxes; what of a shell of it is missing is damped."""
         amplitude = mean_power(volume).sqrt()
         self.color.copy_(amplitude / power_gain(amplitude[None]).sqrt())
+        for number in range(int(self.shell.max()) + 1):
+            mine = self.shell == number
+            # What tilts reach is more than half of every shell, so its upper quarter is of measured coefficients.
+            self.measured[mine] = (amplitude[mine] / amplitude[mine].quantile(0.75).clamp_min(1e-12)).clamp(max=1.0)
 
     def forward(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         """Translated boxes of mean 0 and variance 1."""
@@ -128,13 +135,15 @@ class Translator(nn.Module):
         for layer, norm in zip(self.up, self.norms, strict=True):
             x = norm(layer(x, output_size=[2 * n for n in x.shape[2:]]))
         made = self.last(x)[:, 0]
-        return normalized(made + self._direct(volume, noise(volume)) if self.shape.is_direct else made)
+        return normalized(self._direct(made, volume, noise(volume)) if self.shape.is_direct else made)
 
-    def _direct(self, volume: Float[Tensor, "b d d d"], noise: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
+    def _direct(
+        self, made: Float[Tensor, "b d d d"], volume: Float[Tensor, "b d d d"], noise: Float[Tensor, "b d d d"]
+    ) -> Float[Tensor, "b d d d"]:
         axes = (-3, -2, -1)
         filters = [start + _GAIN_SPEED * gain[self.shell] for start, gain in zip(self.start, self.gains, strict=True)]
-        spectrum = filters[0] * torch.fft.rfftn(volume, dim=axes)
-        spectrum = spectrum + filters[1] * self.color * torch.fft.rfftn(noise, dim=axes)
+        spectrum = torch.fft.rfftn(made, dim=axes) + filters[0] * torch.fft.rfftn(volume, dim=axes)
+        spectrum = self.measured * spectrum + filters[1] * self.color * torch.fft.rfftn(noise, dim=axes)
         found: Tensor = torch.fft.irfftn(spectrum, s=volume.shape[1:], dim=axes)
         return found
 
@@ -172,15 +181,6 @@ def gradient_penalty(
     return (length - 1).square().mean()
 
 
-def without_wedge(
-    volume: Float[Tensor, "b d d d"], tilt_range_deg: Float[Tensor, "b 2"] | None
-) -> Float[Tensor, "b d d d"]:
-    """The boxes without the coefficients that were not measured; as they are where no tilt range is given."""
-    if tilt_range_deg is None:
-        return volume
-    return normalized(apply_mask(volume, wedge_mask(volume.shape[-1], tilt_range_deg)))
-
-
 @dataclass(frozen=True)
 class TranslatorCard:
     """What a saved translator is, and for which boxes it was made."""
@@ -192,12 +192,10 @@ class TranslatorCard:
     """How the maps are to be imaged that it is for; their tilt ranges are those of the boxes whose look it gives."""
     start: tuple[float, float]
     """Weights of map and noise that training started from."""
-    wedge: bool = True
-    """Take from translated boxes what their tilt range leaves out."""
 
 
 class Translation:
-    """A trained translator with what its boxes lack: maps to labeled boxes in an experimental look."""
+    """A trained translator and what it is for: maps to labeled boxes in an experimental look."""
 
     def __init__(self, translator: Translator, card: TranslatorCard) -> None:
         self.translator, self.card = translator.eval(), card
@@ -208,12 +206,9 @@ class Translation:
         return self.card.ranges
 
     @torch.inference_mode()
-    def __call__(
-        self, volume: Float[Tensor, "b d d d"], tilt_range_deg: Float[Tensor, "b 2"], generator: torch.Generator
-    ) -> Float[Tensor, "b d d d"]:
+    def __call__(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         """Boxes of mean 0 and variance 1 in the look that was learned."""
-        made = self.translator(normalized(volume), generator)
-        return without_wedge(made, tilt_range_deg if self.card.wedge else None)
+        return self.translator(normalized(volume), generator)  # type: ignore[no-any-return]
 
 
 def smooth(volume: Float[Tensor, "b d d d"], cutoff_nyquist: float) -> Float[Tensor, "b d d d"]:
@@ -276,7 +271,6 @@ def _read_card(path: Path) -> tuple[TranslatorCard, str]:
             float(found["voxel_spacing_angstrom"]),
             ImagingRanges(**ranges),
             (float(found["start"][0]), float(found["start"][1])),
-            bool(found["wedge"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FormatError(path, "content", f"not a card ({error})", "JSON as tomosift writes it") from None

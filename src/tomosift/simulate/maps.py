@@ -38,9 +38,7 @@ class BoxStyle(Protocol):
         """How boxes are to be imaged before."""
         ...
 
-    def __call__(
-        self, volume: Float[Tensor, "b d d d"], tilt_range_deg: Float[Tensor, "b 2"], generator: torch.Generator
-    ) -> Float[Tensor, "b d d d"]:
+    def __call__(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         """The same boxes in the look, of mean 0 and variance 1."""
         ...
 
@@ -85,7 +83,7 @@ def faithfulness(config: SubtomogramSetConfig, style: BoxStyle) -> Faithfulness:
 
     maps = posed(truth)
     generator = torch.Generator().manual_seed(batch_seed(config.seed, 1))
-    draws = [style(maps.volume, maps.tilt_range_deg, generator) for _ in range(_DRAWS)]
+    draws = [style(maps.volume, generator) for _ in range(_DRAWS)]
     mean = normalized(torch.stack(draws).mean(dim=0))
     mean = smooth(mean, _CUTOFF_NYQUIST)
 

@@ -79,9 +79,7 @@ class Plain:
     def __init__(self, target: Subtomograms) -> None:
         self.ranges = plain_imaging(target)
 
-    def __call__(
-        self, volume: Float[Tensor, "b d d d"], tilt_range_deg: Float[Tensor, "b 2"], generator: torch.Generator
-    ) -> Float[Tensor, "b d d d"]:
+    def __call__(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         return normalized(volume)
 
 
@@ -93,9 +91,7 @@ class Power:
         self.ranges = plain_imaging(target)
         self._wanted = mean_power(some_volumes(target))
 
-    def __call__(
-        self, volume: Float[Tensor, "b d d d"], tilt_range_deg: Float[Tensor, "b 2"], generator: torch.Generator
-    ) -> Float[Tensor, "b d d d"]:
+    def __call__(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         plain = normalized(volume)
         had = mean_power(plain)
         gain = (self._wanted / had.clamp_min(1e-12)).sqrt().clamp(max=_MOST_GAIN)
@@ -110,9 +106,7 @@ class Histogram:
         self.ranges = plain_imaging(target)
         self._values = torch.stack([box.flatten().sort().values for box in some_volumes(target)]).mean(dim=0)
 
-    def __call__(
-        self, volume: Float[Tensor, "b d d d"], tilt_range_deg: Float[Tensor, "b 2"], generator: torch.Generator
-    ) -> Float[Tensor, "b d d d"]:
+    def __call__(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         rank = volume.flatten(1).argsort(dim=1).argsort(dim=1)
         return normalized(self._values[rank].reshape(volume.shape))
 
@@ -128,9 +122,7 @@ class Noise:
         self.ranges = tilted_like(target, replace(RANDOMIZED, has_noise=False))
         self._empty = some_volumes(empty)
 
-    def __call__(
-        self, volume: Float[Tensor, "b d d d"], tilt_range_deg: Float[Tensor, "b 2"], generator: torch.Generator
-    ) -> Float[Tensor, "b d d d"]:
+    def __call__(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         low, high = _SNRS
         snr = low * (high / low) ** torch.rand(len(volume), 1, 1, 1, generator=generator)
         noise = self._empty[torch.randint(len(self._empty), (len(volume),), generator=generator)]
@@ -164,9 +156,7 @@ class Texture:
             found.append(response @ response.transpose(1, 2) / response.shape[-1])
         return found
 
-    def __call__(
-        self, volume: Float[Tensor, "b d d d"], tilt_range_deg: Float[Tensor, "b 2"], generator: torch.Generator
-    ) -> Float[Tensor, "b d d d"]:
+    def __call__(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         return torch.cat([self._descended(normalized(part)) for part in torch.split(volume, 16)])
 
     def _descended(self, plain: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:

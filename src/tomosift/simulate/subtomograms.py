@@ -161,7 +161,7 @@ class SubtomogramSetConfig:
         return tuple(class_name_of(source) for source in self.classes)
 
 
-Look = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+Look = Callable[[Tensor, torch.Generator], Tensor]
 
 Progress = Callable[[int, int], None]
 """Called with how many boxes are done and how many there will be."""
@@ -192,8 +192,7 @@ def simulate_subtomograms(
         Class name -> density at the voxel spacing, instead of those that the names of ``classes`` stand for; or what
         makes them ready to be drawn, in the order of the classes, which is not called for a set that is finished.
     look
-        What changes the boxes of a batch before they are kept: takes boxes, their tilt ranges and a generator (see
-        `tomosift.simulate.maps.BoxStyle`).
+        What changes the boxes of a batch before they are kept (see `tomosift.simulate.maps.BoxStyle`).
     look_name
         Which one it is, so that a set of another look is not taken for this one.
     masks
@@ -241,7 +240,7 @@ def simulate_subtomograms(
                     halves=config.halves,
                 )
                 if look is not None:
-                    batch = replace(batch, volume=look(batch.volume, batch.tilt_range_deg, generator))
+                    batch = replace(batch, volume=look(batch.volume, generator))
                 _append(writer, batch, config, number, rows - start, rows)
             if progress is not None:
                 progress(stop, len(labels))
