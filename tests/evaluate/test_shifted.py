@@ -46,7 +46,17 @@ def test_protocols_of_another_domain_have_rows_of_their_own() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["source-only", "source-wide", "coral", "cryo-shift", "style-power", "cycle-wgan", "cssl-target", "target-labels"],
+    [
+        "source-only",
+        "source-probe",
+        "source-wide",
+        "coral",
+        "cryo-shift",
+        "style-power",
+        "cycle-wgan",
+        "cssl-target",
+        "target-labels",
+    ],
 )
 def test_rows_answer_for_every_test_particle(name: str, task: Task) -> None:
     own = replace(task, folder=task.folder / name)

@@ -21,6 +21,7 @@ from tomosift.errors import FormatError, NonFiniteLossError
 from tomosift.methods import METHODS, contrastive, supervised
 from tomosift.nn.classifier import Classifier, load_classifier, save_classifier
 from tomosift.nn.inference import predict
+from tomosift.nn.queries import Rounds
 from tomosift.nn.translators import Shape
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
@@ -67,6 +68,8 @@ def short(name: str, steps: int) -> object:
         config = replace(config, box_size=16, complexes=64, boxes_each=4, classes_per_batch=8, directions_complexes=4)
     if name == "domain_adversarial":
         config = replace(config, init=None, warp_width=2, source_steps=2, discriminator_steps=2)
+    if name == "active":
+        config = replace(config, init=None, labels=30, rounds=Rounds(first_labels=20, labels_per_round=10))
     if name == "cycle_wgan":
         shape = Shape(width=2, blocks=1)
         config = replace(config, init=None, structures=("groel", "apoferritin"), shape=shape, critic_width=2)

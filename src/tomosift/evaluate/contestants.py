@@ -14,6 +14,7 @@ from tomosift.evaluate.comparators import (
 )
 from tomosift.evaluate.few_shot import FEW_SHOT
 from tomosift.evaluate.protocols import Protocol
+from tomosift.evaluate.queried import QUERIED
 from tomosift.evaluate.shifted import SHIFTED
 from tomosift.evaluate.task import Answer, Task, from_pretrained, supervised
 from tomosift.methods.contrastive import Config as Contrastive
@@ -86,4 +87,6 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
 
 def contestants_of(protocol: Protocol) -> Mapping[str, tuple[str, Any]]:
     """Rows that can answer a protocol: name, what it is, and how it answers."""
+    if protocol.asks:
+        return QUERIED
     return FEW_SHOT if protocol.ways else CONTESTANTS if protocol.source is None else SHIFTED

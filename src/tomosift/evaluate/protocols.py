@@ -31,6 +31,7 @@ FEW_SHOT_METHODS = (
 
 SHIFTED_METHODS = (
     "source-only",
+    "source-probe",
     "source-wide",
     "own-scale",
     "coral",
@@ -45,6 +46,21 @@ SHIFTED_METHODS = (
     "target-labels",
 )
 """The same of protocols whose labels are of another domain."""
+
+
+QUERY_METHODS = (
+    "hal",
+    "hal-as-released",
+    "random",
+    "entropy",
+    "margin",
+    "core-set",
+    "typical",
+    "discriminative",
+    "hal-errs",
+    "random-errs",
+)
+"""The same of protocols that ask for labels round by round."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,8 @@ class Protocol:
     """From tomograms with per-tilt noise and reconstruction; otherwise box by box."""
     source: ImagingRanges | None = None
     """Conditions of the fast simulations whose labels are learned from, where the particles themselves have none."""
+    asks: bool = False
+    """Whether the rows themselves choose which particles are labeled; the budget is how many."""
     ways: int = 0
     """Classes of an episode, of which the budget names the examples; 0 where all classes are asked for at once."""
     particles_of: str = ""
@@ -105,9 +123,13 @@ _TEN: tuple[str, ...] = (
     "hsp90-sba1",
 )
 
+_LOOKALIKES = ("groel", "proteasome-20s", "clpb", "cpn60-single-ring", "rubisco", "apoferritin", "igg", "hsp90-sba1")
+
 _ALL = (*_TEN, "cpn60-single-ring", "igg", "achbp", "albumin", "get3", "hsp70-sse1")
 
 _SOURCE = replace(lab_protocol(), snr=(0.1, 0.1), shift_voxels=(-2.0, 2.0))
+
+_ROUNDS = ("2", "4", "6", "8", "12", "16", "20", "24", "30", "60", "90", "all")
 
 _EPISODES = Protocol(
     "Episodes of five of the ten, named by a few examples; no labels of them are learned from.",
@@ -142,7 +164,7 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "lookalikes": Protocol(
         "Eight complexes of like size: barrels and rings, small globules.",
-        classes=("groel", "proteasome-20s", "clpb", "cpn60-single-ring", "rubisco", "apoferritin", "igg", "hsp90-sba1"),
+        classes=_LOOKALIKES,
     ),
     "small": Protocol(
         "Six complexes of 62 to 157 kDa.",
@@ -204,6 +226,23 @@ PROTOCOLS: dict[str, Protocol] = {
         in_situ=True,
         source=_SOURCE,
         methods=(*SHIFTED_METHODS, "style-noise", "style-texture"),
+    ),
+    "queries": Protocol(
+        "The ten of `lab-ten`: particles are asked for round by round, and a probe of `general` learns from them.",
+        classes=_TEN,
+        budgets=_ROUNDS,
+        shift_voxels=8.0,
+        asks=True,
+        particles_of="lab-ten",
+        methods=QUERY_METHODS,
+    ),
+    "queries-lookalikes": Protocol(
+        "The same of the eight complexes of like size.",
+        classes=_LOOKALIKES,
+        budgets=_ROUNDS,
+        asks=True,
+        particles_of="lookalikes",
+        methods=QUERY_METHODS,
     ),
     "few-shot": _EPISODES,
     "few-shot-8-way": replace(

@@ -16,6 +16,8 @@ from tomosift.evaluate.worlds import SOURCE_EACH
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.cycle_wgan import Config as CycleWgan
 from tomosift.methods.domain_adversarial import Config
+from tomosift.methods.supervised import Config as Supervised
+from tomosift.nn.classifier import GENERAL
 from tomosift.nn.inference import predict
 from tomosift.nn.translators import load_translation
 from tomosift.simulate.maps import BoxStyle
@@ -38,6 +40,16 @@ def _adapted(config: Config, *, simulates: bool = False, pretrains: bool = False
         return _answered(task, wanted, TrainingSets.across(source, target))
 
     return row
+
+
+def _probe(task: Task) -> Answer:
+    source = task.world.source
+    assert source is not None
+    none = source.select(np.zeros(0, dtype=np.int64))
+    config = Supervised(init=GENERAL, tuning="probe", spread="never")
+    model = methods.train("supervised", config, TrainingSets(source, source, none), task.folder / "run", task.seed)
+    said = predict(model, task.world.test.volumes, len(task.world.test))
+    return Answer(said.probabilities, said.familiarity)
 
 
 def _styled(name: str, each: int = SOURCE_EACH) -> Callable[[Task], Answer]:
@@ -87,6 +99,10 @@ def _answered(task: Task, config: Config, data: TrainingSets) -> Answer:
 
 SHIFTED: dict[str, tuple[str, Callable[[Task], Answer]]] = {
     "source-only": ("Labeled source boxes alone.", _adapted(_ALONE)),
+    "source-probe": (
+        "Labeled source boxes alone, by logistic regression on frozen embeddings of the shipped model.",
+        _probe,
+    ),
     "source-wide": (
         "Simulations of the structures at every step, under wide conditions.",
         _adapted(_ALONE, simulates=True),

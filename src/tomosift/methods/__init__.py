@@ -19,6 +19,7 @@ from tomosift.train.loop import Progress
 from tomosift.train.run import Run
 
 METHODS: dict[str, str] = {
+    "active": "Ask for the labels of a few particles, round by round, and learn from those (HAL).",
     "contrastive": "Pretrain an encoder on unlabeled subtomograms by contrasting views of each (CSSL).",
     "cycle_wgan": "Learn to give density maps the look of measured boxes, and a classifier from such maps (CryoETGAN).",
     "domain_adversarial": "Train on labeled simulations for unlabeled measurements of another domain (Cryo-Shift).",
