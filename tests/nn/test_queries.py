@@ -127,5 +127,9 @@ def test_particles_of_no_class_are_asked_for_and_pass() -> None:
 def test_unknown_strategies_and_numbers_are_one_sentence() -> None:
     with pytest.raises(ValueError, match="query is 'magic', expected one of random"):
         query("magic", pool(), 3, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="first is 'oil', expected one of random"):
+        Rounds(first="oil")
+    with pytest.raises(ValueError, match="labels_per_round is 0, expected at least 1"):
+        Rounds(labels_per_round=0)
     with pytest.raises(ValueError, match="count is 0, expected at least 1"):
         query("hal", pool(), 0, np.random.default_rng(0))

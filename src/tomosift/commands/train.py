@@ -12,6 +12,7 @@ from tomosift.commands.terminal import progress_bar, say
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.errors import FormatError
+from tomosift.methods.active import Config as Active
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.cycle_wgan import Config as CycleWgan
 from tomosift.methods.domain_adversarial import Config as DomainAdversarial
@@ -21,6 +22,27 @@ from tomosift.methods.prototypical import Config as Prototypical
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.train.config import config_from_json
 from tomosift.train.run import read_json
+
+
+def active(
+    subtomograms: Annotated[Path, tyro.conf.Positional],
+    /,
+    out: Path,
+    config: Annotated[Active, tyro.conf.arg(name="")] = Active(),
+    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    seed: int = 0,
+) -> None:
+    """Ask for labels round by round in a set that has them all, and learn from those that were asked for.
+
+    Args:
+        subtomograms: Folder of a set with classes.
+        out: Folder of the run; an interrupted one is continued.
+        config: Settings of the method.
+        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
+        seed: Seed of weights, queries and views.
+    """
+    boxes = open_subtomograms(subtomograms)
+    _train("active", _chosen(config, from_config), TrainingSets(boxes, boxes, boxes.select(_none())), out, seed)
 
 
 def contrastive(
@@ -238,6 +260,7 @@ def _train(name: str, config: Any, data: TrainingSets | None, out: Path, seed: i
 
 
 command = {
+    "active": active,
     "contrastive": contrastive,
     "cycle_wgan": cycle_wgan,
     "domain_adversarial": domain_adversarial,

@@ -96,6 +96,14 @@ class Rounds:
     """Particles of every other one."""
     settings: QuerySettings = field(default_factory=QuerySettings)
 
+    def __post_init__(self) -> None:
+        for name in ("query", "first"):
+            if getattr(self, name) not in QUERIES:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(QUERIES)}")
+        for name in ("first_labels", "labels_per_round"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+
 
 def asked_in_rounds(
     embedding: Float[np.ndarray, "n e"],
