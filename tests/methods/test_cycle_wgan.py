@@ -41,8 +41,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> TrainingSets:
 def learner(data: TrainingSets, **changes: object) -> tuple[Learner, Joined]:
     torch.manual_seed(0)
     made = Learner(replace(SHORT, **changes), 16).train()
-    made.prepare(torch.from_numpy(data.unlabeled.volumes(range(20))))
     maps = StructureStream(SubtomogramSetConfig(CLASSES, 1, 16, MAPS, 20.0, seed=1), 4).batch(0)
+    made.prepare(torch.from_numpy(data.unlabeled.volumes(range(20))), maps.volume)
     return made, Joined((maps, read_batch(data.unlabeled, np.arange(4))))
 
 
@@ -123,7 +123,7 @@ def test_every_tenth_target_box_is_held_out(target: TrainingSets) -> None:
 
 
 def test_a_run_that_does_not_keep_classes_stops_and_leaves_no_translator(target: TrainingSets, tmp_path: Path) -> None:
-    config = replace(SHORT, start=(0.0, 1.0), least_faithful=0.9)
+    config = replace(SHORT, signal_share=0.0, least_faithful=0.9)
     with pytest.raises(ValueError, match="do not keep their class"):
         methods.train("cycle_wgan", config, target, tmp_path / "run", 0)
     assert not (tmp_path / "run" / "translator.json").exists()

@@ -17,11 +17,12 @@ from tomosift.nn.translators import (
     save_translation,
 )
 from tomosift.physics.augmentation import normalized
+from tomosift.physics.fourier import mean_power
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.physics.wedge import apply_mask, wedge_mask
 
 SMALL = Shape(width=2, blocks=1)
-CARD = TranslatorCard(SMALL, 16, 10.0, ImagingRanges(has_noise=False), (0.5, 1.0))
+CARD = TranslatorCard(SMALL, 16, 10.0, ImagingRanges(has_noise=False))
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -47,23 +48,29 @@ def test_translated_boxes_have_the_size_mean_and_variance_of_boxes(is_direct: bo
 def test_the_noise_makes_the_difference_between_two_draws_in_both_shapes(boxes: torch.Tensor) -> None:
     torch.manual_seed(0)
     for is_direct in (True, False):
-        translator = Translator(Shape(2, 1, is_direct=is_direct), 16, (1.0, 1.0))
+        translator = Translator(Shape(2, 1, is_direct=is_direct), 16)
+        translator.take_look(boxes, boxes, 0.5)
         first, again, other = (translator(boxes, seeded(seed)).detach() for seed in (1, 1, 2))
         assert torch.equal(first, again)
         assert float((first - other).abs().mean()) > 1e-3
 
 
-def test_training_starts_from_the_box_and_noise_of_the_target_s_color() -> None:
+def test_training_starts_from_the_spectrum_of_the_wanted_boxes_and_a_share_of_the_given_ones() -> None:
     torch.manual_seed(0)
-    translator = Translator(Shape(2, 1), 16, (0.0, 1.0))
-    shifted = torch.randn(64, 18, 16, 16, generator=seeded())
-    smooth = normalized(shifted[:, :16] + shifted[:, 1:17] + shifted[:, 2:])  # correlated along z
-    translator.take_color(smooth)
-    made = translator(torch.zeros(16, 16, 16, 16), seeded(3)).detach()
-    along_z = (made[:, 1:] * made[:, :-1]).mean()
-    along_x = (made[..., 1:] * made[..., :-1]).mean()
-    assert float(along_z) == pytest.approx(2 / 3, abs=0.1)
-    assert float(along_x) == pytest.approx(0, abs=0.1)
+    drawn = torch.randn(64, 18, 16, 16, generator=seeded())
+    wanted = normalized(drawn[:, :16] + drawn[:, 1:17] + drawn[:, 2:])  # correlated along z
+    given = normalized(torch.randn(64, 16, 16, 16, generator=seeded(1)))
+    translator = Translator(Shape(2, 1), 16)
+    assert torch.allclose(translator(given, seeded()).detach(), given, atol=1e-4)  # as they are, without a look
+    translator.take_look(wanted, given, 0.0)
+    made = translator(given, seeded(3)).detach()
+    assert float((made[:, 1:] * made[:, :-1]).mean()) == pytest.approx(2 / 3, abs=0.05)
+    assert float((made[..., 1:] * made[..., :-1]).mean()) == pytest.approx(0, abs=0.05)
+    translator.take_look(wanted, given, 0.25)
+    made = translator(given, seeded(3)).detach()
+    ratio = mean_power(made) / mean_power(wanted)
+    assert float(ratio.median()) == pytest.approx(1, abs=0.2)
+    assert 0.3 < float((made * given).mean()) < 0.5  # the root of the share, less what is damped
 
 
 def test_boxes_that_cannot_be_halved_twice_are_refused() -> None:
@@ -97,16 +104,16 @@ def test_coefficients_that_the_boxes_of_the_look_lack_are_damped(boxes: torch.Te
     torch.manual_seed(0)
     mask = wedge_mask(16, torch.tensor([[-50.0, 50.0]]))
     lacking = normalized(apply_mask(torch.randn(64, 16, 16, 16, generator=seeded()), mask))
-    translator = Translator(SMALL, 16, (1.0, 0.0))
-    translator.take_color(lacking)
+    translator = Translator(SMALL, 16)
+    translator.take_look(lacking, boxes, 1.0)
     made = torch.fft.rfftn(translator(boxes, seeded()).detach(), dim=(-3, -2, -1)).abs()
     assert float(made[:, mask[0] == 0].mean()) < 0.01 * float(made[:, mask[0] == 1].mean())
 
 
 def test_a_translation_comes_back_from_its_folder(boxes: torch.Tensor, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    translator = Translator(SMALL, 16, (0.5, 1.0))
-    translator.take_color(boxes)
+    translator = Translator(SMALL, 16)
+    translator.take_look(boxes, boxes, 0.5)
     kept = Translation(translator, CARD)
     save_translation(tmp_path, kept)
     before = torch.get_rng_state()

@@ -57,6 +57,7 @@ _LEAST_BOXES = 20
 _LESSONS = 60  # translated boxes of each class that the classifier learns from
 _OTHER_MAPS = 2_000_003  # added to the seed, for maps that are not trained on
 _DIVERSE = 4
+_MAPS_LOOKED_AT = 64
 _LOOKED_AT = 512  # target boxes, whose spectrum noise starts with
 
 Adversary = Literal["wasserstein", "least-squares"]
@@ -74,9 +75,9 @@ class Config:
     """Encoder of random weights, where no model is named."""
     shape: Shape = field(default_factory=Shape)
     """Of both translators."""
-    start: tuple[float, float] = (0.3, 1.0)
-    """Weights of the map and of noise in what a direct translator makes before training."""
-    translator_rate: float = 2.0
+    signal_share: float = 0.1
+    """Of the power of translated boxes that is of their map, before training; of direct shapes."""
+    translator_rate: float = 1.0
     """Learning rate of the translators, as a share of that of the critics."""
     critic_width: int = 16
     """Channels of the critics after their first layer; 64 as published."""
@@ -86,7 +87,7 @@ class Config:
     """Steps of the critics for each step of the translators."""
     penalty_weight: float = 10.0
     """Of the penalty on slopes of the critics."""
-    map_cycle_weight: float = 20.0
+    map_cycle_weight: float = 5.0
     """Of the distance of a map from what came back of it; 100 as published."""
     measured_cycle_weight: float = 5.0
     """The same of measured boxes; 100 as published."""
@@ -99,7 +100,7 @@ class Config:
     least_faithful: float = 0.5
     """A run stops where less than this share of translated maps look most like their own class, chance taken off."""
     training: Training = field(
-        default_factory=lambda: Training(steps=1800, batch_size=8, learning_rate=1e-3, weight_decay=0.0)
+        default_factory=lambda: Training(steps=900, batch_size=8, learning_rate=2e-4, weight_decay=0.0)
     )
     """How long and how fast, counting steps of critics and of translators; a step has so many boxes of each kind."""
 
@@ -114,17 +115,18 @@ class Learner(nn.Module):
     def __init__(self, config: Config, box_size: int) -> None:
         super().__init__()
         self.config = config
-        self.to_measured = Translator(config.shape, box_size, config.start)
+        self.to_measured = Translator(config.shape, box_size)
         self.to_map = Translator(config.shape, box_size)
-        self.kept = Translator(config.shape, box_size, config.start).requires_grad_(False)
+        self.kept = Translator(config.shape, box_size).requires_grad_(False)
         self.measured_critic, self.map_critic = Critic(config.critic_width), Critic(config.critic_width)
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
         self.register_buffer("pool", torch.zeros(2, config.pool_size, *3 * (box_size,)))
         self.register_buffer("pooled", torch.zeros(2, dtype=torch.int64))
 
-    def prepare(self, measured: Float[Tensor, "n d d d"]) -> None:
-        """Look at some target boxes before the first step."""
-        self.to_measured.take_color(measured)
+    def prepare(self, measured: Float[Tensor, "n d d d"], maps: Float[Tensor, "m d d d"]) -> None:
+        """Look at some target boxes and maps before the first step."""
+        if self.config.shape.is_direct:
+            self.to_measured.take_look(measured, maps, self.config.signal_share)
         self.kept.load_state_dict(self.to_measured.state_dict())
 
     def forward(self, batch: Joined, generator: torch.Generator) -> dict[str, Tensor]:
@@ -236,7 +238,7 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     named_encoder = starting_encoder(config.init, config.encoder, plain[:BOXES_TO_PREPARE], data.voxel_spacing_angstrom)
     described = _maps(config, data.unlabeled, seed)
     learner = Learner(config, data.box_size)
-    learner.prepare(plain)
+    learner.prepare(plain, StructureStream(described, _MAPS_LOOKED_AT).batch(0).volume)
     size = config.training.batch_size
     streams = Ahead(Together((StructureStream(described, size), Uniform(seen, size, seed))), _READ_AHEAD)
     rate = config.training.learning_rate
@@ -246,7 +248,7 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     ]
     fit(learner, streams, config.training, run, seed, parameter_groups=groups, progress=progress)
     streams.close()
-    card = TranslatorCard(config.shape, data.box_size, data.voxel_spacing_angstrom, described.ranges, config.start)
+    card = TranslatorCard(config.shape, data.box_size, data.voxel_spacing_angstrom, described.ranges)
     style = Translation(learner.kept, card)
     others = maps_for_checks(config, data.unlabeled, seed)
     found = faithfulness(others, style)

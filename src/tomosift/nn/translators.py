@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from tomosift.physics.wedge import apply_mask
 _CARD, _WEIGHTS, _FORMAT = "translator.json", "translator.safetensors", 1
 _LEAST_EDGE = 16
 _INITIAL_DEVIATION = 0.02
+_MOST_GAIN = 3.0
 _GAIN_SPEED = 10.0  # filters learn so much faster than the layers, of whose many small steps one is the sum
 
 
@@ -72,10 +73,11 @@ class Translator(nn.Module):
 
     color: Tensor
     measured: Tensor
+    start: Tensor
     shell: Tensor
 
-    def __init__(self, shape: Shape, box_size: int, start: tuple[float, float] = (1.0, 0.0)) -> None:
-        """``start``: weights of the box itself and of the noise before training, where the shape is direct.
+    def __init__(self, shape: Shape, box_size: int) -> None:
+        """A direct shape gives boxes as they are before training, unless `take_look` says otherwise.
 
         Raises
         ------
@@ -91,9 +93,10 @@ class Translator(nn.Module):
         for name in ("color", "measured"):
             self.register_buffer(name, torch.ones(box_size, box_size, box_size // 2 + 1))
         self.register_buffer("shell", fourier_shell_indices(box_size), persistent=False)
-        self.start = start
+        shells = int(self.shell.max()) + 1
+        self.register_buffer("start", torch.stack((torch.ones(shells), torch.zeros(shells))))
         if shape.is_direct:
-            self.gains = nn.Parameter(torch.zeros(2, int(self.shell.max()) + 1))
+            self.gains = nn.Parameter(torch.zeros(2, shells))
         w, edge = shape.width, shape.edge
         self.down = nn.Sequential(
             nn.Conv3d(1, w, edge, padding=edge // 2, padding_mode="reflect", bias=False),
@@ -114,14 +117,20 @@ class Translator(nn.Module):
         if shape.is_direct:
             nn.init.zeros_(self.last.weight)
 
-    def take_color(self, volume: Float[Tensor, "n d d d"]) -> None:
-        """Noise gets the mean spectrum of these boxes; what of a shell of it is missing is damped."""
-        amplitude = mean_power(volume).sqrt()
+    def take_look(self, wanted: Float[Tensor, "n d d d"], given: Float[Tensor, "m d d d"], signal_share: float) -> None:
+        """Start from the mean spectrum of some boxes, ``wanted``: with this share of its power in every shell from the
+        boxes that will be ``given``, and the rest from noise. What of a shell is missing in them is damped."""
+        amplitude = mean_power(wanted).sqrt()
         self.color.copy_(amplitude / power_gain(amplitude[None]).sqrt())
-        for number in range(int(self.shell.max()) + 1):
+        for number in range(self.start.shape[1]):
             mine = self.shell == number
             # What tilts reach is more than half of every shell, so its upper quarter is of measured coefficients.
             self.measured[mine] = (amplitude[mine] / amplitude[mine].quantile(0.75).clamp_min(1e-12)).clamp(max=1.0)
+        had = mean_power(given).sqrt() * self.measured
+        ratio = _shell_sums(amplitude**2, self.shell) / _shell_sums(had**2, self.shell).clamp_min(1e-12)
+        # In outer shells, beyond the resolution of maps, noise alone is left to make up for them.
+        self.start[0] = (signal_share * ratio).sqrt().clamp(max=_MOST_GAIN)
+        self.start[1] = (1 - signal_share) ** 0.5
 
     def forward(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         """Translated boxes of mean 0 and variance 1."""
@@ -141,11 +150,16 @@ class Translator(nn.Module):
         self, made: Float[Tensor, "b d d d"], volume: Float[Tensor, "b d d d"], noise: Float[Tensor, "b d d d"]
     ) -> Float[Tensor, "b d d d"]:
         axes = (-3, -2, -1)
-        filters = [start + _GAIN_SPEED * gain[self.shell] for start, gain in zip(self.start, self.gains, strict=True)]
+        filters = (self.start * (1 + _GAIN_SPEED * self.gains))[:, self.shell]
         spectrum = torch.fft.rfftn(made, dim=axes) + filters[0] * torch.fft.rfftn(volume, dim=axes)
         spectrum = self.measured * spectrum + filters[1] * self.color * torch.fft.rfftn(noise, dim=axes)
         found: Tensor = torch.fft.irfftn(spectrum, s=volume.shape[1:], dim=axes)
         return found
+
+
+def _shell_sums(power: Float[Tensor, "d d h"], shell: Int64[Tensor, "d d h"]) -> Float[Tensor, " s"]:
+    sums = torch.zeros(int(shell.max()) + 1, dtype=power.dtype, device=power.device)
+    return sums.index_add_(0, shell.flatten(), power.flatten())
 
 
 class Critic(nn.Module):
@@ -190,8 +204,6 @@ class TranslatorCard:
     voxel_spacing_angstrom: float
     ranges: ImagingRanges
     """How the maps are to be imaged that it is for; their tilt ranges are those of the boxes whose look it gives."""
-    start: tuple[float, float]
-    """Weights of map and noise that training started from."""
 
 
 class Translation:
@@ -250,7 +262,7 @@ def load_translation(folder: Path) -> Translation:
     if not weights.exists() or hashlib.sha256(weights.read_bytes()).hexdigest() != digest:
         raise FormatError(weights, "checksum", "not that of the card", "unchanged weights", "copy the folder again")
     with torch.random.fork_rng(devices=[]):
-        translator = Translator(card.shape, card.box_size, card.start)
+        translator = Translator(card.shape, card.box_size)
     try:
         translator.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
@@ -270,7 +282,6 @@ def _read_card(path: Path) -> tuple[TranslatorCard, str]:
             int(found["box_size"]),
             float(found["voxel_spacing_angstrom"]),
             ImagingRanges(**ranges),
-            (float(found["start"][0]), float(found["start"][1])),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FormatError(path, "content", f"not a card ({error})", "JSON as tomosift writes it") from None
