@@ -1,7 +1,8 @@
 """Rows of protocols whose labels are of another domain: ways to carry a classifier over, between two ends.
 
 The lower end learns from the source alone, the upper end from all labels of the target; every row in between sees
-labeled source boxes and unlabeled target boxes. All are trained by one method for as many steps.
+labeled source boxes and unlabeled target boxes. All are trained by one method for as many steps, but for those that
+learn from boxes in another look: their probe is compared with that of the source as it is.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
+from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.task import Answer, Task, pretrained, scaled
 from tomosift.evaluate.worlds import SOURCE_EACH
 from tomosift.methods.contrastive import Config as Contrastive
@@ -43,8 +45,11 @@ def _adapted(config: Config, *, simulates: bool = False, pretrains: bool = False
 
 
 def _probe(task: Task) -> Answer:
-    source = task.world.source
-    assert source is not None
+    assert task.world.source is not None
+    return _probed(task, task.world.source)
+
+
+def _probed(task: Task, source: Subtomograms) -> Answer:
     none = source.select(np.zeros(0, dtype=np.int64))
     config = Supervised(init=GENERAL, tuning="probe", spread="never")
     model = methods.train("supervised", config, TrainingSets(source, source, none), task.folder / "run", task.seed)
@@ -69,7 +74,7 @@ def _translated(task: Task) -> Answer:
 
 
 def _of_look(task: Task, name: str, style: BoxStyle, each: int) -> Answer:
-    """The answer of a classifier that learned from simulated boxes of this look alone."""
+    """The answer of a probe, as of `source-probe`, that learned from simulated boxes of this look alone."""
     target = task.world.train
     each = max(3, round(each * min(1.0, task.scale)))
     described = SubtomogramSetConfig(
@@ -82,7 +87,7 @@ def _of_look(task: Task, name: str, style: BoxStyle, each: int) -> Answer:
     )
     source = simulate_subtomograms(described, task.shared / f"styled-{name}", look=style, look_name=name)
     source = source.with_labels(source.particles.class_name, task.protocol.classes)
-    return _answered(task, _ALONE, TrainingSets.across(source, target))
+    return _probed(task, source)
 
 
 def _target_labels(task: Task) -> Answer:
