@@ -58,6 +58,7 @@ class Desk:
             "particles": len(self.boxes),
             "box_size": self.boxes.box_size,
             "voxel_spacing_angstrom": self.boxes.voxel_spacing_angstrom,
+            "has_context": self.surroundings.are_known,
             "annotator": self.annotator,
             "classes": [{**asdict(one), "count": counts[one.name]} for one in self.store.classes()],
             "junk": counts[JUNK],

@@ -148,10 +148,11 @@ def _serve_questions(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/api/context/{row}")
     def context(row: Row) -> Response:
-        picture = desk.surroundings.section(row)
-        if picture is None:
+        section = desk.surroundings.section(row)
+        if section is None:
             raise HTTPException(404, "the tomogram of this particle is not where it was when boxes were cut")
-        return Response(picture, media_type="image/png")
+        headers = {"X-Tomosift-Mark": " ".join(f"{share:.4f}" for share in section.mark)}
+        return Response(section.png, media_type="image/png", headers=headers)
 
     @app.get("/api/map")
     def embedding_map() -> dict[str, Any]:
