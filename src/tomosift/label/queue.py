@@ -4,7 +4,7 @@ A queue is given the particles it may choose among, as places in a space where d
 the set. Another one is a class more with the same `next`.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -15,6 +15,7 @@ _CANDIDATES = 8
 """The most uncertain are sought among so many times as many as are asked for."""
 
 
+@runtime_checkable
 class Queue(Protocol):
     """Chooses what to ask."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from tomosift.data.labels import check_class_name
 from tomosift.errors import FormatError
 
 AnswerKind = Literal["label", "unsure", "junk", "skip"]
-ANSWERS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 JUNK = "junk"
 """Class of what is no particle, or too poor a one, in tables and for the classifier."""
 MOST_CLASSES = 500
@@ -65,7 +64,7 @@ class Event:
     row: int
     """Of the particle in the set."""
     kind: str
-    """One of `ANSWERS`, or ``undo``."""
+    """One of `AnswerKind`, or ``undo``."""
     class_name: str
     """Empty unless ``kind`` is ``label``."""
     guess: str
@@ -162,10 +161,8 @@ class Store:
         Raises
         ------
         ValueError
-            A row is outside the set or comes twice, the kind is unknown, or the class is not in the palette.
+            A row is outside the set or comes twice, or the class is not in the palette.
         """
-        if kind not in ANSWERS:
-            raise ValueError(f"the answer is {kind!r}, expected one of {', '.join(ANSWERS)}")
         if (kind == "label") != bool(class_name):
             raise ValueError("a label needs a class, and no other answer has one")
         if not rows or len(set(rows)) != len(rows) or min(rows) < 0 or max(rows) >= len(self._particle_id):

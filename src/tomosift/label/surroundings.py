@@ -20,7 +20,7 @@ _THICKNESS_ANGSTROM = 60.0
 
 @dataclass(frozen=True)
 class Section:
-    """A picture of the xy plane, the mean of 60 Angstrom along z and `BOXES_ACROSS` box edges wide where there is room."""
+    """A picture of the xy plane, the mean of 60 Angstrom along z; `BOXES_ACROSS` box edges wide where there is room."""
 
     png: bytes
     mark: tuple[float, float, float]

@@ -50,7 +50,7 @@ class Guesses:
     def of(self, row: int) -> list[tuple[str, float]]:
         """Classes and their probabilities, the best first; empty where nothing is guessed."""
         k = self.place_of(row)
-        if k is None or not self.class_names or k >= len(self.probabilities):
+        if k is None or not self.class_names:
             return []
         order = np.argsort(-self.probabilities[k], kind="stable")
         return [(self.class_names[c], float(self.probabilities[k, c])) for c in order]
@@ -144,7 +144,8 @@ class Teacher:
         names = tuple(dict.fromkeys(sorted(labels.values())))
         plane = earlier.plane if earlier.plane is not None and np.array_equal(earlier.rows, rows) else None
         if len(names) < 2:
-            return Guesses(Spread(rows, places), rows, places, learned=labels, plane=plane, round=earlier.round + 1)
+            nothing = np.zeros((len(rows), 0))
+            return Guesses(Spread(rows, places), rows, places, (), nothing, labels, plane, earlier.round + 1)
         at = np.searchsorted(rows, sorted(labels))
         label = np.array([names.index(labels[row]) for row in sorted(labels)], dtype=np.int64)
         probabilities = _probabilities(places, places[at], label, len(names))

@@ -89,12 +89,14 @@ class Answers:
         """
         right = np.array([named(event) == event.guess for event in self._guessed], dtype=float)
         labels = np.array([k + 1 for k, event in enumerate(self._labels) if event.guess])
-        points = []
-        for end in {*range(LABELS_PER_ROUND, len(right) + 1, LABELS_PER_ROUND), len(right)} - {0}:
-            last = right[max(0, end - LABELS_TO_JUDGE) : end]
-            low, high = wilson(last.mean(), np.asarray(len(last)))
-            points.append(GuessAccuracy(int(labels[end - 1]), float(last.mean()), float(low), float(high), len(last)))
-        return tuple(sorted(points, key=lambda point: point.labels))
+        ends = sorted({*range(LABELS_PER_ROUND, len(right) + 1, LABELS_PER_ROUND), len(right)} - {0})
+        counts = np.array([min(end, LABELS_TO_JUDGE) for end in ends], dtype=np.int64)
+        shares = np.array([right[max(0, end - LABELS_TO_JUDGE) : end].mean() for end in ends])
+        low, high = wilson(shares, counts)
+        return tuple(
+            GuessAccuracy(int(labels[end - 1]), float(shares[k]), float(low[k]), float(high[k]), int(counts[k]))
+            for k, end in enumerate(ends)
+        )
 
     @cached_property
     def _labels(self) -> list[Event]:
