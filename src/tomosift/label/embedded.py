@@ -19,6 +19,8 @@ from tomosift.nn.inference import embed
 MOST_TO_ASK = 50_000
 """Of larger sets so many particles, evenly spread, make up the pool that is learned from, asked of and drawn as a map.
 A few hundred labels do not need more, and the memory of the page stays the same whatever the size of the set."""
+_BATCH = 16
+"""Boxes embedded at a time: as fast as more of them on a processor, in a quarter of the memory."""
 
 
 class Embedded:
@@ -78,7 +80,7 @@ class Embedded:
         fresh = np.setdiff1d(rows, self._rows)
         if not len(fresh):
             return
-        made = embed(self._model.encoder, lambda part: self._boxes.volumes(fresh[part]), len(fresh))
+        made = embed(self._model.encoder, lambda part: self._boxes.volumes(fresh[part]), len(fresh), _BATCH)
         joined = np.concatenate([self._rows, fresh])
         order = np.argsort(joined)
         self._embeddings = np.concatenate([self._embeddings, made])[order]

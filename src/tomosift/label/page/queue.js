@@ -61,6 +61,9 @@ export class Queue {
     try {
       const have = [...new Set([...kept, ...this.unsent()])].slice(-MOST_NAMED);
       const said = await getJson("/api/next", { annotator: this.annotator(), count: 8, have });
+      // What is there already is shown until the boxes of what comes are there as well.
+      const boxes = said.next.map((item) => this.box(item.row));
+      if (this.items.length) await Promise.allSettled(boxes);
       const renewed = new Map(said.have.map((item) => [item.row, item]));
       // Answers may have been given meanwhile: what is on the screen stays there, what is answered does not come back.
       const staying = this.items.filter((item, k) => k === 0 || !dropped.includes(item.row));
@@ -73,7 +76,6 @@ export class Queue {
       this.items = [...staying, ...said.next.filter(({ row }) => !known.has(row) && !this.answered.has(row))];
       this.round = said.round;
       this.exhausted = !this.items.length;
-      for (const item of this.items) this.box(item.row);
       this.arrived(wasEmpty);
     } catch {
       // The next look at the state asks again.
