@@ -10,7 +10,7 @@ SMALLEST_TSNE = 30
 MOST_LANDMARKS = 1500
 """Of more particles so many are laid out, in seconds, and the others find their places among them."""
 _NEAREST = 3
-_CHUNK = 4096
+_CHUNK = 512
 
 
 def lay_out(embeddings: Float[np.ndarray, "n e"], seed: int) -> tuple[Float[np.ndarray, "n 2"], str]:

@@ -104,6 +104,7 @@ function answer(kind, name) {
   if (!(kind === "skip" && item.mine)) {
     outbox.send("/api/label", { annotator: annotator(), row: item.row, kind, class_name: name });
     history.push({ item });
+    map.note(item.row, kind === "junk" ? "junk" : name);
   }
   const said = { label: `Labeled ${name}`, junk: "Junk", unsure: "Unsure", skip: "Skipped" }[kind];
   queue.advance();

@@ -30,6 +30,12 @@ export class ParticleMap {
     this.draw();
   }
 
+  /** A label that was just given; the server is not asked for it. */
+  note(row, name) {
+    const k = this.data.rows.indexOf(row);
+    if (k >= 0) this.data.label[k] = this.data.names.indexOf(name);
+  }
+
   /** Mark the particle that is shown. */
   mark(row) { this.row = row; this.draw(); }
 
@@ -110,7 +116,9 @@ export class ParticleMap {
     const across = (values) => Math.max(...values) - Math.min(...values);
     const isLine = path.length > 2 && across(path.map(([x]) => x)) + across(path.map(([, y]) => y)) > 20;
     if (isLine) {
-      for (let k = 0; k < this.data.rows.length; k++) if (inside(path, ...this.place(k))) this.taken.add(k);
+      for (let k = 0; k < this.data.rows.length; k++) {
+        if (this.data.label[k] < 0 && inside(path, ...this.place(k))) this.taken.add(k); // what is labeled stays as it is
+      }
       this.finish();
     }
     this.draw();
