@@ -8,6 +8,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train a method on a set: contrastive pretraining, supervised fine-tuning.",
     "classify": "Write a class, its probability and an embedding for every particle of a set.",
     "explore": "Look at a set without labels: a map, clusters, and which known complexes they may be.",
+    "label": "Label particles in the browser: what to ask next is learned while you label.",
     "identify": "Name particles by one to five examples of each class; nothing is trained.",
     "adapt": "Carry a model over to boxes without labels, from another set or from simulated structures.",
     "translate": "Learn to give maps of known structures the look of measured boxes, to train on.",

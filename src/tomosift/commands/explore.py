@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tomosift.commands.inputs import check_spacing, set_grids
 from tomosift.commands.terminal import progress_bar, say, show_table
-from tomosift.conventions import UNKNOWN_CLASS
+from tomosift.data.labels import check_class_name
 from tomosift.data.predictions import with_predictions
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.errors import FormatError
@@ -202,8 +202,7 @@ def _given(names: tuple[str, ...]) -> dict[int, str]:
         if int(number) in given:
             raise ValueError(f"cluster {number} is named twice")
         name = name.strip()
-        if name == UNKNOWN_CLASS or any(character.isspace() or character in "'\"" for character in name):
-            raise ValueError(f"{name!r} cannot name a class: no blanks, no quote signs, and not {UNKNOWN_CLASS}")
+        check_class_name(name)
         given[int(number)] = name
     return given
 

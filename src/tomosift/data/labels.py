@@ -5,11 +5,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomosift.conventions import UNKNOWN_CLASS
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.tomograms import canonical_name
 from tomosift.particles import Particles
 
 _NAMES = ("rlnTomoParticleName", "rlnImageName", "tomosiftParticleId")
+
+
+def check_class_name(name: str) -> None:
+    """Refuse a name that no table could hold, or that means something else there.
+
+    Raises
+    ------
+    ValueError
+        It is empty, holds a blank or a quote sign, or is the answer for particles of no class.
+    """
+    if not name or name == UNKNOWN_CLASS or any(character.isspace() or character in "'\"" for character in name):
+        raise ValueError(f"{name!r} cannot name a class: no blanks, no quote signs, and not {UNKNOWN_CLASS}")
 
 
 def transfer_labels(particles: Particles, labels: Particles, tolerance_angstrom: float = 30.0) -> NDArray[Any]:

@@ -172,7 +172,11 @@ def read_particle_table(path: Path) -> tuple[Particles, dict[str, NDArray[Any]]]
         tables={name: _unpack(packed) for name, packed in ours["tables"].items()},
         source=ours["source"],
     )
-    return particles, {name: table[name].to_numpy() for name in ours["added"]}
+    added = {name: table[name].to_numpy() for name in ours["added"]}
+    del table
+    # Arrow keeps what it has freed: 200 MB of a million particles, in programs that run for hours.
+    pa.default_memory_pool().release_unused()
+    return particles, added
 
 
 def concatenate(parts: list[Particles]) -> Particles:

@@ -7,6 +7,10 @@ from jaxtyping import Float
 
 SMALLEST_TSNE = 30
 """Below this many particles t-SNE has no neighborhoods to keep and the two main components are shown."""
+MOST_LANDMARKS = 1500
+"""Of more particles so many are laid out, in seconds, and the others find their places among them."""
+_NEAREST = 3
+_CHUNK = 512
 
 
 def lay_out(embeddings: Float[np.ndarray, "n e"], seed: int) -> tuple[Float[np.ndarray, "n 2"], str]:
@@ -38,3 +42,25 @@ def lay_out(embeddings: Float[np.ndarray, "n e"], seed: int) -> tuple[Float[np.n
     plane -= plane.min(axis=0)
     span = plane.max(axis=0)
     return np.where(span > 0, plane / np.where(span > 0, span, 1), 0.5), method
+
+
+def lay_out_many(embeddings: Float[np.ndarray, "n e"], seed: int) -> tuple[Float[np.ndarray, "n 2"], str]:
+    """The same for any number of particles: beyond `MOST_LANDMARKS`, each lies among its three nearest landmarks.
+
+    Their places count by the inverse of the distance. Landmarks are drawn at random.
+    """
+    n = len(embeddings)
+    if n <= MOST_LANDMARKS:
+        return lay_out(embeddings, seed)
+    landmarks = np.sort(np.random.default_rng(seed).choice(n, MOST_LANDMARKS, replace=False))
+    known, method = lay_out(embeddings[landmarks], seed)
+    corners = np.asarray(embeddings[landmarks], dtype=np.float32)
+    plane = np.empty((n, 2))
+    for start in range(0, n, _CHUNK):
+        asked = np.asarray(embeddings[start : start + _CHUNK], dtype=np.float32)
+        squares = (asked**2).sum(axis=1)[:, None] + (corners**2).sum(axis=1) - 2 * asked @ corners.T
+        nearest = np.argpartition(squares, _NEAREST, axis=1)[:, :_NEAREST]
+        weight = 1 / (np.take_along_axis(squares, nearest, axis=1).clip(0) ** 0.5 + 1e-6)
+        weight /= weight.sum(axis=1, keepdims=True)
+        plane[start : start + _CHUNK] = (known[nearest] * weight[..., None]).sum(axis=1)
+    return plane, method

@@ -99,7 +99,7 @@ def page(title: str, header: str, navigation: str, sections: Iterable[str], scri
         # Nothing may be loaded from anywhere, whatever a name in the data looks like.
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
-        f"<title>{escape(title)}</title><style>{_page_file('style.css')}</style></head><body>"
+        f"<title>{escape(title)}</title><style>{_page_file('colors.css')}{_page_file('style.css')}</style></head><body>"
         f'<header><p class="kicker">tomosift report</p><h1>{escape(title)}</h1>{header}</header>'
         f"{navigation}<main>{''.join(sections)}</main>"
         f"{f'<script>{_page_file(script)}</script>' if script else ''}</body></html>\n"

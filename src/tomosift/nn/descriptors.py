@@ -80,12 +80,13 @@ def _harmonics(size: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArr
         real = [waves[0].real, *(np.sqrt(2) * part for wave in waves[1:] for part in (wave.real, wave.imag))]
         basis = np.stack([[(shell * part).ravel() for part in real] for shell in shells])
         norm = np.sqrt(np.square(basis).sum(axis=2).mean(axis=1))
-        bases.append(basis * ((_REFERENCE_SIZE / size) ** 1.5 / norm[:, None, None]))
+        scaled = basis * ((_REFERENCE_SIZE / size) ** 1.5 / norm[:, None, None])
+        bases.append(scaled.astype(np.float32))
     stacked = np.concatenate(bases, axis=1).reshape(-1, size**3).T
     inside = np.flatnonzero(np.abs(stacked).max(axis=1))
     degree_of = np.repeat(np.arange(HIGHEST_DEGREE + 1), 2 * np.arange(HIGHEST_DEGREE + 1) + 1)
     members = np.eye(HIGHEST_DEGREE + 1, dtype=np.float32)[degree_of]
-    return inside, np.ascontiguousarray(stacked[inside], dtype=np.float32), members / members.sum(axis=0)
+    return inside, np.ascontiguousarray(stacked[inside]), members / members.sum(axis=0)
 
 
 def _angular(smooth: Float[Tensor, "b v"], size: int) -> Float[Tensor, "b n"]:

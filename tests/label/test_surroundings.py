@@ -1,0 +1,49 @@
+"""Sections of tomograms around particles."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tomosift.data.extract import extract
+from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.tomogram_folder import open_tomograms
+from tomosift.io.volumes import write_volume
+from tomosift.label.surroundings import Surroundings
+from tomosift.particles import Particles
+
+VOXELS = np.array([[20, 60, 100], [20, 4, 4], [20, 125, 157]])
+
+
+@pytest.fixture
+def cut(tmp_path: Path) -> Subtomograms:
+    """Three particles, one in the middle and two at corners, each a bright spot in the tomogram."""
+    volume = np.random.default_rng(0).normal(size=(40, 130, 160)).astype(np.float32)
+    for z, y, x in VOXELS:
+        volume[z - 2 : z + 3, max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] += 20
+    write_volume(tmp_path / "tomograms" / "TS_01.mrc", volume, 10.0)
+    particles = Particles.create(["TS_01"] * 3, VOXELS * 10.0)
+    found = open_tomograms(tmp_path / "tomograms")
+    return extract(particles, found, tmp_path / "set", voxel_spacing_angstrom=10.0, box_size=16)
+
+
+@pytest.mark.parametrize("row", range(3))
+def test_mark_lies_on_the_particle_wherever_it_is(cut: Subtomograms, row: int, tmp_path: Path) -> None:
+    section = Surroundings(cut).section(row)
+    assert section is not None
+    (tmp_path / "section.png").write_bytes(section.png)
+    pixels = np.asarray(Image.open(tmp_path / "section.png"), dtype=float)
+    assert pixels.shape == (80, 80)
+    across, down, edge = section.mark
+    assert edge == pytest.approx(16 / 80)
+    bright = pixels[int(down * 80) - 1 : int(down * 80) + 2, int(across * 80) - 1 : int(across * 80) + 2]
+    assert bright.mean() > np.percentile(pixels, 98)
+
+
+def test_tomogram_that_was_removed_is_no_trouble(cut: Subtomograms, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "tomograms")
+    surroundings = Surroundings(cut)
+    assert surroundings.are_known
+    assert surroundings.section(0) is None
