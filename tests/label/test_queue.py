@@ -3,57 +3,52 @@
 import numpy as np
 import pytest
 
-from tomosift.label.queue import InOrder, Queue, Spread, Uncertain, entropy
+from tomosift.label.queue import Queue, chosen, in_any_order
 
 ROWS = np.arange(10, 310, dtype=np.int64)
 PLACES = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
 PROBABILITIES = np.random.default_rng(1).dirichlet((1.0, 1.0, 1.0), 300)
-QUEUES: list[Queue] = [InOrder(ROWS), Spread(ROWS, PLACES), Uncertain(ROWS, PLACES, PROBABILITIES)]
+NOTHING = np.zeros((300, 0))
+LEARNED = np.array([3, 7, 100])
+QUEUES: list[Queue] = [
+    in_any_order(np.delete(ROWS, LEARNED)),
+    chosen(ROWS, PLACES, NOTHING, LEARNED, 0),
+    chosen(ROWS, PLACES, PROBABILITIES, LEARNED, 0),
+]
 
 
-@pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: type(queue).__name__)
+@pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: queue.reason)
 def test_every_queue_gives_different_free_rows_until_there_are_none(queue: Queue) -> None:
     exclude = np.zeros(400, dtype=bool)
-    exclude[[12, 13, 350]] = True
+    exclude[[12, 15, 350]] = True
     given: list[int] = []
     while len(rows := queue.next(50, exclude)):
         assert len(rows) <= 50
         given += rows.tolist()
         exclude[rows] = True
-    assert sorted(given) == sorted(set(ROWS.tolist()) - {12, 13})
+    assert sorted(given) == sorted(set(ROWS.tolist()) - {12, 15} - set(ROWS[LEARNED].tolist()))
 
 
-def test_spread_begins_in_the_middle_and_then_takes_the_farthest() -> None:
-    places = np.array([[0.0], [1.0], [2.0], [5.0], [-8.0]], dtype=np.float32)
-    queue = Spread(np.arange(5), places)
-    assert queue.next(3, np.zeros(5, dtype=bool)).tolist() == [0, 4, 3]
-    asked = np.array([True, False, False, False, True])
-    assert queue.next(2, asked).tolist() == [3, 2]
-
-
-def test_spread_covers_groups_sooner_than_chance() -> None:
-    group = np.repeat(np.arange(10), [200, 5, 5, 5, 5, 5, 5, 5, 5, 60])
+def test_without_labels_every_group_is_asked_about_soon() -> None:
+    group = np.repeat(np.arange(10), [150, 20, 20, 20, 20, 20, 20, 10, 10, 10])
     centers = 10 * np.random.default_rng(2).normal(size=(10, 8))
     places = centers[group] + np.random.default_rng(3).normal(size=(300, 8))
-    found = Spread(np.arange(300), places.astype(np.float32)).next(10, np.zeros(300, dtype=bool))
-    assert len(set(group[found])) == 10
+    queue = chosen(np.arange(300), places.astype(np.float32), NOTHING, np.zeros(0, dtype=np.int64), 0)
+    asked = queue.next(48, np.zeros(300, dtype=bool))
+    assert len(set(group[asked])) == 10
 
 
-def test_uncertain_asks_for_high_entropy() -> None:
-    chosen = Uncertain(ROWS, PLACES, PROBABILITIES).next(10, np.zeros(400, dtype=bool)) - ROWS[0]
-    highest = np.argsort(-entropy(PROBABILITIES))
-    assert chosen[0] == highest[0]
-    assert set(chosen) <= set(highest[:80])
-
-
-def test_uncertain_takes_one_of_near_neighbors() -> None:
-    places = np.concatenate([np.zeros((20, 2)), 10 * np.random.default_rng(0).normal(size=(20, 2))])
-    probabilities = np.full((40, 2), 0.5)
-    chosen = Uncertain(np.arange(40), places.astype(np.float32), probabilities).next(8, np.zeros(40, dtype=bool))
-    assert (chosen < 20).sum() == 1
+def test_with_guesses_what_lies_between_two_classes_is_asked_sooner() -> None:
+    probabilities = np.full((300, 2), (0.99, 0.01))
+    probabilities[200:] = 0.5
+    queue = chosen(ROWS, PLACES, probabilities, LEARNED, 0)
+    first, later = (queue.next(count, np.zeros(400, dtype=bool)) - ROWS[0] for count in (40, 140))
+    assert (first >= 200).mean() > 0.5
+    assert set(range(200, 300)) <= set(later.tolist())
 
 
 def test_equal_places_are_no_trouble() -> None:
-    same = np.zeros((5, 2), dtype=np.float32)
-    for queue in (Spread(np.arange(5), same), Uncertain(np.arange(5), same, np.full((5, 2), 0.5))):
-        assert len(set(queue.next(4, np.zeros(5, dtype=bool)).tolist())) == 4
+    same, few = np.zeros((60, 2), dtype=np.float32), np.arange(60)
+    for known in (np.zeros((60, 0)), np.full((60, 2), 0.5)):
+        rows = chosen(few, same, known, np.array([0, 1]), 0).next(60, np.zeros(60, dtype=bool))
+        assert sorted(rows.tolist()) == list(range(2, 60))

@@ -10,7 +10,7 @@ import pytest
 
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.label.embedded import Embedded
-from tomosift.label.queue import Spread, Uncertain
+from tomosift.label.queue import Ordered
 from tomosift.label.store import Store
 from tomosift.label.teacher import Guesses, Teacher
 from tomosift.label.votes import Votes
@@ -40,7 +40,7 @@ def test_labels_become_guesses_and_the_queue_turns_to_what_is_uncertain(
     teacher.start()
     try:
         wait_for(lambda: teacher.done == len(boxes))
-        assert isinstance(teacher.guesses.queue, Spread)
+        assert teacher.guesses.queue.reason == "typical of others like it"
         assert teacher.guesses.guess(0) == ""
         rows = label(store, boxes, 5)
         teacher.nudge()
@@ -49,7 +49,8 @@ def test_labels_become_guesses_and_the_queue_turns_to_what_is_uncertain(
         wait_for(lambda: teacher.guesses.plane is not None)
     finally:
         teacher.stop()
-    assert isinstance(known.queue, Uncertain)
+    assert known.queue.reason == "unlike the labeled ones and hard to tell"
+    assert not set(known.queue.next(20, np.zeros(len(boxes), dtype=bool)).tolist()) & set(rows.tolist())
     assert set(known.class_names) == set(boxes.class_names)
     np.testing.assert_allclose(known.probabilities.sum(axis=1), 1)
     others = np.setdiff1d(np.arange(len(boxes)), rows)
@@ -122,5 +123,5 @@ def test_boxes_that_no_encoder_takes_are_said_and_labels_are_still_asked_for(
 
 def test_rows_that_are_not_embedded_have_no_guess() -> None:
     rows, places = np.array([2, 5]), np.zeros((2, 1), np.float32)
-    known = Guesses(Spread(rows, places), rows, places, ("a", "b"), np.array([[0.9, 0.1], [0.2, 0.8]]))
+    known = Guesses(Ordered(rows, ""), rows, places, ("a", "b"), np.array([[0.9, 0.1], [0.2, 0.8]]))
     assert [known.guess(row) for row in (1, 2, 5, 9)] == ["", "a", "b", ""]

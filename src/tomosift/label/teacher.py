@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.label.embedded import Embedded
-from tomosift.label.queue import InOrder, Queue, Spread, Uncertain
+from tomosift.label.queue import Queue, chosen, in_any_order
 from tomosift.label.votes import LABELS_PER_ROUND, Votes
 from tomosift.nn.calibration import softmax, temperature_for_accuracy
 from tomosift.nn.probe import crossed_logits, fit_probe
@@ -82,7 +82,7 @@ class Teacher:
 
     def __init__(self, boxes: Subtomograms, digest: str, votes: Votes, model: Path, kept: Path) -> None:
         self._boxes, self._digest, self._votes, self._model, self._kept = boxes, digest, votes, model, kept
-        self.guesses = Guesses(InOrder(boxes.spaced_rows(_BOXES_TO_KEEP)))
+        self.guesses = Guesses(in_any_order(boxes.spaced_rows(_BOXES_TO_KEEP)))
         """What is known now; replaced as a whole."""
         self.done, self.total = 0, 0
         """Boxes embedded, and to be embedded."""
@@ -143,13 +143,14 @@ class Teacher:
         rows, places, earlier = embedded.rows, embedded.places(), self.guesses
         names = tuple(dict.fromkeys(sorted(labels.values())))
         plane = earlier.plane if earlier.plane is not None and np.array_equal(earlier.rows, rows) else None
-        if len(names) < 2:
-            nothing = np.zeros((len(rows), 0))
-            return Guesses(Spread(rows, places), rows, places, (), nothing, labels, plane, earlier.round + 1)
         at = np.searchsorted(rows, sorted(labels))
-        label = np.array([names.index(labels[row]) for row in sorted(labels)], dtype=np.int64)
-        probabilities = _probabilities(places, places[at], label, len(names))
-        queue = Uncertain(rows, places, probabilities)
+        probabilities = np.zeros((len(rows), 0))
+        if len(names) < 2:
+            names = ()
+        else:
+            label = np.array([names.index(labels[row]) for row in sorted(labels)], dtype=np.int64)
+            probabilities = _probabilities(places, places[at], label, len(names))
+        queue = chosen(rows, places, probabilities, at, earlier.round)
         return Guesses(queue, rows, places, names, probabilities, labels, plane, earlier.round + 1)
 
 

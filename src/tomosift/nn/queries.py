@@ -4,6 +4,7 @@ A strategy sees embeddings, the current classifier's probabilities and which par
 most wanted first. Nothing here trains a classifier or knows a label.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -180,11 +181,14 @@ def _core_set(pool: Pool, count: int, rng: np.random.Generator) -> NDArray[np.in
 def _typical(pool: Pool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """The most typical particle of each of the largest clusters that hold no label yet (Hacohen et al. 2022)."""
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.neighbors import NearestNeighbors
 
     x = _scaled(pool.embedding)
     wanted = min(int(pool.is_labeled.sum()) + count, _MOST_CLUSTERS, len(x))
-    member = KMeans(wanted, n_init=1, random_state=int(rng.integers(2**31))).fit_predict(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # equal embeddings make fewer clusters, which is well
+        member = KMeans(wanted, n_init=1, random_state=int(rng.integers(2**31))).fit_predict(x)
     near = min(_NEIGHBORS, len(x) - 1)
     distance = NearestNeighbors(n_neighbors=near + 1).fit(x).kneighbors(x)[0][:, 1:].mean(axis=1)
     taken = pool.is_labeled.copy()
