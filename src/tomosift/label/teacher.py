@@ -1,7 +1,11 @@
 """Learns in the background from the labels given so far, and says what to ask next. Nobody ever waits for it."""
 
 import logging
+import os
+import sys
 import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +25,10 @@ _BOXES_TO_KEEP = 4096
 """Boxes embedded between two writings of the file."""
 _SECONDS_TO_LOOK = 2.0
 """How often labels of other programs are looked for."""
+_SECONDS_BETWEEN_ROUNDS = 1.0
+"""Least pause between two lessons: whoever labels faster than anybody reads would only heat the processor."""
 _EXAMPLES = 4
+_NICENESS = 10
 _log = logging.getLogger("tomosift.label")
 
 
@@ -88,6 +95,7 @@ class Teacher:
         """Boxes embedded, and to be embedded."""
         self.trouble = ""
         """Why nothing is learned, as a sentence for the person; labels can be given all the same."""
+        self._learned_at = 0.0
         self._wake, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="teacher", daemon=True)
 
@@ -107,6 +115,7 @@ class Teacher:
             self._thread.join()
 
     def _run(self) -> None:
+        _stand_back()
         try:
             embedded = Embedded(self._boxes, self._digest, self._model, self._kept)
             self.total = embedded.total
@@ -132,9 +141,11 @@ class Teacher:
         changed += sum(row not in now for row in known.learned)
         # Half as many boxes again are worth another look; so are the last.
         grown = len(embedded.rows) >= 1.5 * len(known.rows) or (embedded.is_complete and before < len(embedded.rows))
-        if grown or changed >= LABELS_PER_ROUND:
+        rested = time.monotonic() - self._learned_at >= _SECONDS_BETWEEN_ROUNDS
+        if grown or (changed >= LABELS_PER_ROUND and rested):
             embedded.add(np.array(sorted(now), dtype=np.int64))
             self.guesses = self._learned(embedded, dict(now) if changed else known.learned)
+            self._learned_at = time.monotonic()
         if embedded.is_complete and self.guesses.plane is None:
             # After the guesses: the map takes seconds, and the next question need not wait for it.
             self.guesses = replace(self.guesses, plane=embedded.plane(), round=self.guesses.round + 1)
@@ -165,3 +176,10 @@ def _probabilities(
     # Laplace's rule: a few labels all guessed right do not make a particle certain.
     accuracy = ((crossed.argmax(axis=1) == label).sum() + 1) / (len(label) + 2)
     return softmax(logits, temperature_for_accuracy(logits, float(accuracy)))
+
+
+def _stand_back() -> None:
+    """Leave the processor to a browser on the same machine; only Linux can do that for a single thread."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

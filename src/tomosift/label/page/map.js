@@ -21,6 +21,7 @@ export class ParticleMap {
     canvas.addEventListener("pointerup", () => { this.end(); });
     canvas.addEventListener("dblclick", () => { if (this.cursor >= 0) this.opened(this.data.rows[this.cursor]); });
     canvas.addEventListener("keydown", (event) => { this.key(event); });
+    this.waiting = false;
     new ResizeObserver(() => this.draw()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
@@ -47,7 +48,14 @@ export class ParticleMap {
     return [along(this.data.x[k], width), along(this.data.y[k], height)];
   }
 
+  /** Draw before the next frame, once however often it is asked for. */
   draw() {
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => { this.waiting = false; this.paint(); });
+  }
+
+  paint() {
     const ratio = fit(this.canvas), context = this.canvas.getContext("2d"), style = getComputedStyle(this.canvas);
     const color = (name) => style.getPropertyValue(name);
     const colors = this.data.names.map((_, k) => (k === this.data.names.length - 1 ? color("--muted") : color(`--c${k % 8}`)));
