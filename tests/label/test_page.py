@@ -222,7 +222,7 @@ def test_two_people_label_at_once(browser: Any, served: Served, boxes: Subtomogr
         page.context.close()
 
 
-def test_next_picture_is_there_within_a_tenth_of_a_second(browser: Any, served: Served) -> None:
+def test_next_picture_follows_a_key_at_once(browser: Any, served: Served) -> None:
     page, _ = opened(browser, served)
     until(page, "document.getElementById('map-note').textContent.startsWith('Particles')")
     page.evaluate(MEASURE)
