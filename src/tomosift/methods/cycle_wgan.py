@@ -5,12 +5,13 @@ measured ones, and a map that goes there and back is to come back. Nothing is pa
 a translated map keeps the class of its map. Whether it really does is measured in the end, and a run whose boxes show
 something else than their maps stops.
 
-Source: Wu et al. 2021, "CryoETGAN: cryo-electron tomography image synthesis via unpaired image translation", and its
-code. Deviations: a true Wasserstein loss with a penalty on the slope of every box is the default, the least-squares one
-of the released code an option; two steps of the critics for one of the translators (there one); maps are posed anew at
-every step; boxes are normalized each (there all together); the missing wedge of the target is taken from its mean
-spectrum, not learned; a measured box that went there and back is compared below a cutoff, since its noise cannot come
-back; moving averages of the weights are what is kept; some target boxes are held out. All default values are ours.
+Source: Wu et al. 2022, "CryoETGAN: cryo-electron tomography image synthesis via unpaired image translation", Front.
+Physiol. 13:760404, and its code. Deviations: a true Wasserstein loss with a penalty on the slope of every box is the
+default, the least-squares one of the released code an option; two steps of the critics for one of the translators
+(there one); maps are posed anew at every step; boxes are normalized each (there all together); the missing wedge of the
+target is taken from its mean spectrum, not learned; a measured box that went there and back is compared below a cutoff,
+since its noise cannot come back; moving averages of the weights are what is kept; some target boxes are held out. All
+default values are ours.
 """
 
 from collections.abc import Sequence
@@ -58,6 +59,7 @@ _LESSONS = 60  # translated boxes of each class that the classifier learns from
 _OTHER_MAPS = 2_000_003  # added to the seed, for maps that are not trained on
 _DIVERSE = 4
 _MAPS_LOOKED_AT = 64
+_MOST_TO_LOOK_AT = 1000  # target boxes that familiarity is taken from
 _LOOKED_AT = 512  # target boxes, whose spectrum noise starts with
 
 Adversary = Literal["wasserstein", "least-squares"]
@@ -313,6 +315,7 @@ def _classifier(
     strict = FEW_LABELS_REGULARIZATION
     head.load_probe(fit_probe(embeddings, lessons.label.numpy(), len(maps.class_names), strict))
     assert classifier.familiarity is not None
-    measured = embed(encoder, target.volumes, len(target))
+    some = target.select(target.spaced_rows(_MOST_TO_LOOK_AT))
+    measured = embed(encoder, some.volumes, len(some))
     classifier.familiarity.remember(torch.from_numpy(measured), torch.from_numpy(embeddings), lessons.label)
     return classifier.eval()
