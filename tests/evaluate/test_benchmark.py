@@ -55,7 +55,10 @@ def test_every_protocol_names_atlas_structures_and_keeps_its_groups_apart() -> N
         assert protocol.ways <= len(protocol.classes)
         if protocol.particles_of:
             twin = PROTOCOLS[protocol.particles_of]
-            assert replace(protocol, sentence=twin.sentence, ways=twin.ways, particles_of="") == twin
+            assert set(protocol.snrs) <= set(twin.snrs)
+            # What is asked of the particles may differ; what they are made from may not.
+            asked = {name: getattr(twin, name) for name in ("sentence", "ways", "asks", "snrs", "budgets", "methods")}
+            assert replace(protocol, **asked, particles_of="") == twin
 
 
 def test_every_augmentation_group_is_ablated_once_and_against_what_is_the_default() -> None:

@@ -90,7 +90,7 @@ def test_every_method_is_a_file_of_its_name_with_source_and_frozen_config() -> N
 
 
 def test_unknown_method_is_named_with_the_alternatives() -> None:
-    with pytest.raises(ValueError, match="'magic', expected one of contrastive"):
+    with pytest.raises(ValueError, match="'magic', expected one of active, contrastive"):
         methods.method("magic")
 
 
