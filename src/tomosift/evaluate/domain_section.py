@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tomosift.evaluate.figures import STYLE, domain_colors, svg
 from tomosift.evaluate.layout import lay_out
-from tomosift.evaluate.markup import png_uri, section, table
+from tomosift.evaluate.markup import escape, png_uri, section, table
 from tomosift.evaluate.pictures import gray_levels, slab, slab_thickness, window
 from tomosift.evaluate.realism import NEAREST, prdc, reduced, told_apart
 
@@ -33,14 +33,6 @@ class Domains:
 
 def domain_section(domains: Domains, seed: int) -> str:
     """Pictures of both domains, maps of embeddings before and after, and how far these are apart in numbers."""
-    cards = ""
-    for kind, boxes in domains.boxes.items():
-        images = slab(boxes[:SHOWN], 0, slab_thickness(boxes.shape[-1]))
-        pictures = "".join(
-            f'<figure><img src="{png_uri(gray_levels(image, *window(image)))}" alt="{kind}, central xy slab"></figure>'
-            for image in images
-        )
-        cards += f'<h3>{kind}</h3><div class="views">{pictures}</div>'
     rows = [_numbers(name, *pair, seed) for name, pair in (("before", domains.before), ("after", domains.after))]
     header = ["Embeddings", "Told apart (AUROC)", "Precision", "Recall", "Density", "Coverage"]
     lead = (
@@ -49,8 +41,22 @@ def domain_section(domains: Domains, seed: int) -> str:
         f"recall and coverage: target boxes near source boxes, each within the distance of its {NEAREST}th neighbor. "
         "Domains that hold other classes, or other shares of them, are apart whatever adaptation does."
     )
-    maps = _maps(domains, seed)
-    return section("domains", "Two domains", table("Domains", header, rows, "scores") + maps + cards, lead)
+    body = table("Domains", header, rows, "scores") + _maps(domains, seed) + pictured(domains.boxes)
+    return section("domains", "Two domains", body, lead)
+
+
+def pictured(kinds: dict[str, Float[np.ndarray, "_ d d d"]]) -> str:
+    """A row of central slabs for each kind of boxes, with its name above."""
+    cards = ""
+    for kind, boxes in kinds.items():
+        images = slab(boxes[:SHOWN], 0, slab_thickness(boxes.shape[-1]))
+        pictures = "".join(
+            f'<figure><img src="{png_uri(gray_levels(image, *window(image)))}" alt="{escape(kind)}, central xy slab">'
+            "</figure>"
+            for image in images
+        )
+        cards += f'<h3>{escape(kind)}</h3><div class="views">{pictures}</div>'
+    return cards
 
 
 def _numbers(name: str, source: NDArray[np.floating], target: NDArray[np.floating], seed: int) -> list[str]:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from tomosift.evaluate.task import Answer, Task
 from tomosift.files import written_then_renamed
+from tomosift.nn.calibration import softmax
 from tomosift.nn.classifier import GENERAL, load_classifier
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.inference import embed
@@ -49,7 +49,7 @@ def _asking(name: str, rounds: Rounds, wrong: float = 0.0) -> Callable[[Task], A
         if len(task.labeled) < len(known):
             order = _order(task, name, rounds, train[known], truth)[: len(task.labeled)]
         probe = fit_probe(train[known][order], truth[order], classes)
-        return Answer(np.asarray(softmax(probe.logits(test), axis=1)))
+        return Answer(softmax(probe.logits(test)))
 
     return row
 

@@ -11,15 +11,14 @@ from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from tomosift.evaluate.domain_section import pictured
 from tomosift.evaluate.figures import STYLE, domain_colors, svg
-from tomosift.evaluate.markup import escape, png_uri, section, table
-from tomosift.evaluate.pictures import gray_levels, slab, slab_thickness, window
+from tomosift.evaluate.markup import escape, section, table
 from tomosift.evaluate.realism import NEAREST, Judged
 from tomosift.evaluate.report import page
 from tomosift.files import written_then_renamed
 from tomosift.simulate.maps import Faithfulness
 
-_SHOWN = 6
 _CURVES = (
     ("Critics", "measured_critic", "map_critic", "of boxes", "of maps"),
     ("Cycles", "measured_cycle", "map_cycle", "boxes", "maps"),
@@ -45,7 +44,7 @@ class Translated:
 def write_translation_report(path: Path, title: str, made: Translated, provenance: Mapping[str, Any]) -> None:
     """Write the report to ``path``; the file is complete or absent."""
     parts = {
-        "boxes": ("Boxes", _boxes(made)),
+        "boxes": ("Boxes", pictured(made.boxes)),
         "realism": ("Realism", _realism(made)),
         "training": ("Training", _training(made)),
         "provenance": ("Provenance", f"<pre>{escape(json.dumps(dict(provenance), indent=2, default=str))}</pre>"),
@@ -63,19 +62,6 @@ def write_translation_report(path: Path, title: str, made: Translated, provenanc
     text = page(title, header, f'<nav aria-label="Sections">{links}</nav>', sections)
     with written_then_renamed(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _boxes(made: Translated) -> str:
-    cards = ""
-    for kind, boxes in made.boxes.items():
-        images = slab(boxes[:_SHOWN], 0, slab_thickness(boxes.shape[-1]))
-        pictures = "".join(
-            f'<figure><img src="{png_uri(gray_levels(image, *window(image)))}" alt="{escape(kind)}, central xy slab">'
-            "</figure>"
-            for image in images
-        )
-        cards += f'<h3>{escape(kind)}</h3><div class="views">{pictures}</div>'
-    return cards
 
 
 def _realism(made: Translated) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
-from scipy.special import softmax
 from torch import nn
 from torch.nn import functional
 
+from tomosift.nn.calibration import softmax
 from tomosift.nn.probe import fit_probe
 
 _TINY = 1e-10
@@ -133,7 +133,7 @@ def asked_in_rounds(
         is_asked[rows] = True
         if (label >= 0).any():
             logits = fit_probe(embedding, label, classes).logits(embedding)
-            probability = np.asarray(softmax(logits, axis=1))
+            probability = softmax(logits)
     return order
 
 
