@@ -134,7 +134,7 @@ def test_too_little_is_one_sentence(target: TrainingSets, tmp_path: Path) -> Non
     few = replace(target, unlabeled=target.unlabeled.select(np.arange(5)))
     for config, data, sentence in (
         (replace(SHORT, structures=("apoferritin",)), target, "structures name 1 classes, expected 2 or more"),
-        (SHORT, few, "the target set has 5 subtomograms, expected at least 20"),
+        (SHORT, few, "the target set has 5 subtomograms that lie within"),
         (replace(SHORT, training=replace(SHORT.training, devices=2)), target, "devices is 2, expected 1"),
     ):
         with pytest.raises(ValueError, match=sentence):

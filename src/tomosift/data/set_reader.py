@@ -19,6 +19,9 @@ FORMAT_VERSION = 1
 SET_FILE = "set.json"
 PARTICLE_FILE = "particles.parquet"
 
+_ROWS_AT_ONCE = 1024
+_LEAST_SPREAD = 1e-3  # of the values of a face, in deviations of its box; filled up they are the same but for rounding
+
 
 def normalized(volume: NDArray[Any]) -> NDArray[np.float32]:
     """Boxes ``(..., d, d, d)`` with mean 0 and variance 1 each; a constant box becomes zeros."""
@@ -109,6 +112,18 @@ class Subtomograms:
             raise ValueError(f"{self.path} has no half boxes; extract again from tomograms that have half tomograms")
         shape = (2, *(self.box_size,) * 3)
         return normalized(read_rows(self.half_shards, self._places(rows), shape))
+
+    def whole_rows(self) -> NDArray[np.int64]:
+        """Rows whose boxes lie within their tomogram; where one reaches beyond it, a face of it was filled up."""
+        is_whole = np.ones(len(self), dtype=bool)
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(self)))
+            boxes = self.volumes(rows)
+            for axis in (1, 2, 3):
+                for face in (0, -1):
+                    spread = np.ptp(boxes.take(face, axis), axis=(1, 2))
+                    is_whole[rows] &= spread > _LEAST_SPREAD
+        return np.flatnonzero(is_whole)
 
     @property
     def has_masks(self) -> bool:

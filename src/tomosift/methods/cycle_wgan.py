@@ -10,8 +10,8 @@ Physiol. 13:760404, and its code. Deviations: a true Wasserstein loss with a pen
 default, the least-squares one of the released code an option; two steps of the critics for one of the translators
 (there one); maps are posed anew at every step; boxes are normalized each (there all together); the missing wedge of the
 target is taken from its mean spectrum, not learned; a measured box that went there and back is compared below a cutoff,
-since its noise cannot come back; moving averages of the weights are what is kept; some target boxes are held out. All
-default values are ours.
+since its noise cannot come back; moving averages of the weights are what is kept; some target boxes are held out, and
+those that reach beyond their tomogram left out. All default values are ours.
 """
 
 from collections.abc import Sequence
@@ -230,11 +230,13 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     """
     if len(config.structures) < 2:
         raise ValueError(f"structures name {len(config.structures)} classes, expected 2 or more to translate maps of")
-    if len(data.unlabeled) < _LEAST_BOXES:
-        raise ValueError(f"the target set has {len(data.unlabeled)} subtomograms, expected at least {_LEAST_BOXES}")
     if config.training.devices > 1:
         raise ValueError(f"devices is {config.training.devices}, expected 1: two networks take turns in this method")
-    seen, _ = held_out(data.unlabeled)
+    seen, spare = held_out(data.unlabeled)
+    if (whole := len(seen) + len(spare)) < _LEAST_BOXES:
+        raise ValueError(
+            f"the target set has {whole} subtomograms that lie within their tomograms, expected at least {_LEAST_BOXES}"
+        )
     plain = torch.from_numpy(seen.volumes(seen.spaced_rows(_LOOKED_AT)))
     # Before the long part: a model of another voxel spacing is refused.
     named_encoder = starting_encoder(config.init, config.encoder, plain[:BOXES_TO_PREPARE], data.voxel_spacing_angstrom)
@@ -261,9 +263,13 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
 
 
 def held_out(target: Subtomograms) -> tuple[Subtomograms, Subtomograms]:
-    """Target boxes that are trained on, and every tenth, which is not."""
-    is_spare = np.arange(len(target)) % _HELD_OUT == _HELD_OUT - 1
-    return target.select(~is_spare), target.select(is_spare)
+    """Target boxes that are trained on, and every tenth, which is not.
+
+    Both without boxes that reach beyond their tomogram: critics would find at once what these are filled up with.
+    """
+    whole = target.select(target.whole_rows())
+    is_spare = np.arange(len(whole)) % _HELD_OUT == _HELD_OUT - 1
+    return whole.select(~is_spare), whole.select(is_spare)
 
 
 def maps_for_checks(config: Config, target: Subtomograms, seed: int) -> SubtomogramSetConfig:
