@@ -32,6 +32,8 @@ class Encoder(nn.Module):
     changes nothing in the embedding."""
     has_fixed_part: ClassVar[bool] = False
     """Whether `fixed_part` makes a few numbers of a box."""
+    has_mask: ClassVar[bool] = True
+    """Whether boxes are multiplied by a soft sphere; a member without does not see corners by its own making."""
     dropout = 0.0
     """Share of the hidden features that a training leaves out at every step, where a member has any."""
     spread: Tensor
@@ -75,7 +77,8 @@ class Encoder(nn.Module):
                 f"box size is {size} voxels, but encoders take {MINIMUM_BOX_SIZE} to {MAXIMUM_BOX_SIZE}; "
                 "extract with another --box-size or voxel spacing"
             )
-        return self.fixed_part(masked(volume if is_centered else self.centered(volume)))
+        moved = volume if is_centered else self.centered(volume)
+        return self.fixed_part(masked(moved) if self.has_mask else moved)
 
     def centered(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
         """Boxes moved so that their particle lies in the middle; as they are, if this encoder does not ask for that.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tomosift.nn.cosnet import CosNet, Siamese
+from tomosift.nn.dense import DENSE_SIZE, described_boxes
 from tomosift.nn.descriptors import DESCRIPTOR_SIZE, descriptors
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.masking import low_passed, shell_weights
@@ -19,6 +20,7 @@ from tomosift.nn.published import RB3D, DSRF3Dv2, ProtoNet, Slices, Yopo
 ENCODERS: dict[str, str] = {
     "radial": "The default: a small network on rotation-invariant descriptors; very fast, best with few labels.",
     "residual": "Strided 3-D residual convolutions averaged over shells, beside the same descriptors.",
+    "dense": "The same network on descriptors that are correlations: those of a whole tomogram at once, for `scan`.",
     "rb3d": "Concatenating multi-path blocks of the lab scripts behind CSSL, pooled head; 0.12 M parameters.",
     "dsrf3d_v2": "Three double-convolution stages of the lab scripts behind CSSL, pooled head; 0.86 M parameters.",
     "yopo": "Unpadded multi-kernel branches whose every layer is pooled; tolerant to translation; 0.30 M parameters.",
@@ -55,27 +57,16 @@ class _ResidualBlock(nn.Module):
         return skip + y  # type: ignore[no-any-return]
 
 
-class Radial(Encoder):
-    """The default; ours. Rotation-invariant descriptors of the centered box, and a small network on them.
-
-    At the noise of single subtomograms and with minutes of training on a CPU this is far ahead of convolutions, which
-    first have to learn to average. It does not see how density is arranged *within* a shell; `Residual` does.
-    """
+class _Described(Encoder):
+    """A small network on numbers that are computed of a box without weights."""
 
     embedding_size = 256
-    centers = True
-    places = 6
     turns = "wedge"
     has_fixed_part = True
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(DESCRIPTOR_SIZE, 256), nn.ReLU(), nn.Linear(256, self.embedding_size), nn.ReLU()
-        )
-
-    def fixed_part(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
-        return descriptors(volume)
+        self.layers = nn.Sequential(nn.Linear(inputs, 256), nn.ReLU(), nn.Linear(256, self.embedding_size), nn.ReLU())
 
     @torch.no_grad()
     def take_scale(self, mean: Float[Tensor, " n"], deviation: Float[Tensor, " n"]) -> None:
@@ -87,6 +78,38 @@ class Radial(Encoder):
     def embed(self, volume: Float[Tensor, "b n"]) -> Float[Tensor, "b e"]:
         hidden = self.layers[:2](volume)
         return self.layers[2:](functional.dropout(hidden, self.dropout, self.training))  # type: ignore[no-any-return]
+
+
+class Radial(_Described):
+    """The default; ours. Rotation-invariant descriptors of the centered box, and a small network on them.
+
+    At the noise of single subtomograms and with minutes of training on a CPU this is far ahead of convolutions, which
+    first have to learn to average. It does not see how density is arranged *within* a shell; `Residual` does.
+    """
+
+    centers = True
+    places = 6
+
+    def __init__(self) -> None:
+        super().__init__(DESCRIPTOR_SIZE)
+
+    def fixed_part(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
+        return descriptors(volume)
+
+
+class Dense(_Described):
+    """As `Radial` for boxes of known middle, made so that all boxes of a tomogram are described at once; ours.
+
+    It does not look for the middle of a particle: in a scan some box has it.
+    """
+
+    has_mask = False
+
+    def __init__(self) -> None:
+        super().__init__(DENSE_SIZE)
+
+    def fixed_part(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
+        return described_boxes(volume)
 
 
 class Residual(Encoder):
@@ -135,6 +158,7 @@ class Residual(Encoder):
 _BUILDERS: dict[str, Callable[[], Encoder]] = {
     "radial": Radial,
     "residual": Residual,
+    "dense": Dense,
     "rb3d": RB3D,
     "dsrf3d_v2": DSRF3Dv2,
     "yopo": Yopo,
