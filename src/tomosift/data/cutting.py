@@ -8,6 +8,7 @@ exact for every ratio of spacings, also where no whole number of voxels of both 
 the cut-out's margin fades into the local mean, so that opposite faces do not wrap around.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +34,9 @@ class Box:
     """A cut box and what it lacked."""
 
     volume: NDArray[np.float32]
-    """(d, d, d) in zyx, contrast as in the file."""
+    """(z, y, x), contrast as in the file; all edges alike but for blocks."""
     inside: float
-    """Share of the box's own voxels that lie in the volume; the rest is the mean of the cut-out."""
+    """Share of its own voxels that lie in the volume; the rest is the mean of the cut-out."""
 
 
 def resampling_matrix(
@@ -85,21 +86,38 @@ def cut_box(source: SupportsSlicing, center_zyx_voxel: NDArray[np.float64], box_
     ValueError
         No voxel of the box lies in the volume.
     """
-    shape = np.asarray(source.shape)
-    offsets = (np.arange(box_size) - center_index(box_size)) * ratio
-    place = center_zyx_voxel[:, None] + offsets
-    # A box voxel counts as inside up to half a source voxel beyond the outermost centers.
-    inside_axis = (place >= -0.5 - ON_VOXEL) & (place <= shape[:, None] - 0.5 + ON_VOXEL)
-    inside = float(inside_axis.mean(axis=1).prod())
+    return cut_block(source, center_zyx_voxel - center_index(box_size) * ratio, (box_size,) * 3, ratio)
+
+
+def cut_block(
+    source: SupportsSlicing, start_zyx_voxel: NDArray[np.float64], shape: tuple[int, int, int], ratio: float = 1.0
+) -> Box:
+    """As `cut_box`, for edges of any length: the block whose voxel 0 lies at ``start_zyx_voxel``.
+
+    Raises
+    ------
+    ValueError
+        No voxel of the block lies in the volume.
+    """
+    extent = np.asarray(source.shape)
+    place = [start + np.arange(edge) * ratio for start, edge in zip(start_zyx_voxel, shape, strict=True)]
+    # A voxel counts as inside up to half a source voxel beyond the outermost centers.
+    shares = [
+        ((axis >= -0.5 - ON_VOXEL) & (axis <= edge - 0.5 + ON_VOXEL)).mean()
+        for axis, edge in zip(place, extent, strict=True)
+    ]
+    inside = float(np.prod(shares))
     if inside == 0:
-        raise ValueError(f"no voxel of the box around {center_zyx_voxel.tolist()} lies in the volume {tuple(shape)}")
-    nearest = np.rint(center_zyx_voxel).astype(int)
-    if abs(ratio - 1) < SAME_SPACING and (np.abs(center_zyx_voxel - nearest) < ON_VOXEL).all():
-        return Box(_slice(source, nearest - center_index(box_size), box_size), inside)
+        raise ValueError(
+            f"no voxel of the box of {shape} voxels from {start_zyx_voxel.tolist()} on lies in the volume {tuple(extent.tolist())}"
+        )
+    nearest = np.rint(start_zyx_voxel).astype(int)
+    if abs(ratio - 1) < SAME_SPACING and (np.abs(start_zyx_voxel - nearest) < ON_VOXEL).all():
+        return Box(_slice(source, nearest, shape), inside)
     margin = int(np.ceil(MARGIN * max(ratio, 1.0)))
-    start = np.floor(place[:, 0]).astype(int) - margin
-    stop = np.ceil(place[:, -1]).astype(int) + margin + 1
-    low, high = np.maximum(start, 0), np.minimum(stop, shape)
+    start = np.array([math.floor(axis[0]) - margin for axis in place])
+    stop = np.array([math.ceil(axis[-1]) + margin + 1 for axis in place])
+    low, high = np.maximum(start, 0), np.minimum(stop, extent)
     matrices = []
     for axis in range(3):
         matrix = resampling_matrix(int(stop[axis] - start[axis]), place[axis] - start[axis], ratio, margin)
@@ -107,14 +125,14 @@ def cut_box(source: SupportsSlicing, center_zyx_voxel: NDArray[np.float64], box_
     return Box(_contract(source, low, high, matrices), inside)
 
 
-def _slice(source: SupportsSlicing, start: NDArray[np.int_], box_size: int) -> NDArray[np.float32]:
-    low, high = np.maximum(start, 0), np.minimum(start + box_size, np.asarray(source.shape))
+def _slice(source: SupportsSlicing, start: NDArray[np.int_], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    low, high = np.maximum(start, 0), np.minimum(start + shape, np.asarray(source.shape))
     there = np.array(source[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], dtype=np.float32)
-    if there.shape == (box_size,) * 3:
+    if there.shape == shape:
         return there
-    box = np.full((box_size,) * 3, there.mean(dtype=np.float64), dtype=np.float32)
-    box[tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))] = there
-    return box
+    block = np.full(shape, there.mean(dtype=np.float64), dtype=np.float32)
+    block[tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))] = there
+    return block
 
 
 def _contract(
