@@ -21,6 +21,7 @@ from matplotlib import pyplot as plt
 from matplotlib import rcParams
 from pages import ON_ANY_PAGE, ROOT
 
+from tomosift.data.batches import Inputs
 from tomosift.evaluate.episodes import episode_scores
 from tomosift.evaluate.figures import STYLE
 from tomosift.evaluate.protocols import PROTOCOLS
@@ -30,7 +31,7 @@ from tomosift.methods.metric import Config, Learner, unseen_batches, with_direct
 from tomosift.nn.classifier import Classifier
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import DiscriminantHead
-from tomosift.simulate.lessons import Inputs, Lessons, given
+from tomosift.simulate.lessons import Lessons, given
 from tomosift.simulate.stream import ComplexStream
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from tomosift import methods
+from tomosift.data.batches import Inputs
 from tomosift.methods.metric import Config, Learner
 from tomosift.nn.centering import REACH
 from tomosift.nn.classifier import load_classifier, start_from
 from tomosift.nn.descriptors import DESCRIPTOR_SIZE
 from tomosift.nn.encoders import build_encoder
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.lessons import Inputs, Lessons, given
+from tomosift.simulate.lessons import Lessons, given
 from tomosift.simulate.stream import ComplexStream
 from tomosift.train.loop import Training, step_generator
 

@@ -85,6 +85,25 @@ def read_batch(data: Subtomograms, rows: NDArray[np.int64], halves: bool = False
     )
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What an encoder's `inputs` gives of a batch, and of both halves where the second term wants them."""
+
+    x: Tensor
+    label: Int64[Tensor, " b"]
+    halves: Tensor | None = None
+
+    def shard(self, rank: int, count: int) -> "Inputs":
+        """The part of one of ``count`` processes."""
+        rows = slice(rank, None, count)
+        return Inputs(self.x[rows], self.label[rows], None if self.halves is None else self.halves[rows])
+
+    def to(self, device: torch.device | str) -> "Inputs":
+        """The same on a device."""
+        halves = None if self.halves is None else self.halves.to(device)
+        return Inputs(self.x.to(device), self.label.to(device), halves)
+
+
 @runtime_checkable
 class Stream(Protocol[T]):
     """Anything with a ``batch`` for every step."""

@@ -109,7 +109,8 @@ def cut_block(
     inside = float(np.prod(shares))
     if inside == 0:
         raise ValueError(
-            f"no voxel of the box of {shape} voxels from {start_zyx_voxel.tolist()} on lies in the volume {tuple(extent.tolist())}"
+            f"no voxel of the box of {shape} voxels from {start_zyx_voxel.tolist()} on lies in the volume "
+            f"{tuple(extent.tolist())}"
         )
     nearest = np.rint(start_zyx_voxel).astype(int)
     if abs(ratio - 1) < SAME_SPACING and (np.abs(start_zyx_voxel - nearest) < ON_VOXEL).all():

@@ -255,7 +255,8 @@ def _decimated(spectrum: Complex64[Tensor, "z y h"], shape: tuple[int, ...], eve
     """Every so many voxels of a volume, from its spectrum: what repeats along the first axes is added up beforehand."""
     z, y, _ = shape
     folded = spectrum.reshape(every, z // every, every, y // every, -1).sum(dim=(0, 2)) / every**2
-    return torch.fft.irfftn(folded, s=(z // every, y // every, shape[2]))[:, :, ::every]
+    small: Tensor = torch.fft.irfftn(folded, s=(z // every, y // every, shape[2]))
+    return small[:, :, ::every]
 
 
 @lru_cache(maxsize=8)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tomosift.data.batches import Inputs
 from tomosift.files import written_then_renamed
 from tomosift.nn.centering import recentered
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
@@ -22,25 +23,6 @@ from tomosift.train.loop import Progress
 MOST_WORKERS = 8
 """Threads that simulate side by side; each holds a gigabyte."""
 _AT_ONCE = 16  # boxes whose spectra stay in the cache
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What an encoder's `inputs` gives of a batch, and of both halves where the second term wants them."""
-
-    x: Tensor
-    label: Int64[Tensor, " b"]
-    halves: Tensor | None = None
-
-    def shard(self, rank: int, count: int) -> "Inputs":
-        """The part of one of ``count`` processes."""
-        rows = slice(rank, None, count)
-        return Inputs(self.x[rows], self.label[rows], None if self.halves is None else self.halves[rows])
-
-    def to(self, device: torch.device | str) -> "Inputs":
-        """The same on a device."""
-        halves = None if self.halves is None else self.halves.to(device)
-        return Inputs(self.x.to(device), self.label.to(device), halves)
 
 
 @dataclass(frozen=True, eq=False)

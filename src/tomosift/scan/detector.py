@@ -1,0 +1,238 @@
+"""A detector: what tells particles from everything else in tomograms, learned from a few picks of each class.
+
+Whatever lies close to a pick is of its class, and whatever lies away from all of them is background: noise,
+membranes, and particles that nobody picked, which are rare among random places. Descriptors of such places are
+computed once for each tomogram and gone over often, so that learning takes a minute.
+
+Ours. Places just beside a pick are drawn as well, for a detector that has never seen them answers beside particles.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tomosift.data.batches import Inputs
+from tomosift.data.tomograms import Tomogram, match_tomograms
+from tomosift.files import written_then_renamed
+from tomosift.nn.classifier import Classifier, ModelCard, save_classifier, start_from
+from tomosift.nn.encoders import build_encoder
+from tomosift.nn.heads import LinearHead
+from tomosift.particles import Particles
+from tomosift.scan.blocks import Lattice
+from tomosift.scan.scanner import BACKGROUND, blocks_of, described
+from tomosift.train.loop import Progress, Training, fit
+from tomosift.train.run import Run
+
+_ENCODER = "dense"
+_LEAST_DEVIATION = 1e-6
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of a detector."""
+
+    init: Path | None = None
+    """Model with the encoder `dense` to start from; none for random weights."""
+    box_size: int = 32
+    """Edge of the boxes in which places are described, in voxels: about twice the largest particle."""
+    voxel_spacing_angstrom: float = 10.0
+    """At which tomograms are looked at, whatever theirs is."""
+    near_angstrom: float = 18.0
+    """Places so close to a pick are of its class, and in any case the one that is closest."""
+    far_angstrom: float = 30.0
+    """Places so far from all picks are background."""
+    background_places: int = 4000
+    """Of each tomogram, from anywhere."""
+    beside_places: int = 1000
+    """Of each tomogram, no farther from a pick than twice the distance at which background begins."""
+    input_noise: float = 0.1
+    """Added to standardized descriptors, in their standard deviations."""
+    dropout: float = 0.2
+    """Share of hidden features left out at every step."""
+    training: Training = field(default_factory=lambda: Training(1500, 256, 2e-3, checkpoint_every=500))
+    """How long and how fast; half of each batch is background."""
+
+
+class Learner(nn.Module):
+    """Cross-entropy between the classes and the background, on descriptors of places."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, classifier: Classifier, config: Config, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__()
+        self.classifier, self.config = classifier, config
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+        classifier.encoder.dropout = config.dropout
+
+    def forward(self, batch: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+        noise = torch.randn(batch.x.shape, generator=generator).to(batch.x.device)
+        x = batch.x + self.config.input_noise * self.deviation * noise
+        if self.config.init is None:  # an encoder that has learned has taken a scale already
+            x = (x - self.mean) / self.deviation
+        embedding = functional.dropout(self.classifier.encoder.embed(x), self.config.dropout, self.training)
+        head = self.classifier.head
+        assert isinstance(head, LinearHead)
+        logits = head.linear(embedding)
+        return {
+            "loss": functional.cross_entropy(logits, batch.label),
+            "right": (logits.argmax(1) == batch.label).float().mean(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Descriptors of places and their classes, the background being the last; a stream of even batches."""
+
+    descriptor: NDArray[np.float16]
+    """(n, features)."""
+    label: NDArray[np.int64]
+    classes: int
+    batch_size: int
+    seed: int
+
+    def batch(self, step: int) -> Inputs:
+        """Half background, the other half of all classes alike."""
+        rng = np.random.default_rng([self.seed, step])
+        kind = np.where(rng.random(self.batch_size) < 0.5, self.classes, rng.integers(0, self.classes, self.batch_size))
+        rows = np.zeros(self.batch_size, dtype=np.int64)
+        for k, members in enumerate(self._members):
+            rows[kind == k] = rng.choice(members, int((kind == k).sum()))
+        return Inputs(torch.from_numpy(self.descriptor[rows].astype(np.float32)), torch.from_numpy(self.label[rows]))
+
+    @property
+    def _members(self) -> list[NDArray[np.int64]]:
+        return [np.flatnonzero(self.label == k) for k in range(self.classes + 1)]
+
+
+def train(
+    config: Config,
+    picks: Particles,
+    tomograms: Mapping[str, Tomogram],
+    run: Run,
+    seed: int,
+    looking: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+) -> Classifier:
+    """A classifier of places with the classes of the picks and `BACKGROUND`; its result is left in the run.
+
+    Parameters
+    ----------
+    picks
+        Those with a class are learned from; particles of their tomograms that are not among them do little harm.
+    looking
+        Called with the tomograms described and those in all.
+
+    Raises
+    ------
+    ValueError
+        When no pick has a class, one is called as the background is, or a tomogram is missing.
+    """
+    named = picks.select(picks.class_name.astype(str) != "")
+    names = tuple(sorted({str(name) for name in named.class_name}))
+    if not names:
+        raise ValueError("no pick has a class; name one or more of every class, in the column that says the class")
+    if BACKGROUND in names:
+        raise ValueError(f"{BACKGROUND!r} is what places without a pick are called; give that class another name")
+    key_of = match_tomograms([str(name) for name in named.tomogram], tomograms)
+    torch.manual_seed(seed)
+    classifier = _starting(config, (*names, BACKGROUND))
+    keys = np.array([key_of[str(name)] for name in named.tomogram], dtype=object)
+    found = []
+    wanted = list(dict.fromkeys(keys))
+    for number, key in enumerate(wanted):
+        found.append(_places(config, classifier, named.select(keys == key), tomograms[key], names, run, seed + number))
+        if looking is not None:
+            looking(number + 1, len(wanted))
+    descriptor, label = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    run.log(event="places", of_each=np.bincount(label, minlength=len(names) + 1).tolist())
+    x = torch.from_numpy(descriptor.astype(np.float32))
+    learner = Learner(classifier, config, x.mean(0), x.std(0) + _LEAST_DEVIATION)
+    places = Places(descriptor, label, len(names), config.training.batch_size, seed)
+    fit(learner, places, config.training, run, seed, progress=progress)
+    if config.init is None:
+        classifier.encoder.take_scale(learner.mean, learner.deviation)
+    classifier.encoder.dropout = 0.0
+    with torch.inference_mode():
+        embedding = classifier.encoder.eval().embed(x)
+    assert classifier.familiarity is not None
+    classifier.familiarity.remember(embedding, embedding, torch.from_numpy(label))
+    save_classifier(run.result, classifier.eval())
+    return classifier
+
+
+def _starting(config: Config, class_names: tuple[str, ...]) -> Classifier:
+    if config.init is None:
+        encoder = build_encoder(_ENCODER)
+    else:
+        start = start_from(config.init, config.voxel_spacing_angstrom)
+        encoder = start.encoder
+        if start.card.encoder != _ENCODER:
+            raise ValueError(f"the encoder of {config.init} is {start.card.encoder}, expected {_ENCODER}")
+    card = ModelCard(_ENCODER, config.voxel_spacing_angstrom, config.box_size, class_names=class_names)
+    return Classifier(encoder, card)
+
+
+def _places(
+    config: Config,
+    classifier: Classifier,
+    picks: Particles,
+    tomogram: Tomogram,
+    names: tuple[str, ...],
+    run: Run,
+    seed: int,
+) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+    """Descriptors and labels of places of one tomogram; kept in the run, so that an interrupted one goes on."""
+    path = run.folder / "places" / f"{seed}.npz"
+    if not path.exists():
+        blocks = blocks_of(classifier, tomogram)
+        lattice = blocks.lattice
+        rows, label = _chosen(config, picks, lattice, names, seed)
+        index = np.full(lattice.shape_zyx, -1)
+        index.flat[rows] = np.arange(len(rows))
+        descriptor: NDArray[np.float16] | None = None
+        for block in blocks:
+            wanted = index[block.places]
+            if (wanted < 0).all():
+                continue
+            told = described(blocks, block, torch.device("cpu")).numpy()[wanted >= 0]
+            if descriptor is None:
+                descriptor = np.zeros((len(rows), told.shape[1]), dtype=np.float16)
+            descriptor[wanted[wanted >= 0]] = told
+        assert descriptor is not None
+        with written_then_renamed(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, descriptor=descriptor, label=label)
+    with np.load(path, allow_pickle=False) as kept:
+        return kept["descriptor"], kept["label"]
+
+
+def _chosen(
+    config: Config, picks: Particles, lattice: Lattice, names: tuple[str, ...], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places to learn from and their classes."""
+    rng = np.random.default_rng([seed, len(picks)])
+    center = picks.position_zyx_angstrom
+    tree = cKDTree(center)
+    class_of = np.array([names.index(str(name)) for name in picks.class_name])
+    around = lattice.around(center, 2 * config.far_angstrom)
+    distance, nearest = (np.asarray(part) for part in tree.query(lattice.positions(around)))
+    closest = around[np.asarray(cKDTree(lattice.positions(around)).query(center)[1])]
+    is_near = (distance <= config.near_angstrom) | np.isin(around, closest)
+    near = around[is_near]
+    beside = around[~is_near & (distance >= config.far_angstrom) & (distance <= 2 * config.far_angstrom)]
+    anywhere = np.unique(rng.integers(0, lattice.size, 2 * config.background_places))
+    far = anywhere[tree.query(lattice.positions(anywhere))[0] >= config.far_angstrom]
+    background = np.union1d(
+        rng.permutation(far)[: config.background_places], rng.permutation(beside)[: config.beside_places]
+    )
+    background = np.setdiff1d(background, near)
+    label = np.concatenate([class_of[nearest[is_near]], np.full(len(background), len(names))])
+    return np.concatenate([near, background]), label

@@ -1,0 +1,161 @@
+"""Whole tomograms without picks: a class for every place, and the particles that stand out."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
+from tomosift.data.tomograms import Tomogram
+from tomosift.io.volume import SupportsSlicing
+from tomosift.nn.classifier import Classifier
+from tomosift.nn.dense import described_block
+from tomosift.nn.dense import layout as dense_layout
+from tomosift.nn.encoders import Dense
+from tomosift.particles import Particles
+from tomosift.scan.blocks import Block, Blocks, Lattice
+from tomosift.scan.peaks import peaks
+
+BACKGROUND = "background"
+"""Name of the class of places without a particle."""
+_PLACES_AT_ONCE = 32768
+_MOST_LOG_ODDS = 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class ScanMap:
+    """What a model says of every place of a tomogram."""
+
+    lattice: Lattice
+    log_odds: NDArray[np.float16]
+    """(z, y, x) of the most probable class that is no background, against all others; probabilities would all be 1
+    about a particle."""
+    label: NDArray[np.uint8]
+    """(z, y, x) index of that class among ``class_names``."""
+    class_names: tuple[str, ...]
+    """Of particles, without the background."""
+
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """(z, y, x) of the most probable class."""
+        return np.asarray(1 / (1 + np.exp(-self.log_odds.astype(np.float32))))
+
+
+def blocks_of(classifier: Classifier, tomogram: Tomogram, stride: int | None = None) -> Blocks:
+    """The blocks that a model looks at; by default places lie as near as costs nothing more than one step.
+
+    Raises
+    ------
+    ValueError
+        When the model's encoder is none that describes whole blocks.
+    """
+    card = classifier.card
+    if not isinstance(classifier.encoder, Dense):
+        raise ValueError(
+            f"the encoder of the model is {card.encoder}, expected dense, which describes whole tomograms; train one "
+            "with: tomosift scan --examples"
+        )
+    step = dense_layout(card.box_size).step
+    return Blocks(tomogram, card.voxel_spacing_angstrom, card.box_size, step if stride is None else stride)
+
+
+@torch.inference_mode()
+def described(blocks: Blocks, block: Block, device: torch.device) -> Float[Tensor, "z y x n"]:
+    """Descriptors of the places of a block."""
+    volume = torch.from_numpy(np.ascontiguousarray(block.volume)).to(device)
+    z, y, x = block.count_zyx
+    return described_block(volume, blocks.box_size, blocks.stride)[:z, :y, :x]
+
+
+@torch.inference_mode()
+def scan(
+    classifier: Classifier,
+    tomogram: Tomogram,
+    stride: int | None = None,
+    mask: SupportsSlicing | None = None,
+    done: Callable[[int, int], None] | None = None,
+) -> ScanMap:
+    """The class of every place of a tomogram by a model that knows a background.
+
+    Where all boxes lie in the tomogram it says what the model says of extracted boxes.
+
+    Parameters
+    ----------
+    stride
+        Voxels of the model between places; a multiple of the step of `tomosift.nn.dense.Layout`.
+    mask
+        Volume on the grid of the tomogram; where it is zero nothing is found.
+    done
+        Called with the blocks done and the blocks in all.
+
+    Raises
+    ------
+    ValueError
+        The model has no background among its classes, its encoder is none that describes whole blocks, or the mask
+        has another shape than the tomogram.
+    """
+    names = classifier.card.class_names
+    if BACKGROUND not in names:
+        raise ValueError(
+            f"the model knows {', '.join(names) or 'no classes'}, but no class {BACKGROUND!r}; train one with: "
+            "tomosift scan --examples"
+        )
+    if mask is not None and tuple(mask.shape) != tomogram.grid.shape_zyx:
+        raise ValueError(
+            f"the mask of {tomogram.name} has {tuple(mask.shape)} voxels, expected {tomogram.grid.shape_zyx} as the "
+            "tomogram has"
+        )
+    blocks = blocks_of(classifier, tomogram, stride)
+    device = next(classifier.parameters()).device
+    shape = blocks.lattice.shape_zyx
+    log_odds, label = np.full(shape, -_MOST_LOG_ODDS, dtype=np.float16), np.zeros(shape, dtype=np.uint8)
+    particle = torch.tensor([k for k, name in enumerate(names) if name != BACKGROUND], device=device)
+    for number, block in enumerate(blocks):
+        found = described(blocks, block, device).flatten(0, 2)
+        parts = [
+            (classifier.logits(classifier.encoder.embed(part)) / classifier.card.temperature).log_softmax(1)[
+                :, particle
+            ]
+            for part in torch.split(found, _PLACES_AT_ONCE)
+        ]
+        best, kind = torch.cat(parts).max(dim=1)
+        odds = (best - torch.log(-torch.expm1(best.double()))).clamp(-_MOST_LOG_ODDS, _MOST_LOG_ODDS)
+        log_odds[block.places] = odds.reshape(block.count_zyx).cpu().numpy()
+        label[block.places] = kind.reshape(block.count_zyx).cpu().numpy()
+        if done is not None:
+            done(number + 1, len(blocks))
+    if mask is not None:
+        log_odds[~_looked_at(mask, tomogram, blocks.lattice)] = -_MOST_LOG_ODDS
+    return ScanMap(blocks.lattice, log_odds, label, tuple(name for name in names if name != BACKGROUND))
+
+
+def particles_of(
+    found: ScanMap, tomogram: str, radius_angstrom: Mapping[str, float], least_probability: float
+) -> Particles:
+    """The particles that stand out in a map, with class and probability, the most probable first."""
+    steps = np.array([radius_angstrom[name] for name in found.class_names]) / found.lattice.spacing_angstrom
+    place, kind, odds = peaks(found.log_odds, found.label, steps, math.log(least_probability / (1 - least_probability)))
+    probability = 1 / (1 + np.exp(-odds))
+    names = np.array(found.class_names, dtype=object)[kind]
+    particles = Particles.create(
+        tomogram=[tomogram] * len(place),
+        position_zyx_angstrom=place * found.lattice.spacing_angstrom,
+        class_name=names,
+        score=probability,
+    )
+    return particles.with_columns({NUMBER: kind + 1, CLASS: names, CONFIDENCE: np.round(probability, 4)})
+
+
+def _looked_at(mask: SupportsSlicing, tomogram: Tomogram, lattice: Lattice) -> NDArray[np.bool_]:
+    """Whether the mask is on at the voxel nearest to each place."""
+    ratio = lattice.spacing_angstrom / tomogram.grid.voxel_spacing_angstrom
+    z, y, x = (
+        np.minimum(np.rint(np.arange(n) * ratio).astype(np.int64), edge - 1)
+        for n, edge in zip(lattice.shape_zyx, tomogram.grid.shape_zyx, strict=True)
+    )
+    return np.stack([np.asarray(mask[int(plane)])[np.ix_(y, x)] != 0 for plane in z])
