@@ -7,6 +7,7 @@ computed once for each tomogram and gone over often, so that learning takes a mi
 Ours. Places just beside a pick are drawn as well, for a detector that has never seen them answers beside particles.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,24 +23,27 @@ from tomosift.data.batches import Inputs
 from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.files import written_then_renamed
 from tomosift.nn.classifier import Classifier, ModelCard, save_classifier, start_from
+from tomosift.nn.dense import layout
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import LinearHead
 from tomosift.particles import Particles
-from tomosift.scan.blocks import Lattice
-from tomosift.scan.scanner import BACKGROUND, blocks_of, described
+from tomosift.scan.blocks import Blocks, Lattice
+from tomosift.scan.growing import grown
+from tomosift.scan.scanner import BACKGROUND, described, particles_of, scan
 from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
 
 _ENCODER = "dense"
 _LEAST_DEVIATION = 1e-6
+_SURE = 0.8  # probability of a particle that teaches
 
 
 @dataclass(frozen=True)
 class Config:
     """Settings of a detector."""
 
-    init: Path | None = None
-    """Model with the encoder `dense` to start from; none for random weights."""
+    init: Path | None = Path("dense")
+    """Model with the encoder `dense` to start from, by default the shipped one; none for random weights."""
     box_size: int = 32
     """Edge of the boxes in which places are described, in voxels: about twice the largest particle."""
     voxel_spacing_angstrom: float = 10.0
@@ -56,6 +60,10 @@ class Config:
     """Added to standardized descriptors, in their standard deviations."""
     dropout: float = 0.2
     """Share of hidden features left out at every step."""
+    few: int = 20
+    """Classes with fewer picks get more: what is surely found in the same tomograms teaches another round."""
+    rounds: int = 2
+    """Of such further training."""
     training: Training = field(default_factory=lambda: Training(1500, 256, 2e-3, checkpoint_every=500))
     """How long and how fast; half of each batch is background."""
 
@@ -129,30 +137,51 @@ def train(
     picks
         Those with a class are learned from; particles of their tomograms that are not among them do little harm.
     looking
-        Called with the tomograms described and those in all.
+        Called with the tomograms described and those in all, rounds counted one by one.
 
     Raises
     ------
     ValueError
         When no pick has a class, one is called as the background is, or a tomogram is missing.
     """
-    named = picks.select(picks.class_name.astype(str) != "")
+    named = picks.select(np.flatnonzero(picks.class_name.astype(str) != ""))
     names = tuple(sorted({str(name) for name in named.class_name}))
     if not names:
         raise ValueError("no pick has a class; name one or more of every class, in the column that says the class")
     if BACKGROUND in names:
         raise ValueError(f"{BACKGROUND!r} is what places without a pick are called; give that class another name")
     key_of = match_tomograms([str(name) for name in named.tomogram], tomograms)
+    keys = np.array([key_of[str(name)] for name in named.tomogram], dtype=object)
+    given = {key: named.select(np.flatnonzero(keys == key)) for key in dict.fromkeys(keys)}
+    few = {name for name in names if (named.class_name == name).sum() < config.few}
+    rounds = 1 + (config.rounds if few else 0)
+    known, total = dict(given), rounds * len(given)
+    for number in range(rounds):
+        part = run.within(f"round-{number + 1}")
+        told = []
+        for done, (key, mine) in enumerate(known.items(), number * len(given) + 1):
+            told.append(_places(config, names, mine, tomograms[key], part, seed + number))
+            if looking is not None:
+                looking(done, total)
+        classifier = _taught(config, names, told, part, seed + number, progress)
+        if number + 1 < rounds:
+            known = {key: _more(config, classifier, given[key], tomograms[key], few) for key in given}
+            run.log(event="grown", round=number + 1, picks=sum(len(part) for part in known.values()))
+    save_classifier(run.result, classifier)
+    return classifier
+
+
+def _taught(
+    config: Config,
+    names: tuple[str, ...],
+    told: list[tuple[NDArray[np.float16], NDArray[np.int64]]],
+    run: Run,
+    seed: int,
+    progress: Progress | None,
+) -> Classifier:
     torch.manual_seed(seed)
     classifier = _starting(config, (*names, BACKGROUND))
-    keys = np.array([key_of[str(name)] for name in named.tomogram], dtype=object)
-    found = []
-    wanted = list(dict.fromkeys(keys))
-    for number, key in enumerate(wanted):
-        found.append(_places(config, classifier, named.select(keys == key), tomograms[key], names, run, seed + number))
-        if looking is not None:
-            looking(number + 1, len(wanted))
-    descriptor, label = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    descriptor, label = (np.concatenate(parts) for parts in zip(*told, strict=True))
     run.log(event="places", of_each=np.bincount(label, minlength=len(names) + 1).tolist())
     x = torch.from_numpy(descriptor.astype(np.float32))
     learner = Learner(classifier, config, x.mean(0), x.std(0) + _LEAST_DEVIATION)
@@ -165,8 +194,16 @@ def train(
         embedding = classifier.encoder.eval().embed(x)
     assert classifier.familiarity is not None
     classifier.familiarity.remember(embedding, embedding, torch.from_numpy(label))
-    save_classifier(run.result, classifier.eval())
-    return classifier
+    return classifier.eval()
+
+
+def _more(config: Config, classifier: Classifier, given: Particles, tomogram: Tomogram, few: set[str]) -> Particles:
+    """The picks of one tomogram and what a detector surely finds besides, of classes with few."""
+    apart = 2 * config.far_angstrom
+    found = particles_of(
+        scan(classifier, tomogram), str(given.tomogram[0]), dict.fromkeys(classifier.card.class_names, apart), _SURE
+    )
+    return grown(given, found, few, config.far_angstrom, apart)
 
 
 def _starting(config: Config, class_names: tuple[str, ...]) -> Classifier:
@@ -182,18 +219,12 @@ def _starting(config: Config, class_names: tuple[str, ...]) -> Classifier:
 
 
 def _places(
-    config: Config,
-    classifier: Classifier,
-    picks: Particles,
-    tomogram: Tomogram,
-    names: tuple[str, ...],
-    run: Run,
-    seed: int,
+    config: Config, names: tuple[str, ...], picks: Particles, tomogram: Tomogram, run: Run, seed: int
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     """Descriptors and labels of places of one tomogram; kept in the run, so that an interrupted one goes on."""
-    path = run.folder / "places" / f"{seed}.npz"
+    path = run.folder / "places" / f"{hashlib.sha256(tomogram.name.encode()).hexdigest()[:16]}.npz"
     if not path.exists():
-        blocks = blocks_of(classifier, tomogram)
+        blocks = Blocks(tomogram, config.voxel_spacing_angstrom, config.box_size, layout(config.box_size).step)
         lattice = blocks.lattice
         rows, label = _chosen(config, picks, lattice, names, seed)
         index = np.full(lattice.shape_zyx, -1)
