@@ -10,6 +10,7 @@ COMMANDS: dict[str, str] = {
     "explore": "Look at a set without labels: a map, clusters, and which known complexes they may be.",
     "label": "Label particles in the browser: what to ask next is learned while you label.",
     "identify": "Name particles by one to five examples of each class; nothing is trained.",
+    "scan": "Find and classify particles in whole tomograms, without picks, from a few examples.",
     "adapt": "Carry a model over to boxes without labels, from another set or from simulated structures.",
     "translate": "Learn to give maps of known structures the look of measured boxes, to train on.",
     "evaluate": "Write an HTML report on a trained run: accuracy, confusion, calibration, pictures.",

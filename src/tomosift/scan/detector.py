@@ -35,7 +35,9 @@ from tomosift.train.run import Run
 
 _ENCODER = "dense"
 _LEAST_DEVIATION = 1e-6
-_SURE = 0.8  # probability of a particle that teaches
+_MOST_BACKGROUND = 40_000
+_SURE = 0.9  # probability of a particle that teaches
+_GROWTH = 3  # picks that come to each pick in a round, three times as many in the next
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ class Config:
     """Places so close to a pick are of its class, and in any case the one that is closest."""
     far_angstrom: float = 30.0
     """Places so far from all picks are background."""
-    background_places: int = 4000
-    """Of each tomogram, from anywhere."""
+    background_places: int = 200_000
+    """From anywhere in the tomograms with picks, but no more than 40,000 from one: few would hold none of the places
+    that look like a particle by chance."""
     beside_places: int = 1000
     """Of each tomogram, no farther from a pick than twice the distance at which background begins."""
     input_noise: float = 0.1
@@ -160,12 +163,13 @@ def train(
         part = run.within(f"round-{number + 1}")
         told = []
         for done, (key, mine) in enumerate(known.items(), number * len(given) + 1):
-            told.append(_places(config, names, mine, tomograms[key], part, seed + number))
+            told.append(_places(config, names, mine, tomograms[key], part, seed + number, len(given)))
             if looking is not None:
                 looking(done, total)
         classifier = _taught(config, names, told, part, seed + number, progress)
         if number + 1 < rounds:
-            known = {key: _more(config, classifier, given[key], tomograms[key], few) for key in given}
+            most = _GROWTH ** (number + 1)
+            known = {key: _more(config, classifier, given[key], tomograms[key], few, most) for key in given}
             run.log(event="grown", round=number + 1, picks=sum(len(part) for part in known.values()))
     save_classifier(run.result, classifier)
     return classifier
@@ -197,13 +201,15 @@ def _taught(
     return classifier.eval()
 
 
-def _more(config: Config, classifier: Classifier, given: Particles, tomogram: Tomogram, few: set[str]) -> Particles:
+def _more(
+    config: Config, classifier: Classifier, given: Particles, tomogram: Tomogram, few: set[str], most: int
+) -> Particles:
     """The picks of one tomogram and what a detector surely finds besides, of classes with few."""
     apart = 2 * config.far_angstrom
     found = particles_of(
         scan(classifier, tomogram), str(given.tomogram[0]), dict.fromkeys(classifier.card.class_names, apart), _SURE
     )
-    return grown(given, found, few, config.far_angstrom, apart)
+    return grown(given, found, few, most, config.far_angstrom, apart)
 
 
 def _starting(config: Config, class_names: tuple[str, ...]) -> Classifier:
@@ -219,14 +225,14 @@ def _starting(config: Config, class_names: tuple[str, ...]) -> Classifier:
 
 
 def _places(
-    config: Config, names: tuple[str, ...], picks: Particles, tomogram: Tomogram, run: Run, seed: int
+    config: Config, names: tuple[str, ...], picks: Particles, tomogram: Tomogram, run: Run, seed: int, of: int
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-    """Descriptors and labels of places of one tomogram; kept in the run, so that an interrupted one goes on."""
+    """Descriptors and labels of places of one tomogram of so many; kept in the run, so that an interrupted one goes on."""
     path = run.folder / "places" / f"{hashlib.sha256(tomogram.name.encode()).hexdigest()[:16]}.npz"
     if not path.exists():
         blocks = Blocks(tomogram, config.voxel_spacing_angstrom, config.box_size, layout(config.box_size).step)
         lattice = blocks.lattice
-        rows, label = _chosen(config, picks, lattice, names, seed)
+        rows, label = _chosen(config, picks, lattice, names, seed, of)
         index = np.full(lattice.shape_zyx, -1)
         index.flat[rows] = np.arange(len(rows))
         descriptor: NDArray[np.float16] | None = None
@@ -246,9 +252,9 @@ def _places(
 
 
 def _chosen(
-    config: Config, picks: Particles, lattice: Lattice, names: tuple[str, ...], seed: int
+    config: Config, picks: Particles, lattice: Lattice, names: tuple[str, ...], seed: int, of: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places to learn from and their classes."""
+    """Places to learn from and their classes, in one tomogram of so many."""
     rng = np.random.default_rng([seed, len(picks)])
     center = picks.position_zyx_angstrom
     tree = cKDTree(center)
@@ -259,11 +265,10 @@ def _chosen(
     is_near = (distance <= config.near_angstrom) | np.isin(around, closest)
     near = around[is_near]
     beside = around[~is_near & (distance >= config.far_angstrom) & (distance <= 2 * config.far_angstrom)]
-    anywhere = np.unique(rng.integers(0, lattice.size, 2 * config.background_places))
+    count = min(config.background_places // of, _MOST_BACKGROUND)
+    anywhere = np.unique(rng.integers(0, lattice.size, 2 * count))
     far = anywhere[tree.query(lattice.positions(anywhere))[0] >= config.far_angstrom]
-    background = np.union1d(
-        rng.permutation(far)[: config.background_places], rng.permutation(beside)[: config.beside_places]
-    )
+    background = np.union1d(rng.permutation(far)[:count], rng.permutation(beside)[: config.beside_places])
     background = np.setdiff1d(background, near)
     label = np.concatenate([class_of[nearest[is_near]], np.full(len(background), len(names))])
     return np.concatenate([near, background]), label

@@ -13,9 +13,14 @@ from tomosift.particles import Particles
 
 
 def grown(
-    picks: Particles, found: Particles, classes: Collection[str], snap_angstrom: float, apart_angstrom: float
+    picks: Particles,
+    found: Particles,
+    classes: Collection[str],
+    most: int,
+    snap_angstrom: float,
+    apart_angstrom: float,
 ) -> Particles:
-    """The picks of one tomogram and, of these classes, what was found besides.
+    """The picks of one tomogram and, of these classes, what was found besides: the surest, ``most`` for every pick.
 
     A pick goes to the nearest particle that was found of its class within ``snap_angstrom``: picks are a voxel or two
     off, and of a few everyone counts. What was found closer than ``apart_angstrom`` to a pick is no other particle.
@@ -32,8 +37,13 @@ def grown(
         close = distance <= snap_angstrom
         position[rows[close]] = candidates[nearest[close]]
     away = np.asarray(cKDTree(picks.position_zyx_angstrom).query(found.position_zyx_angstrom)[0]) > apart_angstrom
-    more = found.select(np.flatnonzero(away & np.isin(found.class_name.astype(str), list(classes))))
-    return joined([picks.with_geometry(position), more])
+    chosen = [np.zeros(0, dtype=np.int64)]
+    for name in sorted(classes):
+        candidates = np.flatnonzero(away & (found.class_name == name))
+        surest = candidates[np.argsort(-found.score[candidates], kind="stable")]
+        # A class of which little is known soon sees itself everywhere.
+        chosen.append(surest[: most * int((picks.class_name == name).sum())])
+    return joined([picks.with_geometry(position), found.select(np.concatenate(chosen))])
 
 
 def joined(parts: Sequence[Particles]) -> Particles:

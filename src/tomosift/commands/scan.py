@@ -1,0 +1,190 @@
+"""Find and classify particles in whole tomograms, without picks: from examples, or by a detector made before."""
+
+import json
+import os
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from tomosift.commands.inputs import read_labels, tomograms_of
+from tomosift.commands.terminal import progress_bar, say, show_table
+from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
+from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
+from tomosift.data.tomograms import Tomogram, match_tomograms
+from tomosift.evaluate.scan_report import write_scan_report
+from tomosift.io.formats import format_to_write, write_particles
+from tomosift.jobs.engine import Engine, for_each
+from tomosift.nn.classifier import load_classifier, model_digest
+from tomosift.particles import Particles
+from tomosift.scan.detector import Config, train
+from tomosift.scan.growing import joined
+from tomosift.scan.scanner import BACKGROUND
+from tomosift.scan.task import ScanTask, read_result, run_task
+from tomosift.train.run import Run
+
+
+def command(
+    tomograms: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    /,
+    out: Path,
+    examples: Path | None = None,
+    example_tomograms: tuple[Path, ...] = (),
+    model: Path | None = None,
+    label_column: str | None = None,
+    masks: Path | None = None,
+    radius: float = 60.0,
+    radii: dict[str, float] | None = None,
+    least_probability: float = 0.5,
+    stride: int | None = None,
+    maps: bool = False,
+    table: str = "particles.star",
+    inverted: bool = False,
+    tomogram_spacing: float | None = None,
+    picks_spacing: float | None = None,
+    detector: Config = Config(),
+    engine: Annotated[Engine, tyro.conf.arg(name="")] = Engine(),
+    seed: int = 0,
+) -> None:
+    """Find the particles of whole tomograms, and what each is.
+
+    With --examples a detector learns first, in a minute, from picks of each class: a handful in one tomogram is a
+    start, all of a few tomograms are better. Then every tomogram is looked at, place by place. OUT holds
+    ``detector/`` (a run, for --model of another scan), ``particles.star``, ``found/`` (one file for each tomogram,
+    which a repeated command does not make again) and ``report.html``.
+
+    Args:
+        tomograms: Tomogram files, or a folder, a RELION tomograms.star or a copick configuration.
+        out: Folder for everything that is made; an interrupted scan is continued.
+        examples: Particle table with classes, in any known format.
+        example_tomograms: Where the examples lie, when not in the tomograms to be scanned.
+        model: Folder of the detector of an earlier scan, instead of examples.
+        label_column: Column of the examples to take the class from.
+        masks: Folder of volumes with the names of the tomograms, zero where nothing is to be found.
+        radius: Of a particle in Angstrom: of two that lie closer one is dropped.
+        radii: The same for single classes: --radii ribosome 130 ferritin 65.
+        least_probability: Particles that are less probable are left out.
+        stride: Voxels of the detector between places; by default as near as it can.
+        maps: Also write the probability of every place, as OME-Zarr in ``maps/``.
+        table: Name of the particle table; its suffix says the format.
+        inverted: Protein is dark in these files.
+        tomogram_spacing: Voxel edge of the tomograms in Angstrom, where their headers are wrong or silent.
+        picks_spacing: Pixel edge of the examples in Angstrom, where a table in pixels does not say.
+        detector: How a detector learns.
+        engine: Where tomograms are scanned.
+        seed: Seed of the detector.
+    """
+    if (examples is None) == (model is None):
+        raise ValueError("give either --examples to learn from, or --model, the detector of an earlier scan")
+    if not 0 < least_probability < 1:
+        raise ValueError(f"least_probability is {least_probability:g}, expected a number between 0 and 1")
+    format_to_write(out / table)  # an unknown suffix is better said before the work than after it
+    found = tomograms_of(tomograms, tomogram_spacing, inverted, None)
+    mask_of = {} if masks is None else _masks(masks, found)
+    if examples is not None:
+        where = found
+        if example_tomograms:
+            where = tomograms_of(example_tomograms, tomogram_spacing, inverted, None)
+        model = out / "detector"
+        _learned(examples, label_column, picks_spacing, where, detector, model, seed)
+    assert model is not None
+    names = [name for name in load_classifier(model).card.class_names if name != BACKGROUND]
+    tasks = [
+        ScanTask(
+            tomogram,
+            model,
+            out,
+            _radii(names, radius, radii or {}),
+            least_probability,
+            stride,
+            mask_of.get(name),
+            maps,
+        )
+        for name, tomogram in found.items()
+    ]
+    _scanned(tasks, engine)
+    particles = _written(tasks, names, out / table, found)
+    rows = [[name, str(int((particles.class_name == name).sum()))] for name in names]
+    show_table(f"{out / table}: {len(particles)} particles in {len(found)} tomograms", ["class", "particles"], rows)
+    report = out / "report.html"
+    write_scan_report(report, particles, found, names, tasks[0].request)
+    say(f"{report}: the report; open it in a browser")
+
+
+def _learned(
+    examples: Path,
+    column: str | None,
+    picks_spacing: float | None,
+    tomograms: dict[str, Tomogram],
+    config: Config,
+    out: Path,
+    seed: int,
+) -> None:
+    picks = read_labels(examples, column, picks_spacing, grids_by_name(tomograms))
+    asked = {
+        "detector": json.loads(json.dumps(asdict(config), default=os.fspath)),
+        "init": None if config.init is None else model_digest(config.init),
+        "picks": [list(map(str, picks.class_name)), np.round(picks.position_zyx_angstrom, 3).tolist()],
+        "seed": seed,
+    }
+    run = Run.open(out, asked)
+    if run.result.exists():
+        say(f"{out}: finished before, used as it is")
+        return
+    with progress_bar("look", "tomograms") as looking, progress_bar("learn", "steps") as learning:
+        train(
+            config,
+            picks,
+            tomograms,
+            run,
+            seed,
+            lambda done, total: looking(done, total, ""),
+            lambda step, total, losses: learning(step, total, f"loss {losses['loss']:.2f}"),
+        )
+
+
+def _masks(folder: Path, tomograms: dict[str, Tomogram]) -> dict[str, Path]:
+    masks = open_tomograms(folder, voxel_spacing_angstrom=1.0)
+    key_of = match_tomograms(list(tomograms), masks)
+    return {name: masks[key].path for name, key in key_of.items()}
+
+
+def _radii(names: list[str], radius: float, radii: dict[str, float]) -> dict[str, float]:
+    if unknown := sorted(set(radii) - set(names)):
+        raise ValueError(f"radii name {', '.join(unknown)}, expected classes of the detector: {', '.join(names)}")
+    chosen = {name: float(radii.get(name, radius)) for name in names}
+    if wrong := [name for name, value in chosen.items() if not value > 0]:
+        raise ValueError(f"the radius of {wrong[0]} is {chosen[wrong[0]]:g} A, expected more than 0")
+    return chosen
+
+
+def _scanned(tasks: list[ScanTask], engine: Engine) -> None:
+    with progress_bar("scan", "tomograms") as update:
+        count = len(tasks)
+        if engine.workers or engine.scheduler is not None or count > 1:
+            for_each(run_task, tasks, engine, lambda done, total: update(done, total, ""))
+        else:
+            run_task(tasks[0], partial(_part, update))
+
+
+def _part(update: object, done: int, total: int) -> None:
+    assert callable(update)
+    update(done, total, "blocks")
+
+
+def _written(tasks: list[ScanTask], names: list[str], path: Path, tomograms: dict[str, Tomogram]) -> Particles:
+    particles = joined([read_result(task) for task in tasks])
+    if not len(particles):
+        raise ValueError(
+            f"nothing was found in {len(tasks)} tomograms; lower --least-probability, and check --inverted and --masks"
+        )
+    number = np.array([names.index(str(name)) + 1 for name in particles.class_name])
+    columns = {NUMBER: number, CLASS: particles.class_name, CONFIDENCE: np.round(particles.score, 6)}
+    particles = particles.with_columns(columns)
+    grids = grids_by_name(tomograms)
+    spacing = next(iter(grids.values())).voxel_spacing_angstrom
+    write_particles(path, particles, voxel_spacing_angstrom=spacing, grids=grids)
+    return particles
