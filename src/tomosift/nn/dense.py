@@ -18,11 +18,13 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Complex64, Float
+from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.special import sph_harm_y
 from torch import Tensor
 from torch.nn import functional
+
+from tomosift.nn.decimation import aliases, folded, kernel_spectrum, volume_at
 
 _WIDTHS = (0.025, 0.0416, 0.069, 0.125)  # of the Gaussians between bands, in box edges
 _CUT = 2.25  # Gaussians end after so many widths
@@ -138,13 +140,13 @@ def _levels(volume: Float[Tensor, "b z y x"], plan: Layout) -> list[Float[Tensor
     spectrum = torch.fft.rfftn(volume, dim=(1, 2, 3))
     levels = [volume]
     for kernel in plan.gaussians:
-        z, y, x = (_line_spectrum(kernel, edge, volume.device) for edge in shape)
+        z, y, x = (_linekernel_spectrum(kernel, edge, volume.device) for edge in shape)
         passed = z[:, None, None] * y[:, None] * x[: shape[2] // 2 + 1]
         levels.append(torch.fft.irfftn(spectrum * passed, s=shape, dim=(1, 2, 3)))
     return levels
 
 
-def _line_spectrum(kernel: NDArray[np.float64], edge: int, device: torch.device) -> Float[Tensor, " n"]:
+def _linekernel_spectrum(kernel: NDArray[np.float64], edge: int, device: torch.device) -> Float[Tensor, " n"]:
     """Real, as the kernel is symmetric about voxel 0."""
     line = np.zeros(edge)
     line[: len(kernel)] = kernel
@@ -157,12 +159,13 @@ def _averaged(
     averages: Callable[[Float[Tensor, "b z y x"], int], Float[Tensor, "_ p"]],
     waves: tuple[Float[Tensor, "s _ p"], ...],
 ) -> _Averages:
-    squares = tuple(averages((levels[a] - levels[b]).square(), b) for a, b in _BANDS)
-    moments = []
-    for a, b in _SKEWED:
-        band = levels[a] - levels[b]
-        moments.append(tuple(averages(power, b) for power in (band, band.square(), band**3)))
-    return _Averages(averages(levels[_SMOOTH], _SMOOTH), squares, tuple(moments), waves)
+    bands = {(a, b): levels[a] - levels[b] for a, b in (*_BANDS, *_SKEWED)}
+    squares = {pair: averages(band.square(), pair[1]) for pair, band in bands.items()}
+    moments = tuple(
+        (averages(bands[pair], pair[1]), squares[pair], averages(bands[pair] ** 3, pair[1])) for pair in _SKEWED
+    )
+    of_bands = tuple(squares[pair] for pair in _BANDS)
+    return _Averages(averages(levels[_SMOOTH], _SMOOTH), of_bands, moments, waves)
 
 
 def described_boxes(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
@@ -203,29 +206,24 @@ def described_block(block: Float[Tensor, "z y x"], box_size: int, stride: int) -
     block = block.float() - block.mean()
     mean, deviation = _box_statistics(block, box_size, stride, counts)
     levels = _levels(block[None], plan)
-    shells = torch.from_numpy(_shell_spectra(box_size, shape)).to(block.device)
-
-    def places(correlation: Float[Tensor, "n i j k"]) -> Float[Tensor, "_ p"]:
-        start = first // stride
-        cut = tuple(slice(start, start + count) for count in counts)
-        return correlation[(slice(None), *cut)].flatten(1)
+    start = first // stride
+    kept = tuple(slice(start, start + count) for count in counts)
+    grid = tuple(edge // stride for edge in shape)
+    shells = torch.from_numpy(_shell_spectra(box_size, shape, stride)).to(block.device)
 
     def averages(field: Float[Tensor, "1 z y x"], level: int) -> Float[Tensor, "_ p"]:
-        spectrum = torch.fft.rfftn(field[0])
-        return torch.cat(
-            [places(_decimated(spectrum * shell, shape, stride)[None]) for shell in shells[: _SHELL_COUNTS[level]]]
-        )
+        spectrum = aliases(field[0], stride)
+        return torch.stack([volume_at(folded(spectrum, one), grid, kept) for one in shells[: _SHELL_COUNTS[level]]])
 
-    coarse_shape = tuple(edge // plan.step for edge in shape)
     step = plan.step
-    coarse = torch.fft.rfftn(levels[_SMOOTH][0, ::step, ::step, ::step])
+    coarse = aliases(levels[_SMOOTH][0, ::step, ::step, ::step], stride // step)
     waves = []
     for degree in range(_DEGREES):
-        basis = torch.from_numpy(_wave_spectra(box_size, coarse_shape, degree)).to(block.device)
+        basis = torch.from_numpy(_wave_spectra(box_size, shape, stride, degree)).to(block.device)
         # Harmonics of even degree have real spectra, those of odd degree imaginary ones.
         turned = coarse if degree % 2 == 0 else coarse * -1j
-        found = [places(_decimated(turned * wave, coarse_shape, stride // step)[None]) for wave in basis]
-        waves.append(torch.cat(found).reshape(_SHELLS, 2 * degree + 1, -1))
+        found = torch.stack([volume_at(folded(turned, wave), grid, kept) for wave in basis])
+        waves.append(found.reshape(_SHELLS, 2 * degree + 1, -1))
     described = _finished(_averaged(levels, averages, tuple(waves)), mean, deviation, plan)
     return described.reshape(*counts, -1)
 
@@ -251,13 +249,6 @@ def _box_statistics(
     return mean.float(), (square - mean.square()).clamp(min=1e-12).sqrt().float()
 
 
-def _decimated(spectrum: Complex64[Tensor, "z y h"], shape: tuple[int, ...], every: int) -> Float[Tensor, "i j k"]:
-    """Every so many voxels of a volume, from its spectrum: what repeats along the first axes is added up beforehand."""
-    z, y, _ = shape
-    folded = spectrum.reshape(every, z // every, every, y // every, -1).sum(dim=(0, 2)) / every**2
-    return torch.fft.irfftn(folded, s=(z // every, y // every, shape[2]))[:, :, ::every]
-
-
 @lru_cache(maxsize=8)
 def _shell_matrix(size: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Voxels of a box that any shell reaches, and their weights (voxels, shells)."""
@@ -272,22 +263,16 @@ def _shell_matrix(size: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 
 
 @lru_cache(maxsize=2)
-def _shell_spectra(size: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Of each shell, for blocks of this shape; real, for shells are symmetric."""
-    plan = layout(size)
-    return np.stack([_spectrum(shell, shape).real for shell in plan.shells]).astype(np.float32)
+def _shell_spectra(size: int, shape: tuple[int, ...], stride: int) -> NDArray[np.float32]:
+    """Of each shell, as `folded` takes them for blocks of this shape; real, for shells are symmetric."""
+    return np.stack([kernel_spectrum(shell, shape, stride).real for shell in layout(size).shells])
 
 
 @lru_cache(maxsize=2 * _DEGREES)
-def _wave_spectra(size: int, shape: tuple[int, ...], degree: int) -> NDArray[np.float32]:
-    """(shells * orders, ...) real parts, or of odd degrees imaginary ones, for blocks of this shape in steps."""
-    kernels = layout(size).harmonics[:, degree**2 : (degree + 1) ** 2]
-    spectra = (_spectrum(kernel.astype(np.float64), shape) for kernel in kernels.reshape(-1, *kernels.shape[2:]))
-    return np.stack([part.imag if degree % 2 else part.real for part in spectra]).astype(np.float32)
-
-
-def _spectrum(kernel: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.complex128]:
-    """Of a kernel of odd edge about voxel 0."""
-    grid = np.zeros(shape)
-    grid[tuple(slice(0, n) for n in kernel.shape)] = kernel
-    return np.asarray(np.fft.rfftn(np.roll(grid, [-(n // 2) for n in kernel.shape], axis=(0, 1, 2))))
+def _wave_spectra(size: int, shape: tuple[int, ...], stride: int, degree: int) -> NDArray[np.float32]:
+    """(shells * orders, ...) real parts, or of odd degrees imaginary ones, as `folded` takes them."""
+    plan = layout(size)
+    kernels = plan.harmonics[:, degree**2 : (degree + 1) ** 2].reshape(-1, *plan.harmonics.shape[2:])
+    coarse = tuple(edge // plan.step for edge in shape)
+    spectra = (kernel_spectrum(kernel, coarse, stride // plan.step) for kernel in kernels)
+    return np.stack([part.imag if degree % 2 else part.real for part in spectra])
