@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional
 
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.physics.rotation import random_rotations, rotate
@@ -116,6 +117,18 @@ def lightly_loss(temperature: float) -> Callable[[Tensor, Tensor], Tensor]:
 
     loss: Callable[[Tensor, Tensor], Tensor] = NTXentLoss(temperature=temperature)
     return loss
+
+
+def textbook_loss(temperature: float, first: Tensor, second: Tensor) -> Tensor:
+    """NT-Xent as it is written down.
+
+    Source: Chen et al. 2020, "A simple framework for contrastive learning of visual representations", equation 1.
+    """
+    both, count = torch.cat([first, second]), len(first)
+    similar = torch.exp(functional.cosine_similarity(both[:, None], both[None], dim=2) / temperature)
+    others = similar.sum(1) - similar.diagonal()
+    partner = torch.cat([similar.diagonal(count), similar.diagonal(-count)])
+    return -torch.log(partner / others).mean()
 
 
 class TemplateMatching:
