@@ -245,7 +245,8 @@ def scan(table: Table) -> None:
     whole = Timing(tuple(seconds * turns for seconds in timings["m"].seconds))
     told = (
         f"one orientation takes {1000 * timings['m'].median:.1f} ms; {turns} of them, {options.templates} templates "
-        f"every {options.angular_step_deg:g} degrees, are extrapolated; every voxel is scored, by the scan each {stride}"
+        f"every {options.angular_step_deg:g} degrees, are extrapolated; places are those of the scan, between which "
+        "templates score as well"
     )
     table.add("scan", "template matching", "places", whole.per_second(places_in_all), whole.over(ours), note=told)
 

@@ -30,10 +30,10 @@ noise, a Gaussian blur, and mean 0 and variance 1."""
 
 def torchio_views(threads: int) -> Augment:
     """TorchIO, box by box. Its blur has another width along each axis; turns are by three uniform Euler angles."""
-    import SimpleITK
     import torchio
+    from SimpleITK import ProcessObject
 
-    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     transform = torchio.Compose(
         [
             torchio.RandomAffine(
@@ -175,4 +175,4 @@ def orientations(step_deg: float) -> int:
 def advice(missing: ImportError) -> str:
     """How to have what was not there."""
     package = str(missing.name or missing).split(".")[0]
-    return f"skipped: no package {package}; pip install tomosift[bench], or pip install {package}"
+    return f"skipped, no package {package}; pip install {package} (torchio and monai: pip install tomosift[bench])"
