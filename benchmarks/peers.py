@@ -77,7 +77,9 @@ class Table:
     def __init__(self, options: Options) -> None:
         self.options, self.rows = options, list[dict[str, object]]()
 
-    def compare(self, what: str, works: dict[str, tuple[Work, float]], unit: str, wall: bool = False) -> None:
+    def compare(
+        self, what: str, works: dict[str, tuple[Work, float]], unit: str, wall: bool = False
+    ) -> dict[str, Timing]:
         """Time all of these, each with what it gets done in a call, and say how each does beside ours, the first."""
         timings = in_turn({name: work for name, (work, _) in works.items()}, self.options.repeats, wall)
         ours, done = timings[OURS], works[OURS][1]
@@ -85,6 +87,7 @@ class Table:
             mine = works[name][1]
             ratio = Timing(tuple(seconds * done / mine for seconds in timing.seconds)).over(ours)
             self.add(what, name, unit, timing.per_second(mine), None if name == OURS else ratio, wall)
+        return timings
 
     def add(
         self,
@@ -130,7 +133,8 @@ def augmentation(table: Table) -> None:
         return view(batch.volume, batch.tilt_range_deg, drawn, SPACING_ANGSTROM, generator, turns)  # type: ignore[arg-type]
 
     works: dict[str, tuple[Work, float]] = {OURS: (ours, options.count)}
-    works["tomosift, views of pretraining, wedge turned"] = (partial(ours, CONTRASTED, "wedge"), options.count)
+    default = "tomosift, views of pretraining, wedge turned"
+    works[default] = (partial(ours, CONTRASTED, "wedge"), options.count)
     works["tomosift, views of pretraining, box turned"] = (partial(ours, CONTRASTED), options.count)
     peers: dict[str, Callable[[], Augment]] = {
         "TorchIO": lambda: torchio_views(options.threads),
@@ -148,7 +152,11 @@ def augmentation(table: Table) -> None:
         assert isinstance(found, Tensor)
         if tuple(found.shape) != tuple(batch.volume.shape) or abs(float(found.std()) - 1) > 0.1:
             raise ValueError(f"{name} gave {tuple(found.shape)}, deviation {float(found.std()):.2f}, expected 1")
-    table.compare("augmentation", works, "views")
+    timings = table.compare("augmentation", works, "views")
+    for row in table.rows:
+        if row["name"] in peers and row["name"] in timings:
+            row["note"] = f"{default}, is faster by {shown(timings[str(row['name'])].over(timings[default]))}"
+            print(f"{row['name']}: {row['note']}")
 
 
 def extraction(table: Table) -> None:

@@ -49,7 +49,8 @@ def torchio_views(threads: int) -> Augment:
             torchio.ZNormalization(),
         ]
     )
-    return lambda volume: torch.cat([transform(box[None]) for box in volume])
+    # Of a part of a batch it would copy the whole batch, several times.
+    return lambda volume: torch.cat([transform(box[None].clone()) for box in volume])
 
 
 def monai_views(size: int) -> Augment:
@@ -75,7 +76,7 @@ def monai_views(size: int) -> Augment:
             NormalizeIntensity(),
         ]
     )
-    return lambda volume: torch.cat([transform(box[None]).as_tensor() for box in volume])
+    return lambda volume: torch.cat([transform(box[None].clone()).as_tensor() for box in volume])
 
 
 def scipy_views(order: int) -> Augment:
