@@ -34,12 +34,12 @@ from timing.peers import (
     textbook_loss,
     torchio_views,
 )
-from timing.stages import SPACING_ANGSTROM, Extraction, noise_batch, noise_tomogram, places, seeded
+from timing.stages import SPACING_ANGSTROM, Extraction, noise_batch, noise_tomogram, places, scanned, seeded
 from torch import Tensor, nn
 
 from tomosift.data.set_reader import normalized
 from tomosift.methods.contrastive import CONTRASTED
-from tomosift.nn.dense import described_block, first_middle
+from tomosift.nn.dense import first_middle
 from tomosift.nn.losses import nt_xent
 from tomosift.physics.augmentation import view
 
@@ -217,12 +217,8 @@ def scan(table: Table) -> None:
     size, stride = options.box_size, options.stride
     block = torch.randn((options.block,) * 3, generator=torch.Generator().manual_seed(2))
 
-    @torch.no_grad()
-    def scanned() -> Tensor:
-        described = described_block(block, size, stride)
-        return encoder.embed(described.flatten(0, 2)).reshape(*described.shape[:3], -1)
-
-    found = scanned()
+    ours_everywhere = partial(scanned, encoder, block, size, stride)
+    found = ours_everywhere()
     counts = np.asarray(found.shape[:3])
     chosen = np.random.default_rng(0).integers(0, counts, size=(options.slid, 3))
     corners = first_middle(size, stride) - size // 2 + stride * chosen
@@ -239,7 +235,7 @@ def scan(table: Table) -> None:
     off = float((found[tuple(chosen.T)] - of_places).abs().max())
     note = f"embeddings differ by {off:.1g} at most, of a deviation of {float(of_places.std()):.2g}"
     works: dict[str, tuple[Work, float]] = {
-        OURS: (scanned, float(counts.prod())),
+        OURS: (ours_everywhere, float(counts.prod())),
         "boxes one by one": (slid, float(options.slid)),
     }
     matching = TemplateMatching(block, size)

@@ -11,6 +11,7 @@ others on one thread by processor time (`timing.clock`).
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,7 @@ from timing.stages import (
     noise_set,
     noise_tomogram,
     places,
+    scanned,
     seeded,
     supervised_step,
 )
@@ -260,11 +262,8 @@ def scan(table: Table) -> None:
     def describe() -> torch.Tensor:
         return described_block(block, options.box_size, options.stride).flatten(0, 2)
 
-    @torch.no_grad()
-    def embed() -> torch.Tensor:
-        return encoder.embed(describe())
-
     count = len(describe())
+    embed = partial(scanned, encoder, block, options.box_size, options.stride)
     table.stage(Stage(f"scan, block of {options.block}, descriptors", count, describe, "places"))
     table.stage(Stage(f"scan, block of {options.block}, with the network", count, embed, "places"))
 
@@ -273,9 +272,7 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Time, print and write."""
     torch.set_num_threads(options.threads)
     table = Table(options)
-    print(
-        f"batches of {options.batch_size} boxes of {options.box_size}^3, {options.threads} threads, {torch.__version__}"
-    )
+    print(f"{options.batch_size} boxes of {options.box_size}^3, threads: {options.threads}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         read = files(table, Path(folder))
     simulation(table)
@@ -286,7 +283,7 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     scan(table)
     middle, low, high = spread_of(table.peaks)
     table.say(
-        f"Float32 product of matrices: {middle:.0f} GFLOP/s ({low:.0f} to {high:.0f}), {options.threads} threads."
+        f"Float32 product of matrices: {middle:.0f} GFLOP/s ({low:.0f} to {high:.0f}), threads: {options.threads}."
     )
     table.write()
 

@@ -18,6 +18,7 @@ from tomosift.data.tomograms import Tomogram
 from tomosift.io.volumes import write_volume
 from tomosift.methods import contrastive, supervised
 from tomosift.nn.classifier import Classifier, ModelCard
+from tomosift.nn.dense import described_block
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.encoders import build_encoder
 from tomosift.particles import Grid, Particles
@@ -25,6 +26,7 @@ from tomosift.physics.augmentation import ViewRanges, normalized
 
 SPACING_ANGSTROM = 10.0
 CLASSES = ("a", "b", "c")
+_PLACES_AT_ONCE = 4096  # whose activations stay in the cache
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,14 @@ def embedding(encoder: Encoder, volume: Tensor) -> Work:
         return encoder(volume)  # type: ignore[no-any-return]
 
     return work
+
+
+@torch.no_grad()
+def scanned(encoder: Encoder, block: Tensor, size: int, stride: int) -> Tensor:
+    """Embeddings (i, j, k, e) of all boxes in a block, by the encoder `dense`."""
+    described = described_block(block, size, stride)
+    parts = [encoder.embed(part) for part in described.flatten(0, 2).split(_PLACES_AT_ONCE)]
+    return torch.cat(parts).reshape(*described.shape[:3], -1)
 
 
 def linear_layers(encoder: Encoder, inputs: Tensor) -> Work:
