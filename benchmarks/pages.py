@@ -3,7 +3,7 @@
     ./dev bench pages
 
 Tables are experiments/tables/NAME.csv, as `tomosift benchmark` writes them, of one protocol each; pages are
-docs/protocols/NAME.md.
+docs/protocols/NAME.md. What `speed.py` and `peers.py` write lies there too and is passed over.
 """
 
 import math
@@ -20,6 +20,7 @@ from tomosift.evaluate.figures import STYLE
 from tomosift.evaluate.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parent.parent
+OF_NO_PROTOCOL = {"speed", "peers"}
 # Grays that can be read on light and on dark pages.
 ON_ANY_PAGE = {
     "axes.edgecolor": "#8a8a8a",
@@ -108,6 +109,8 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     rcParams["svg.hashsalt"] = "tomosift"  # the same table gives the same file
     for path in sorted((ROOT / "experiments" / "tables").glob("*.csv")):
+        if path.stem in OF_NO_PROTOCOL:
+            continue
         (folder / f"{path.stem}.md").write_text(page(path.stem, read_table(path), folder))
         print(folder / f"{path.stem}.md")
 

@@ -4,7 +4,7 @@
     ./dev bench scan --work FOLDER --data ../shared/data also DeepFinder's second tomogram, after its first
 
 Simulated tomograms are crowded, with membranes and gold; half of them are for learning and half for the score, which
-is that of `tomosift.evaluate.detection` against true positions. Picks to learn from lie off the true centers, by 16 A in
+is that of `tomosift.evaluate.detection` against true positions. Picks to learn from lie 16 A off the true centers in
 the mean. Template matching is told the structures, their tilt range and defocus, and takes the threshold of each class
 that is best on one of the tomograms for learning. Results are written to FOLDER/scan.csv.
 """

@@ -1,9 +1,11 @@
-"""The soft sphere: inside the box, about the rotation center, the same however a box is turned."""
+"""The soft sphere and the blur: about the rotation center, the same however a box is turned."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
-from tomosift.nn.masking import soft_sphere
+from tomosift.nn.masking import low_passed, soft_sphere
 from tomosift.physics.rotation import quaternions_to_matrices, rotate
 
 SIZES = (8, 15, 16, 33)
@@ -44,3 +46,15 @@ def test_edge_has_the_stated_width_and_half_height_in_its_middle() -> None:
 def test_sphere_comes_in_the_precision_that_was_asked_for() -> None:
     assert soft_sphere(8, dtype=torch.float64).dtype == torch.float64
     assert soft_sphere(8).dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 1.7])
+def test_blur_is_that_of_scipy_with_zeros_around_and_normalized(size: int, sigma: float) -> None:
+    volume = torch.randn(2, 1, size, size, size, generator=torch.Generator().manual_seed(0))
+    before = volume.clone()
+    found = low_passed(volume, sigma)
+    assert torch.equal(volume, before)
+    for one, box in zip(found[:, 0].numpy(), volume[:, 0].double().numpy(), strict=True):
+        blurred = gaussian_filter(box, sigma, mode="constant", radius=int(np.ceil(3 * sigma)))
+        np.testing.assert_allclose(one, (blurred - blurred.mean()) / blurred.std(), atol=1e-5)

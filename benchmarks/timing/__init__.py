@@ -1,0 +1,1 @@
+"""What `benchmarks/speed.py` and `benchmarks/peers.py` share: clocks, counts of operations, stages and peers."""

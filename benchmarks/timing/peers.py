@@ -1,0 +1,179 @@
+"""What other libraries offer for the same operations. A library that is not there is told apart by `ImportError`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from tomosift.physics.augmentation import ViewRanges
+from tomosift.physics.rotation import random_rotations, rotate
+
+Augment = Callable[[Tensor], Tensor]
+
+VIEWS = ViewRanges(
+    rotation_max_deg=180.0,
+    shift_voxels=2.0,
+    scale=(0.9, 1.1),
+    impose_wedge=False,
+    noise_std=(0.0, 0.5),
+    low_pass_sigma_voxels=(0.5, 1.0),
+)
+"""What all of them are asked for: turned, shifted and scaled in one trilinear resampling with zeros around, then white
+noise, a Gaussian blur, and mean 0 and variance 1."""
+
+
+def torchio_views(threads: int) -> Augment:
+    """TorchIO, box by box. Its blur has another width along each axis; turns are by three uniform Euler angles."""
+    import torchio
+    from SimpleITK import ProcessObject
+
+    ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    transform = torchio.Compose(
+        [
+            torchio.RandomAffine(
+                scales=VIEWS.scale,
+                degrees=VIEWS.rotation_max_deg,
+                translation=VIEWS.shift_voxels,
+                isotropic=True,
+                default_pad_value=0.0,
+                image_interpolation="linear",
+            ),
+            torchio.RandomNoise(std=VIEWS.noise_std),
+            torchio.RandomBlur(std=VIEWS.low_pass_sigma_voxels),
+            torchio.ZNormalization(),
+        ]
+    )
+    # Of a part of a batch it would copy the whole batch, several times.
+    return lambda volume: torch.cat([transform(box[None].clone()) for box in volume])
+
+
+def monai_views(size: int) -> Augment:
+    """MONAI, box by box. Its blur has another width along each axis, its scale too; turns are by three Euler angles."""
+    from monai.transforms import Compose, NormalizeIntensity, RandAffine, RandGaussianNoise, RandGaussianSmooth
+
+    shrink = max(abs(1 - edge) for edge in VIEWS.scale)
+    blur = VIEWS.low_pass_sigma_voxels
+    transform = Compose(
+        [
+            RandAffine(
+                prob=1.0,
+                rotate_range=[np.pi] * 3,
+                translate_range=[VIEWS.shift_voxels] * 3,
+                scale_range=[shrink] * 3,
+                mode="bilinear",
+                padding_mode="zeros",
+                cache_grid=True,
+                spatial_size=(size, size, size),
+            ),
+            RandGaussianNoise(prob=1.0, std=VIEWS.noise_std[1], sample_std=True),
+            RandGaussianSmooth(prob=1.0, sigma_x=blur, sigma_y=blur, sigma_z=blur),
+            NormalizeIntensity(),
+        ]
+    )
+    return lambda volume: torch.cat([transform(box[None].clone()).as_tensor() for box in volume])
+
+
+def scipy_views(order: int) -> Augment:
+    """scipy.ndimage, box by box; drawn as ours are. Splines of order 3 are more faithful than what is trilinear."""
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+
+    def one(box: NDArray[np.float32], rotation: NDArray[np.float64]) -> NDArray[np.float32]:
+        inverse = rotation.T / rng.uniform(*VIEWS.scale)
+        center = np.full(3, len(box) // 2)
+        shift = rng.uniform(-VIEWS.shift_voxels, VIEWS.shift_voxels, 3)
+        offset = center - inverse @ (center + shift)
+        turned = ndimage.affine_transform(box, inverse, offset, order=order, mode="constant", output=np.float32)
+        noise = rng.standard_normal(box.shape, dtype=np.float32) * np.float32(rng.uniform(*VIEWS.noise_std))
+        blurred = ndimage.gaussian_filter(turned + noise, rng.uniform(*VIEWS.low_pass_sigma_voxels))
+        result: NDArray[np.float32] = (blurred - blurred.mean()) / blurred.std()
+        return result
+
+    def views(volume: Tensor) -> Tensor:
+        rotations = random_rotations(len(volume), generator, dtype=torch.float64).numpy()
+        pairs = zip(volume.numpy(), rotations, strict=True)
+        return torch.from_numpy(np.stack([one(box, rotation) for box, rotation in pairs]))
+
+    return views
+
+
+def plain_extraction(tomogram: Path, center_zyx_voxel: NDArray[np.int64], size: int, out: Path) -> None:
+    """The loop that many a script has: slices of a memory map, normalized, into one array of float16."""
+    boxes = np.lib.format.open_memmap(out, "w+", np.float16, (len(center_zyx_voxel), size, size, size))
+    with mrcfile.mmap(tomogram, mode="r", permissive=True) as file:
+        for row, (z, y, x) in enumerate(center_zyx_voxel - size // 2):
+            box = np.array(file.data[z : z + size, y : y + size, x : x + size], dtype=np.float32)
+            boxes[row] = (box - box.mean(dtype=np.float64)) / box.std(dtype=np.float64)
+    boxes.flush()
+
+
+def lightly_loss(temperature: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """NT-Xent of lightly."""
+    from lightly.loss import NTXentLoss
+
+    loss: Callable[[Tensor, Tensor], Tensor] = NTXentLoss(temperature=temperature)
+    return loss
+
+
+def textbook_loss(temperature: float, first: Tensor, second: Tensor) -> Tensor:
+    """NT-Xent as it is written down.
+
+    Source: Chen et al. 2020, "A simple framework for contrastive learning of visual representations", equation 1.
+    """
+    both, count = torch.cat([first, second]), len(first)
+    similar = torch.exp(functional.cosine_similarity(both[:, None], both[None], dim=2) / temperature)
+    others = similar.sum(1) - similar.diagonal()
+    partner = torch.cat([similar.diagonal(count), similar.diagonal(-count)])
+    return -torch.log(partner / others).mean()
+
+
+class TemplateMatching:
+    """Normalized cross-correlation of a block with one template at one orientation after the other.
+
+    As matching by Fourier transforms goes (Roseman 2003, "Particle finding in electron micrographs using a fast local
+    correlation algorithm"; a spherical mask does not turn, so that the local deviation is computed once): the template
+    is turned, masked, normalized and transformed, multiplied, transformed back, and the best score of each voxel kept.
+    """
+
+    def __init__(self, block: Tensor, size: int) -> None:
+        self.block, self.size = block, size
+        self.template = torch.randn((size,) * 3, generator=torch.Generator().manual_seed(3))
+        axis = torch.arange(size) - size // 2
+        squared = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
+        self.mask = (squared < (size // 2 - 1) ** 2).float()
+        self.spectrum = torch.fft.rfftn(block)
+        known = [torch.fft.irfftn(torch.fft.rfftn(part) * self._padded(self.mask).conj()) for part in (block, block**2)]
+        mean, square = (part / self.mask.sum() for part in known)
+        self.deviation = (square - mean**2).clamp(min=1e-6).sqrt()
+        self.best = torch.full_like(block, -torch.inf)
+        self.generator = torch.Generator().manual_seed(4)
+
+    def _padded(self, template: Tensor) -> Tensor:
+        spectrum: Tensor = torch.fft.rfftn(template, s=self.block.shape)
+        return spectrum
+
+    @torch.no_grad()
+    def orientation(self) -> None:
+        """One of the many."""
+        turned = rotate(self.template[None], random_rotations(1, self.generator))[0]
+        inside = turned * self.mask
+        inside = (inside - inside.sum() / self.mask.sum()) * self.mask
+        inside = inside / inside.square().sum().sqrt() / self.mask.sum().sqrt()
+        correlation = torch.fft.irfftn(self.spectrum * self._padded(inside).conj(), s=self.block.shape)
+        torch.maximum(self.best, correlation / self.deviation, out=self.best)
+
+
+def orientations(step_deg: float) -> int:
+    """Rotations that cover all of SO(3), of volume 8 pi^2, a step apart: 45,000 at 7 degrees, 7,000 at 12.85."""
+    return round(8 * np.pi**2 / np.deg2rad(step_deg) ** 3)
+
+
+def advice(missing: ImportError) -> str:
+    """How to have what was not there."""
+    package = str(missing.name or missing).split(".")[0]
+    return f"skipped, no package {package}; pip install {package} (torchio and monai: pip install tomosift[bench])"
