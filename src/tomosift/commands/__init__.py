@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "simulate": "Simulate crowded tomograms of known structures, with picks, as real files.",
     "atlas": "List the built-in structures, or add one of your own.",
     "models": "List, describe and check models: those that come with the program, and your own.",
+    "sbatch": "Write a SLURM job script for another command, such as a training over several nodes.",
     "quickstart": "Simulate a small world and run the whole job on it, to see that everything works.",
 }
 """Name of each command and what it does; its module has a function `command` whose signature is the command line."""

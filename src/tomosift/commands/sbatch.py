@@ -1,0 +1,31 @@
+"""Write a SLURM job script for any other command, such as a training over several nodes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from tomosift.commands import COMMANDS
+from tomosift.commands.terminal import say
+from tomosift.jobs.sbatch import JobScript, write_job_script
+
+
+def command(
+    words: Annotated[tuple[str, ...], tyro.conf.Positional],
+    /,
+    out: Path,
+    job: Annotated[JobScript, tyro.conf.arg(name="")] = JobScript(),
+) -> None:
+    """Write a SLURM job script: tomosift sbatch --nodes 2 --gpus 4 --out job.sh -- train contrastive SET --out RUN.
+
+    Nothing is submitted; look at the script, then give it to sbatch.
+
+    Args:
+        words: After --, the command that the job runs, without the word tomosift.
+        out: File of the script.
+        job: What the job asks for.
+    """
+    if words and words[0] not in COMMANDS:
+        raise ValueError(f"there is no command {words[0]!r} for the job; commands are {', '.join(COMMANDS)}")
+    write_job_script(out, job, words)
+    say(f"{out}: written; submit it with: sbatch {out}")

@@ -1,0 +1,148 @@
+"""Independent tasks: in order, each reported, none lost when a worker is killed."""
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tomosift.jobs.engine import Engine, for_each
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def chores(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The module of tasks, importable here and by workers, who inherit the path."""
+    monkeypatch.setattr(sys, "path", [str(HERE), *sys.path])
+    yield importlib.import_module("chores")
+    sys.modules.pop("chores")
+
+
+def children() -> set[str]:
+    """Processes that this one has started and that are still there, zombies among them."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            number, parent = path.parent.name, path.read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if int(parent) == os.getpid():
+            found.add(number)
+    return found
+
+
+def test_without_workers_tasks_run_here_in_order_and_without_dask() -> None:
+    code = (
+        "import sys, operator; from tomosift.jobs.engine import Engine, for_each; seen = [];"
+        "print(for_each(operator.neg, [3, 1, 2], Engine(), lambda *now: seen.append(now)), seen,"
+        "[name for name in ('dask', 'distributed', 'torch', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[-3, -1, -2] [(1, 3), (2, 3), (3, 3)] []"
+
+
+def test_a_task_that_raises_does_not_stop_the_others_and_is_told_once(tmp_path: Path, chores: Any) -> None:
+    tasks = [chores.Chore(k, tmp_path, fails=k in (1, 3)) for k in range(5)]
+    with pytest.raises(ValueError, match="2 of 5 tasks failed; the first said: number 1 cannot be squared") as caught:
+        for_each(chores.square, tasks, Engine())
+    assert caught.value.__notes__ == [f"task {k + 1}: number {k} cannot be squared" for k in (1, 3)]
+    assert sorted(path.stem for path in tmp_path.glob("*.process")) == ["0", "2", "4"]
+
+
+def test_defects_are_told_by_their_kind(chores: Any) -> None:
+    with pytest.raises(ValueError, match="1 of 2 tasks failed; the first said: ZeroDivisionError: division by zero"):
+        for_each(chores.divide, [1, 0], Engine())
+
+
+def test_nothing_to_do_starts_nothing() -> None:
+    assert for_each(str, [], Engine(workers=2)) == []
+
+
+def test_two_workers_share_the_tasks_and_lose_none_when_one_is_killed(tmp_path: Path, chores: Any) -> None:
+    before, seen = children(), []
+    tasks = [chores.Chore(k, tmp_path, dies_until=2 if k == 3 else 0) for k in range(12)]
+    assert for_each(chores.square, tasks, Engine(workers=2), lambda *now: seen.append(now)) == [k**2 for k in range(12)]
+    assert seen == [(k + 1, 12) for k in range(12)]
+    attempts = {path.stem: len(path.read_text()) for path in tmp_path.glob("*.attempts")}
+    # What a worker had done but not yet handed over may be done again: a real task then finds its own result.
+    assert attempts.keys() == {str(k) for k in range(12)}
+    assert attempts["3"] >= 3
+    used = {path.read_text() for path in tmp_path.glob("*.process")}
+    assert len(used) >= 2
+    assert str(os.getpid()) not in used
+    # The standard library's tracker of shared resources lives as long as this process.
+    assert all("resource_tracker" in Path(f"/proc/{number}/cmdline").read_text() for number in children() - before)
+
+
+def test_workers_finish_what_they_can_and_give_up_on_what_kills_them(tmp_path: Path, chores: Any) -> None:
+    tasks = [chores.Chore(k, tmp_path, dies_until=99 if k == 0 else 0, fails=k == 2) for k in range(5)]
+    with pytest.raises(ValueError, match="2 of 5 tasks failed; the first said: its worker died again") as caught:
+        for_each(chores.square, tasks, Engine(workers=2, retries=1))
+    assert caught.value.__notes__[1] == "task 3: number 2 cannot be squared"
+    assert len((tmp_path / "0.attempts").read_text()) == 2  # once, and once more
+    assert sorted(path.stem for path in tmp_path.glob("*.process")) == ["1", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "sentence"),
+    [
+        (Engine(workers=-1), "workers is -1, expected 0 or more"),
+        (Engine(retries=-1), "retries is -1, expected 0 or more"),
+        (Engine(slurm=True), "workers is 0, expected 1 or more with --slurm"),
+        (Engine(scheduler="tcp://127.0.0.1:1", workers=2), "give either --scheduler"),
+        (Engine(slurm_partition="gpu\nrm -rf ~"), "slurm_partition is"),
+        (Engine(slurm_directives=("--gres=gpu:1\n#SBATCH -A other",)), "slurm_directives is"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(engine: Engine, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        for_each(str, [1], engine)
+
+
+def test_missing_dask_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match=r"pip install 'tomosift\[cluster\]'"):
+        for_each(str, [1], Engine(workers=2))
+
+
+def test_a_scheduler_that_does_not_answer_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tomosift.jobs.engine._SECONDS_TO_ANSWER", 1)
+    with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
+        for_each(str, [1], Engine(scheduler="tcp://127.0.0.1:1"))
+
+
+_SBATCH = """#!/bin/bash
+# Stands in for SLURM: the job runs here at once.
+cp "$1" "{folder}/script-$$.sh"
+setsid bash "$1" > "{folder}/job-$$.log" 2>&1 &
+echo $! > "{folder}/job-$!.pid"
+echo "Submitted batch job $!"
+"""
+_SCANCEL = """#!/bin/bash
+kill -- -"$1" 2>/dev/null
+touch "{folder}/canceled-$1"
+"""
+
+
+def test_slurm_workers_are_submitted_with_what_was_asked_for_and_canceled_in_the_end(
+    tmp_path: Path, chores: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("sbatch", _SBATCH), ("scancel", _SCANCEL)):
+        (tmp_path / name).write_text(text.format(folder=tmp_path))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", f"{HERE}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.chdir(tmp_path)
+    engine = Engine(workers=1, slurm=True, slurm_partition="long", slurm_account="lab", slurm_directives=("--qos=low",))
+    assert for_each(chores.square, [chores.Chore(k, tmp_path) for k in range(3)], engine) == [0, 1, 4]
+    (script,) = tmp_path.glob("script-*.sh")
+    lines = script.read_text().splitlines()
+    for line in ("-p long", "-A lab", "--cpus-per-task=4", "--mem=15G", "-t 08:00:00", "--qos=low"):
+        assert f"#SBATCH {line}" in lines
+    assert "export OMP_NUM_THREADS=4 MKL_NUM_THREADS=4" in lines
+    assert list(tmp_path.glob("canceled-*"))
