@@ -119,8 +119,7 @@ def test_a_scheduler_that_does_not_answer_is_told_in_one_sentence(monkeypatch: p
 _SBATCH = """#!/bin/bash
 # Stands in for SLURM: the job runs here at once.
 cp "$1" "{folder}/script-$$.sh"
-setsid bash "$1" > "{folder}/job-$$.log" 2>&1 &
-echo $! > "{folder}/job-$!.pid"
+setsid bash "{folder}/script-$$.sh" > "{folder}/job-$$.log" 2>&1 &
 echo "Submitted batch job $!"
 """
 _SCANCEL = """#!/bin/bash
@@ -146,3 +145,33 @@ def test_slurm_workers_are_submitted_with_what_was_asked_for_and_canceled_in_the
         assert f"#SBATCH {line}" in lines
     assert "export OMP_NUM_THREADS=4 MKL_NUM_THREADS=4" in lines
     assert list(tmp_path.glob("canceled-*"))
+
+
+def test_a_scheduler_that_runs_already_is_used_and_left_running(tmp_path: Path, chores: Any) -> None:
+    from distributed import LocalCluster
+
+    page = {"dashboard": False, "dashboard_address": ":0"}
+    with LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs=page) as cluster:
+        for _ in range(2):
+            engine = Engine(scheduler=cluster.scheduler_address)
+            assert for_each(chores.square, [chores.Chore(3, tmp_path)], engine) == [9]
+        assert len(cluster.scheduler.workers) == 1
+
+
+_PROGRAM = """#!{python}
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from tomosift.jobs.engine import Engine, for_each
+from chores import Chore, square
+if __name__ == "__main__":
+    print(for_each(square, [Chore(k, Path(sys.argv[1])) for k in range(4)], Engine(workers=2)))
+"""
+
+
+def test_a_console_script_gets_its_results_and_says_nothing_else(tmp_path: Path) -> None:
+    program = tmp_path / "program"  # without a suffix, as the script `tomosift` is
+    program.write_text(_PROGRAM.format(python=sys.executable, here=str(HERE)))
+    done = subprocess.run([sys.executable, program, tmp_path], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[0, 1, 4, 9]\n"
+    assert done.stderr == ""

@@ -96,7 +96,7 @@ def for_each(
     """
     engine.check()
     results: list[Any] = [None] * len(tasks)
-    failures: dict[int, BaseException] = {}
+    failures: dict[int, Exception] = {}
     for count, (place, result, failure) in enumerate(_outcomes(function, tasks, engine), 1):
         results[place] = result
         if failure is not None:
@@ -112,7 +112,7 @@ def for_each(
     return results
 
 
-Outcome = tuple[int, Any, BaseException | None]
+Outcome = tuple[int, Any, Exception | None]
 """Number of a task, and its result or what it raised."""
 
 
@@ -139,10 +139,12 @@ def _from_dask(function: Callable[[T], R], tasks: Sequence[T], engine: Engine) -
         waiting = as_completed(futures, loop=client.loop)
         futures.clear()  # what has been taken over is forgotten, so that a worker that dies takes no result with it
         for future in waiting:
-            failure = future.exception() if future.status == "error" else None
-            if future.status not in ("error", "finished"):
-                failure = ConnectionError(f"the scheduler gave it up ({future.status}); give the same command again")
-            yield place[future.key], None if failure else future.result(), failure
+            try:
+                # What was lost with its worker before it could be taken over is waited for: it is being done again.
+                result, failure = future.result(), None
+            except Exception as error:
+                result, failure = None, error
+            yield place[future.key], result, failure
             future.release()
 
 
@@ -211,9 +213,11 @@ def _slurm_cluster(engine: Engine) -> Any:
     )
 
 
-def _sentence(failure: BaseException) -> str:
+def _sentence(failure: Exception) -> str:
     """What went wrong, in words for the user."""
     if type(failure).__name__ == "KilledWorker":
         return "its worker died again and again, perhaps for want of memory"
+    if type(failure).__name__ == "FutureCancelledError":
+        return "the scheduler gave it up; give the same command again"
     text = str(failure) or "no reason given"
     return text if isinstance(failure, ValueError | OSError) else f"{type(failure).__name__}: {text}"
