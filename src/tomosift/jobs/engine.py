@@ -162,7 +162,8 @@ def _client(engine: Engine, tasks: int) -> Iterator[Any]:
                 yield stack.enter_context(Client(engine.scheduler, timeout=_SECONDS_TO_ANSWER, set_as_default=False))
             except (OSError, TimeoutError):
                 raise ValueError(
-                    f"no Dask scheduler answers at {engine.scheduler}; check the address, or start one with: dask scheduler"
+                    f"no Dask scheduler answers at {engine.scheduler}; check the address, or start one with "
+                    "dask scheduler"
                 ) from None
             return
         settings = {

@@ -95,7 +95,9 @@ def job_script(asked: JobScript, command: Sequence[str]) -> str:
     """
     asked.check()
     if not command:
-        raise ValueError("there is no command for the job; give it after --, such as: -- train contrastive SET --out RUN")
+        raise ValueError(
+            "there is no command for the job; give it after --, such as: -- train contrastive SET --out RUN"
+        )
     if any("\0" in word for word in command):
         raise ValueError("the command holds a null character, which no program can be given")
     together = asked.nodes * asked.tasks_per_node
