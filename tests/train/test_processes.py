@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,10 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
@@ -32,21 +35,24 @@ TOLERANCE = 1e-4
 STEPS = 6
 
 VIEWS = ViewRanges(noise_std=(0.0, 0.5), hidden_cubes=1, elastic_voxels=0.5)
-TRAINING = Training(steps=STEPS, batch_size=72, checkpoint_every=3)
+TRAINING = Training(steps=STEPS, batch_size=24, checkpoint_every=3)
+# Where the true gradient is zero, AdamW blows rounding up to a whole step: before a head that subtracts means.
+GENTLE = replace(TRAINING, learning_rate=1e-4)
+LARGE = replace(TRAINING, batch_size=72)  # views are made some at a time: here a different number in each process
 CASES: dict[str, tuple[str, Any]] = {
-    "simclr": ("contrastive", contrastive.Config(views=VIEWS, training=TRAINING)),
+    "simclr": ("contrastive", contrastive.Config(views=VIEWS, training=LARGE)),
     "sectors": ("contrastive", contrastive.Config(independent_noise="sectors", training=TRAINING)),
     "moco": ("contrastive", contrastive.Config(framework="moco", queue_size=100, views=VIEWS, training=TRAINING)),
-    "residual": ("supervised", supervised.Config(encoder="residual", views=VIEWS, training=TRAINING)),
-    "stopped early": ("supervised", supervised.Config(evaluate_every=2, training=TRAINING)),
+    "residual": ("supervised", supervised.Config(encoder="residual", views=VIEWS, training=GENTLE)),
+    "stopped early": ("supervised", supervised.Config(evaluate_every=2, training=GENTLE)),
     "metric": (
         "metric",
         metric.Config(
             box_size=16,
-            complexes=128,
+            complexes=16,
             boxes_each=4,
-            classes_per_batch=16,
-            directions_complexes=4,
+            classes_per_batch=8,
+            directions_complexes=2,
             independent_noise=0.5,
             training=TRAINING,
         ),
@@ -55,16 +61,16 @@ CASES: dict[str, tuple[str, Any]] = {
 
 
 def made(folder: Path) -> Path:
-    """Two shapes, 80 boxes of 16^3 in four tomograms."""
+    """Two shapes, 48 boxes of 16^3 in four tomograms."""
     rng = np.random.default_rng(0)
     axis = np.arange(16) - 8
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
     shapes = [np.exp(-(z**2 + y**2 + x**2) / 18), np.exp(-(z**2 / 2 + y**2 / 50 + x**2 / 50))]
-    boxes = np.stack([shapes[k % 2] * 3 + rng.normal(size=(16, 16, 16)) for k in range(80)]).astype(np.float32)
-    names = ["ball" if k % 2 == 0 else "plate" for k in range(80)]
-    particles = Particles.create([f"tomogram_{k // 20}" for k in range(80)], np.zeros((80, 3)), class_name=names)
+    boxes = np.stack([shapes[k % 2] * 3 + rng.normal(size=(16, 16, 16)) for k in range(48)]).astype(np.float32)
+    names = ["ball" if k % 2 == 0 else "plate" for k in range(48)]
+    particles = Particles.create([f"tomogram_{k // 12}" for k in range(48)], np.zeros((48, 3)), class_name=names)
     writer = SubtomogramWriter(folder, box_size=16, voxel_spacing_angstrom=10.0)
-    writer.append(boxes, particles, np.tile(np.float32([-60, 60]), (80, 1)))
+    writer.append(boxes, particles, np.tile(np.float32([-60, 60]), (48, 1)))
     writer.close()
     return folder
 
@@ -80,14 +86,22 @@ def trained(case: str, folder: Path, runs: Path, processes: int, kill_at: int = 
     name, config = CASES[case]
     config = replace(config, training=replace(config.training, devices=processes))
     losses: list[dict[str, float]] = []
+    norms: list[float] = []
+    clip = Fabric.clip_gradients
+
+    def clipped(self: Fabric, *given: Any, **named: Any) -> Any:
+        norms.append(float(norm := clip(self, *given, **named)))
+        return norm
 
     def progress(step: int, steps: int, numbers: dict[str, float]) -> None:
         if numbers:
-            losses.append(numbers)
+            losses.append({**numbers, "gradient": norms[-1]})
         if numbers and step == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    methods.train(name, config, sets(folder), runs / case, 5, progress)
+    # Two files of lessons, one for each process.
+    with patch.object(metric, "_LESSON_COMPLEXES", 8), patch.object(Fabric, "clip_gradients", clipped):
+        methods.train(name, config, sets(folder), runs / case, 5, progress)
     rank = torch.distributed.get_rank() if processes > 1 else 0
     (runs / f"{case}.{rank}.json").write_text(json.dumps(losses))
 
@@ -117,8 +131,10 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def differences(one: Path, two: Path) -> float:
-    pairs = zip(load_classifier(one).state_dict().items(), load_classifier(two).state_dict().items(), strict=True)
-    return max(float((a - b).abs().max()) for (name, a), (other, b) in pairs if name == other and a.is_floating_point())
+    """Greatest relative difference of a trained tensor; a discriminant's few examples here leave it undetermined."""
+    models = [load_classifier(folder) for folder in (one, two)]
+    states = [{**model.encoder.state_dict(), **dict(model.named_parameters())} for model in models]
+    return max(float((a - states[1][name]).norm() / a.norm().clamp(min=1e-6)) for name, a in states[0].items())
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +157,8 @@ def test_two_processes_have_the_losses_and_weights_of_one(case: str, pairs: tupl
     assert first == second
     assert len(alone) == len(first) >= STEPS
     for expected, got in zip(alone, first, strict=True):
-        assert got == pytest.approx(expected, abs=TOLERANCE)
+        assert got == pytest.approx(expected, abs=TOLERANCE, rel=TOLERANCE)
+    assert first[0] == pytest.approx(alone[0], rel=1e-5)  # before anything can add up
     assert differences(one / case, two / case) < TOLERANCE
 
 
@@ -160,23 +177,23 @@ def test_a_run_of_two_processes_that_was_killed_goes_on_in_two_or_in_one(
     boxes: Path, pairs: tuple[Path, Path], tmp_path: Path
 ) -> None:
     for processes, folder in ((2, tmp_path / "two"), (1, tmp_path / "one")):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         if processes == 2:
-            killed = together(HERE, "simclr", boxes, folder, 2, 4)
+            killed = together(HERE, "sectors", boxes, folder, 2, 4)
             assert killed.returncode != 0
-            subprocess.run(["cp", "-r", folder / "simclr", tmp_path / "one"], check=True)
-            assert not (folder / "simclr" / "result").exists()
-            done = together(HERE, "simclr", boxes, folder, 2, 0)
+            shutil.copytree(folder / "sectors", tmp_path / "one" / "sectors")
+            assert not (folder / "sectors" / "result").exists()
+            done = together(HERE, "sectors", boxes, folder, 2, 0)
             assert done.returncode == 0, done.stderr[-3000:]
         else:
-            trained("simclr", boxes, folder, 1)
-        log = [json.loads(line) for line in (folder / "simclr" / "log.jsonl").read_text().splitlines()]
+            trained("sectors", boxes, folder, 1)
+        log = [json.loads(line) for line in (folder / "sectors" / "log.jsonl").read_text().splitlines()]
         assert [entry["step"] for entry in log if entry.get("event") == "resumed"] == [3]
-        assert differences(pairs[0] / "simclr", folder / "simclr") < TOLERANCE
+        assert differences(pairs[0] / "sectors", folder / "sectors") < TOLERANCE
 
 
-COMMAND = ("train", "supervised", "--encoder", "radial", "--evaluate-every", "2", "--training.steps", str(STEPS))
-COMMAND += ("--training.batch-size", "72", "--training.checkpoint-every", "3", "--seed", "5")
+COMMAND = ("train", "supervised", "--encoder", "radial", "--evaluate-every", "2", "--training.steps", "2")
+COMMAND += ("--training.batch-size", "24")
 
 
 def free_port() -> str:
@@ -219,9 +236,9 @@ def test_command_trains_in_processes_however_they_are_started(
 ) -> None:
     said = start([*COMMAND, boxes, "--out", tmp_path / "run"])
     assert said.count("finished; the model is in") == 1
-    assert said.count(f"supervised: {STEPS} of {STEPS}") >= 1
+    assert said.count("supervised: 2 of 2") >= 1
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in log if "loss" in entry] == [STEPS]
+    assert [entry["step"] for entry in log if "loss" in entry] == [2]
     assert load_classifier(tmp_path / "run").card.class_names == ("ball", "plate")
 
 

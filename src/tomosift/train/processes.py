@@ -4,6 +4,7 @@ Every process runs the same program on the same data and holds a part of each ba
 alone, in a folder that all can see.
 """
 
+import atexit
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -67,11 +68,19 @@ def joined(devices: int, nodes: int, precision: Any = "32-true") -> "Fabric":
     else:
         is_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
         environment = TorchElasticEnvironment() if is_torchrun else SLURMEnvironment(auto_requeue=False)
-    # Buffers need no broadcast: every process computes them of the whole batch.
-    strategy = DDPStrategy(cluster_environment=environment, timeout=_PATIENCE, broadcast_buffers=False)
+    strategy = DDPStrategy(cluster_environment=environment, timeout=_PATIENCE)
     fabric = Fabric(accelerator="auto", devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
+    is_met = place()[1] > 1
     fabric.launch()
+    if not is_met:
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    # Threads that are still connected when the interpreter ends would abort it.
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def place() -> tuple[int, int]:
