@@ -36,6 +36,13 @@ def children() -> set[str]:
     return found
 
 
+def left_over(before: set[str]) -> list[str]:
+    """Command lines of processes that were started since, but for the standard library's tracker of shared resources,
+    which lives as long as this process."""
+    lines = [Path(f"/proc/{number}/cmdline").read_text() for number in children() - before]
+    return [line for line in lines if "resource_tracker" not in line]
+
+
 def test_without_workers_tasks_run_here_in_order_and_without_dask() -> None:
     code = (
         "import sys, operator; from tomosift.jobs.engine import Engine, for_each; seen = [];"
@@ -75,8 +82,17 @@ def test_two_workers_share_the_tasks_and_lose_none_when_one_is_killed(tmp_path: 
     used = {path.read_text() for path in tmp_path.glob("*.process")}
     assert len(used) >= 2
     assert str(os.getpid()) not in used
-    # The standard library's tracker of shared resources lives as long as this process.
-    assert all("resource_tracker" in Path(f"/proc/{number}/cmdline").read_text() for number in children() - before)
+    assert not left_over(before)
+
+
+def test_an_interruption_ends_the_workers(tmp_path: Path, chores: Any) -> None:
+    def interrupt(done: int, tasks: int) -> None:
+        raise KeyboardInterrupt
+
+    before = children()
+    with pytest.raises(KeyboardInterrupt):
+        for_each(chores.square, [chores.Chore(k, tmp_path) for k in range(4)], Engine(workers=2), interrupt)
+    assert not left_over(before)
 
 
 def test_workers_finish_what_they_can_and_give_up_on_what_kills_them(tmp_path: Path, chores: Any) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -36,13 +37,12 @@ STEPS = 6
 
 VIEWS = ViewRanges(noise_std=(0.0, 0.5), hidden_cubes=1, elastic_voxels=0.5)
 TRAINING = Training(steps=STEPS, batch_size=24, checkpoint_every=3)
-# Where the true gradient is zero, AdamW blows rounding up to a whole step: before a head that subtracts means.
 GENTLE = replace(TRAINING, learning_rate=1e-4)
 LARGE = replace(TRAINING, batch_size=72)  # views are made some at a time: here a different number in each process
 CASES: dict[str, tuple[str, Any]] = {
-    "simclr": ("contrastive", contrastive.Config(views=VIEWS, training=LARGE)),
+    "simclr": ("contrastive", contrastive.Config(training=LARGE)),
     "sectors": ("contrastive", contrastive.Config(independent_noise="sectors", training=TRAINING)),
-    "moco": ("contrastive", contrastive.Config(framework="moco", queue_size=100, views=VIEWS, training=TRAINING)),
+    "moco": ("contrastive", contrastive.Config(framework="moco", queue_size=100, training=TRAINING)),
     "residual": ("supervised", supervised.Config(encoder="residual", views=VIEWS, training=GENTLE)),
     "stopped early": ("supervised", supervised.Config(evaluate_every=2, training=GENTLE)),
     "metric": (
@@ -61,16 +61,16 @@ CASES: dict[str, tuple[str, Any]] = {
 
 
 def made(folder: Path) -> Path:
-    """Two shapes, 48 boxes of 16^3 in four tomograms."""
+    """Two shapes, 32 boxes of 16^3 in four tomograms."""
     rng = np.random.default_rng(0)
     axis = np.arange(16) - 8
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
     shapes = [np.exp(-(z**2 + y**2 + x**2) / 18), np.exp(-(z**2 / 2 + y**2 / 50 + x**2 / 50))]
-    boxes = np.stack([shapes[k % 2] * 3 + rng.normal(size=(16, 16, 16)) for k in range(48)]).astype(np.float32)
-    names = ["ball" if k % 2 == 0 else "plate" for k in range(48)]
-    particles = Particles.create([f"tomogram_{k // 12}" for k in range(48)], np.zeros((48, 3)), class_name=names)
+    boxes = np.stack([shapes[k % 2] * 3 + rng.normal(size=(16, 16, 16)) for k in range(32)]).astype(np.float32)
+    names = ["ball" if k % 2 == 0 else "plate" for k in range(32)]
+    particles = Particles.create([f"tomogram_{k // 8}" for k in range(32)], np.zeros((32, 3)), class_name=names)
     writer = SubtomogramWriter(folder, box_size=16, voxel_spacing_angstrom=10.0)
-    writer.append(boxes, particles, np.tile(np.float32([-60, 60]), (48, 1)))
+    writer.append(boxes, particles, np.tile(np.float32([-60, 60]), (32, 1)))
     writer.close()
     return folder
 
@@ -85,6 +85,7 @@ def trained(case: str, folder: Path, runs: Path, processes: int, kill_at: int = 
     """Train into ``runs`` and keep the losses of every step beside the run."""
     name, config = CASES[case]
     config = replace(config, training=replace(config.training, devices=processes))
+    rank = int(os.environ["RANK"]) if processes > 1 else 0
     losses: list[dict[str, float]] = []
     norms: list[float] = []
     clip = Fabric.clip_gradients
@@ -96,13 +97,16 @@ def trained(case: str, folder: Path, runs: Path, processes: int, kill_at: int = 
     def progress(step: int, steps: int, numbers: dict[str, float]) -> None:
         if numbers:
             losses.append({**numbers, "gradient": norms[-1]})
-        if numbers and step == kill_at:
+        if numbers and step == kill_at and rank == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    # Two files of lessons, one for each process.
-    with patch.object(metric, "_LESSON_COMPLEXES", 8), patch.object(Fabric, "clip_gradients", clipped):
+    with (
+        patch.object(metric, "_LESSON_COMPLEXES", 8),  # two files of lessons, one for each process
+        patch.object(Fabric, "clip_gradients", clipped),
+        # Where the true gradient is zero, as before a head that subtracts means, AdamW blows rounding up to a step.
+        patch.object(torch.optim, "AdamW", partial(torch.optim.AdamW, eps=1e-3)),
+    ):
         methods.train(name, config, sets(folder), runs / case, 5, progress)
-    rank = torch.distributed.get_rank() if processes > 1 else 0
     (runs / f"{case}.{rank}.json").write_text(json.dumps(losses))
 
 
@@ -112,17 +116,23 @@ def main(cases: str, folder: str, runs: str, processes: str, kill_at: str) -> No
         trained(case, Path(folder), Path(runs), int(processes), int(kill_at))
 
 
-def together(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program in two processes that torchrun starts."""
-    start = [SCRIPTS / "torchrun", "--standalone", "--nproc-per-node", "2", *words]
-    return finished(start, **options)
+def finished(command: Sequence[object], *places: dict[str, object]) -> list[tuple[int, str]]:
+    """Exit codes and errors of a program that is started once for each of these sets of variables."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])} if len(places) > 1 else {}
+    words = [str(word) for word in command]
+    started = []
+    for place in places:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **meeting, **{k: str(v) for k, v in place.items()}}
+        started.append(subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True))
+    return [(process.wait(timeout=120), said) for process in started for said in (process.communicate(timeout=120)[1],)]
 
 
-def finished(command: Sequence[object], **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run(
-        [str(word) for word in command], env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
+def together(*words: object) -> list[tuple[int, str]]:
+    """Run this file in two processes, as torchrun would."""
+    size = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
+    return finished([sys.executable, HERE, *words], *({**size, "RANK": k, "LOCAL_RANK": k} for k in (0, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -134,15 +144,16 @@ def differences(one: Path, two: Path) -> float:
     """Greatest relative difference of a trained tensor; a discriminant's few examples here leave it undetermined."""
     models = [load_classifier(folder) for folder in (one, two)]
     states = [{**model.encoder.state_dict(), **dict(model.named_parameters())} for model in models]
-    return max(float((a - states[1][name]).norm() / a.norm().clamp(min=1e-6)) for name, a in states[0].items())
+    pairs = [(value.detach(), states[1][name].detach()) for name, value in states[0].items()]
+    return max(float((a - b).norm() / a.norm().clamp(min=1e-6)) for a, b in pairs)
 
 
 @pytest.fixture(scope="module")
 def pairs(boxes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Runs of every case by one process and by two."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    done = together(HERE, ",".join(CASES), boxes, two, 2, 0)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = together(",".join(CASES), boxes, two, 2, 0)
+    assert [code for code, _ in done] == [0, 0], done
     for case in CASES:
         trained(case, boxes, one, 1)
     return one, two
@@ -157,7 +168,8 @@ def test_two_processes_have_the_losses_and_weights_of_one(case: str, pairs: tupl
     assert first == second
     assert len(alone) == len(first) >= STEPS
     for expected, got in zip(alone, first, strict=True):
-        assert got == pytest.approx(expected, abs=TOLERANCE, rel=TOLERANCE)
+        names = expected.keys() - {"gradient"}
+        assert {k: got[k] for k in names} == pytest.approx({k: expected[k] for k in names}, abs=TOLERANCE)
     assert first[0] == pytest.approx(alone[0], rel=1e-5)  # before anything can add up
     assert differences(one / case, two / case) < TOLERANCE
 
@@ -179,12 +191,13 @@ def test_a_run_of_two_processes_that_was_killed_goes_on_in_two_or_in_one(
     for processes, folder in ((2, tmp_path / "two"), (1, tmp_path / "one")):
         folder.mkdir(exist_ok=True)
         if processes == 2:
-            killed = together(HERE, "sectors", boxes, folder, 2, 4)
-            assert killed.returncode != 0
+            killed = together("sectors", boxes, folder, 2, 4)
+            assert killed[0][0] == -signal.SIGKILL
+            assert killed[1][0] > 0  # the other one does not wait for what will never come
             shutil.copytree(folder / "sectors", tmp_path / "one" / "sectors")
             assert not (folder / "sectors" / "result").exists()
-            done = together(HERE, "sectors", boxes, folder, 2, 0)
-            assert done.returncode == 0, done.stderr[-3000:]
+            done = together("sectors", boxes, folder, 2, 0)
+            assert [code for code, _ in done] == [0, 0], done
         else:
             trained("sectors", boxes, folder, 1)
         log = [json.loads(line) for line in (folder / "sectors" / "log.jsonl").read_text().splitlines()]
@@ -196,45 +209,32 @@ COMMAND = ("train", "supervised", "--encoder", "radial", "--evaluate-every", "2"
 COMMAND += ("--training.batch-size", "24")
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+def by_torchrun(words: list[object]) -> list[tuple[int, str]]:
+    start = [SCRIPTS / "torchrun", "--standalone", "--nproc-per-node", "2", "--no-python", SCRIPTS / "tomosift"]
+    return finished([*start, *words], {})
 
 
-def by_torchrun(words: list[object]) -> str:
-    done = together("--no-python", SCRIPTS / "tomosift", *words)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stderr
+def by_itself(words: list[object]) -> list[tuple[int, str]]:
+    return finished([SCRIPTS / "tomosift", *words, "--training.devices", "2"], {})
 
 
-def by_itself(words: list[object]) -> str:
-    done = finished([SCRIPTS / "tomosift", *words, "--training.devices", "2"])
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stderr
-
-
-def by_srun_on_two_nodes(words: list[object]) -> str:
+def by_srun_on_two_nodes(words: list[object]) -> list[tuple[int, str]]:
     """As srun would start one process on each of two nodes, which both are this machine."""
-    port = free_port()
-    started = []
-    for rank in ("0", "1"):
-        place = {"PROCID": rank, "NODEID": rank, "LOCALID": "0", "JOB_ID": "1234", "JOB_NAME": "interactive"}
-        size = {"NTASKS": "2", "STEP_NUM_TASKS": "2", "NNODES": "2", "STEP_NUM_NODES": "2", "NTASKS_PER_NODE": "1"}
-        variables = {f"SLURM_{name}": value for name, value in {**place, **size}.items()}
-        environment = {**os.environ, **variables, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [str(word) for word in (SCRIPTS / "tomosift", *words)]
-        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    said = [process.communicate(timeout=120)[1] for process in started]
-    assert [process.returncode for process in started] == [0, 0], said
-    return "".join(said)
+    size = {"NTASKS": 2, "STEP_NUM_TASKS": 2, "NNODES": 2, "STEP_NUM_NODES": 2, "NTASKS_PER_NODE": 1}
+    size |= {"LOCALID": 0, "JOB_ID": 1234, "JOB_NAME": "interactive"}
+    places = ({**size, "PROCID": k, "NODEID": k} for k in (0, 1))
+    variables = ({f"SLURM_{name}": value for name, value in place.items()} for place in places)
+    return finished([SCRIPTS / "tomosift", *words], *variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [by_torchrun, by_itself, by_srun_on_two_nodes])
 def test_command_trains_in_processes_however_they_are_started(
-    start: Callable[[list[object]], str], boxes: Path, pairs: tuple[Path, Path], tmp_path: Path
+    start: Callable[[list[object]], list[tuple[int, str]]], boxes: Path, tmp_path: Path
 ) -> None:
-    said = start([*COMMAND, boxes, "--out", tmp_path / "run"])
+    done = start([*COMMAND, boxes, "--out", tmp_path / "run"])
+    said = "".join(text for _, text in done)
+    assert all(code == 0 for code, _ in done), said
     assert said.count("finished; the model is in") == 1
     assert said.count("supervised: 2 of 2") >= 1
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

@@ -6,8 +6,8 @@ command that was interrupted is given again, and the engine itself stores nothin
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -97,12 +97,13 @@ def for_each(
     engine.check()
     results: list[Any] = [None] * len(tasks)
     failures: dict[int, Exception] = {}
-    for count, (place, result, failure) in enumerate(_outcomes(function, tasks, engine), 1):
-        results[place] = result
-        if failure is not None:
-            failures[place] = failure
-        if done is not None:
-            done(count, len(tasks))
+    with closing(_outcomes(function, tasks, engine)) as outcomes:  # workers end with us, also when we are interrupted
+        for count, (place, result, failure) in enumerate(outcomes, 1):
+            results[place] = result
+            if failure is not None:
+                failures[place] = failure
+            if done is not None:
+                done(count, len(tasks))
     if failures:
         first = failures[min(failures)]
         error = ValueError(f"{len(failures)} of {len(tasks)} tasks failed; the first said: {_sentence(first)}")
@@ -116,7 +117,7 @@ Outcome = tuple[int, Any, Exception | None]
 """Number of a task, and its result or what it raised."""
 
 
-def _outcomes(function: Callable[[T], R], tasks: Sequence[T], engine: Engine) -> Iterator[Outcome]:
+def _outcomes(function: Callable[[T], R], tasks: Sequence[T], engine: Engine) -> Generator[Outcome, None, None]:
     if not tasks:
         return
     if engine.workers or engine.scheduler is not None:
@@ -136,7 +137,7 @@ def _from_dask(function: Callable[[T], R], tasks: Sequence[T], engine: Engine) -
 
         futures = client.map(function, tasks, pure=False)
         place = {future.key: number for number, future in enumerate(futures)}
-        waiting = as_completed(futures, loop=client.loop)
+        waiting = as_completed(futures, loop=client.loop)  # type: ignore[no-untyped-call]
         futures.clear()  # what has been taken over is forgotten, so that a worker that dies takes no result with it
         for future in waiting:
             try:
@@ -159,12 +160,13 @@ def _client(engine: Engine, tasks: int) -> Iterator[Any]:
     with ExitStack() as stack:
         if engine.scheduler is not None:
             try:
-                yield stack.enter_context(Client(engine.scheduler, timeout=_SECONDS_TO_ANSWER, set_as_default=False))
+                client = Client(engine.scheduler, timeout=_SECONDS_TO_ANSWER, set_as_default=False)  # type: ignore[no-untyped-call]
             except (OSError, TimeoutError):
                 raise ValueError(
                     f"no Dask scheduler answers at {engine.scheduler}; check the address, or start one with "
                     "dask scheduler"
                 ) from None
+            yield stack.enter_context(client)
             return
         settings = {
             "distributed.scheduler.allowed-failures": engine.retries,
@@ -189,13 +191,13 @@ def _client(engine: Engine, tasks: int) -> Iterator[Any]:
                     silence_logs=logging.CRITICAL,
                 )
             )
-        yield stack.enter_context(Client(cluster, set_as_default=False))
+        yield stack.enter_context(Client(cluster, set_as_default=False))  # type: ignore[no-untyped-call]
 
 
 def _slurm_cluster(engine: Engine) -> Any:
     """A scheduler here whose workers are SLURM jobs: one task at a time on several cores."""
     try:
-        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster
     except ImportError:
         raise ValueError(_NEEDS_DASK) from None
     return SLURMCluster(

@@ -57,8 +57,10 @@ def joined(devices: int, nodes: int, precision: Any = "32-true") -> "Fabric":
 
     if devices * nodes == 1:
         return Fabric(accelerator="auto", devices=1, precision=precision)
-    from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     environment: Any
     if launched() is None:
