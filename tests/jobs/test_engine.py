@@ -109,8 +109,8 @@ def test_workers_finish_what_they_can_and_give_up_on_what_kills_them(tmp_path: P
     [
         (Engine(workers=-1), "workers is -1, expected 0 or more"),
         (Engine(retries=-1), "retries is -1, expected 0 or more"),
-        (Engine(slurm=True), "workers is 0, expected 1 or more with --slurm"),
-        (Engine(scheduler="tcp://127.0.0.1:1", workers=2), "give either --scheduler"),
+        (Engine(slurm=True), "workers is 0, expected 1 or more with slurm"),
+        (Engine(scheduler="tcp://127.0.0.1:1", workers=2), "give either scheduler"),
         (Engine(slurm_partition="gpu\nrm -rf ~"), "slurm_partition is"),
         (Engine(slurm_directives=("--gres=gpu:1\n#SBATCH -A other",)), "slurm_directives is"),
     ],

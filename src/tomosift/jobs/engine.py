@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 _SECONDS_TO_ANSWER = 15
 _NO_PAGE = {"dashboard": False, "dashboard_address": ":0"}  # any free port: two engines may run beside each other
-_NEEDS_DASK = "--workers, --scheduler and --slurm need Dask; install it with: pip install 'tomosift[cluster]'"
+_NEEDS_DASK = "workers, a scheduler and SLURM need Dask; install it with: pip install 'tomosift[cluster]'"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Engine:
     scheduler: str | None = None
     """Address of a running Dask scheduler whose workers take the tasks, such as tcp://host:8786."""
     slurm: bool = False
-    """Submit workers to SLURM, as many as there is work for, up to --workers."""
+    """Submit workers to SLURM, as many as there is work for, up to the number of workers."""
     slurm_partition: str | None = None
     """Partition to submit to."""
     slurm_account: str | None = None
@@ -59,9 +59,9 @@ class Engine:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
         if self.scheduler is not None and (self.slurm or self.workers):
-            raise ValueError("give either --scheduler, whose workers are there already, or --workers and --slurm")
+            raise ValueError("give either scheduler, whose workers are there already, or workers and slurm")
         if self.slurm and not self.workers:
-            raise ValueError("workers is 0, expected 1 or more with --slurm: the most jobs to have at a time")
+            raise ValueError("workers is 0, expected 1 or more with slurm: the most jobs to have at a time")
         for name in ("slurm_partition", "slurm_account", "slurm_memory", "slurm_time"):
             if getattr(self, name) is not None:
                 checked_directive(name, getattr(self, name))
