@@ -28,8 +28,9 @@ from tomosift.nn.classifier import load_classifier
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.config import config_from_json
-from tomosift.train.loop import Training
+from tomosift.train.loop import Training, _check_together
 from tomosift.train.processes import launched
+from tomosift.train.run import Run
 
 HERE, SCRIPTS = Path(__file__).resolve(), Path(sys.executable).parent
 TOLERANCE = 1e-4
@@ -261,10 +262,17 @@ def test_refusals_come_before_anything_is_written(boxes: Path, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
-def test_another_number_of_processes_is_the_same_run() -> None:
+def test_networks_that_normalize_over_the_batch_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="batch normalization, whose statistics processes do not share"):
+        _check_together(torch.nn.Sequential(torch.nn.BatchNorm1d(2)), 0, Run(tmp_path))
+
+
+def test_another_number_of_processes_is_the_same_run(tmp_path: Path) -> None:
     stored = json.loads(json.dumps(asdict(Training())))
     del stored["nodes"]  # as earlier versions wrote it
     assert config_from_json(Training, stored, Path("config.json")) == Training()
+    Run.open(tmp_path / "run", {"training": stored})
+    Run.open(tmp_path / "run", {"training": asdict(Training(devices=4, nodes=2))})
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
