@@ -36,6 +36,13 @@ def children() -> set[str]:
     return found
 
 
+def left_over(before: set[str]) -> list[str]:
+    """Command lines of processes that were started since, but for the standard library's tracker of shared resources,
+    which lives as long as this process."""
+    lines = [Path(f"/proc/{number}/cmdline").read_text() for number in children() - before]
+    return [line for line in lines if "resource_tracker" not in line]
+
+
 def test_without_workers_tasks_run_here_in_order_and_without_dask() -> None:
     code = (
         "import sys, operator; from tomosift.jobs.engine import Engine, for_each; seen = [];"
@@ -75,8 +82,17 @@ def test_two_workers_share_the_tasks_and_lose_none_when_one_is_killed(tmp_path: 
     used = {path.read_text() for path in tmp_path.glob("*.process")}
     assert len(used) >= 2
     assert str(os.getpid()) not in used
-    # The standard library's tracker of shared resources lives as long as this process.
-    assert all("resource_tracker" in Path(f"/proc/{number}/cmdline").read_text() for number in children() - before)
+    assert not left_over(before)
+
+
+def test_an_interruption_ends_the_workers(tmp_path: Path, chores: Any) -> None:
+    def interrupt(done: int, tasks: int) -> None:
+        raise KeyboardInterrupt
+
+    before = children()
+    with pytest.raises(KeyboardInterrupt):
+        for_each(chores.square, [chores.Chore(k, tmp_path) for k in range(4)], Engine(workers=2), interrupt)
+    assert not left_over(before)
 
 
 def test_workers_finish_what_they_can_and_give_up_on_what_kills_them(tmp_path: Path, chores: Any) -> None:
@@ -93,8 +109,8 @@ def test_workers_finish_what_they_can_and_give_up_on_what_kills_them(tmp_path: P
     [
         (Engine(workers=-1), "workers is -1, expected 0 or more"),
         (Engine(retries=-1), "retries is -1, expected 0 or more"),
-        (Engine(slurm=True), "workers is 0, expected 1 or more with --slurm"),
-        (Engine(scheduler="tcp://127.0.0.1:1", workers=2), "give either --scheduler"),
+        (Engine(slurm=True), "workers is 0, expected 1 or more with slurm"),
+        (Engine(scheduler="tcp://127.0.0.1:1", workers=2), "give either scheduler"),
         (Engine(slurm_partition="gpu\nrm -rf ~"), "slurm_partition is"),
         (Engine(slurm_directives=("--gres=gpu:1\n#SBATCH -A other",)), "slurm_directives is"),
     ],
@@ -119,8 +135,7 @@ def test_a_scheduler_that_does_not_answer_is_told_in_one_sentence(monkeypatch: p
 _SBATCH = """#!/bin/bash
 # Stands in for SLURM: the job runs here at once.
 cp "$1" "{folder}/script-$$.sh"
-setsid bash "$1" > "{folder}/job-$$.log" 2>&1 &
-echo $! > "{folder}/job-$!.pid"
+setsid bash "{folder}/script-$$.sh" > "{folder}/job-$$.log" 2>&1 &
 echo "Submitted batch job $!"
 """
 _SCANCEL = """#!/bin/bash
@@ -146,3 +161,33 @@ def test_slurm_workers_are_submitted_with_what_was_asked_for_and_canceled_in_the
         assert f"#SBATCH {line}" in lines
     assert "export OMP_NUM_THREADS=4 MKL_NUM_THREADS=4" in lines
     assert list(tmp_path.glob("canceled-*"))
+
+
+def test_a_scheduler_that_runs_already_is_used_and_left_running(tmp_path: Path, chores: Any) -> None:
+    from distributed import LocalCluster
+
+    page = {"dashboard": False, "dashboard_address": ":0"}
+    with LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs=page) as cluster:
+        for _ in range(2):
+            engine = Engine(scheduler=cluster.scheduler_address)
+            assert for_each(chores.square, [chores.Chore(3, tmp_path)], engine) == [9]
+        assert len(cluster.scheduler.workers) == 1
+
+
+_PROGRAM = """#!{python}
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from tomosift.jobs.engine import Engine, for_each
+from chores import Chore, square
+if __name__ == "__main__":
+    print(for_each(square, [Chore(k, Path(sys.argv[1])) for k in range(4)], Engine(workers=2)))
+"""
+
+
+def test_a_console_script_gets_its_results_and_says_nothing_else(tmp_path: Path) -> None:
+    program = tmp_path / "program"  # without a suffix, as the script `tomosift` is
+    program.write_text(_PROGRAM.format(python=sys.executable, here=str(HERE)))
+    done = subprocess.run([sys.executable, program, tmp_path], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[0, 1, 4, 9]\n"
+    assert done.stderr == ""

@@ -50,7 +50,8 @@ def test_other_commands_start_once_and_submit_their_own_workers() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["$(touch owned)", "`touch owned`", "a; touch owned", "a\ntouch owned", "'", '"', "$HOME", "*", "", "&", "ä"]
+    "word",
+    ["$(touch owned)", "`touch owned`", "a; touch owned", "a\ntouch owned", "'", '"', "$HOME", "*", "", "&", "ä"],
 )
 def test_words_of_the_command_reach_it_as_they_are(word: str, tmp_path: Path) -> None:
     text = job_script(JobScript(processes=2), (*TRAINING, word))

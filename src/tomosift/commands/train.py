@@ -1,5 +1,6 @@
 """Train a method on a set of subtomograms."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.train.config import config_from_json
+from tomosift.train.processes import is_first
 from tomosift.train.run import read_json
 
 
@@ -247,6 +249,11 @@ def _chosen(config: Any, path: Path | None) -> Any:
 
 
 def _train(name: str, config: Any, data: TrainingSets | None, out: Path, seed: int) -> None:
+    config = replace(config, training=config.training.as_launched())
+    methods.meet(name, config)
+    if not is_first():
+        methods.train(name, config, data, out, seed)
+        return
     with progress_bar(name, "steps") as update:
         methods.train(
             name,

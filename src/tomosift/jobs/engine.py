@@ -6,8 +6,8 @@ command that was interrupted is given again, and the engine itself stores nothin
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 _SECONDS_TO_ANSWER = 15
 _NO_PAGE = {"dashboard": False, "dashboard_address": ":0"}  # any free port: two engines may run beside each other
-_NEEDS_DASK = "--workers, --scheduler and --slurm need Dask; install it with: pip install 'tomosift[cluster]'"
+_NEEDS_DASK = "workers, a scheduler and SLURM need Dask; install it with: pip install 'tomosift[cluster]'"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Engine:
     scheduler: str | None = None
     """Address of a running Dask scheduler whose workers take the tasks, such as tcp://host:8786."""
     slurm: bool = False
-    """Submit workers to SLURM, as many as there is work for, up to --workers."""
+    """Submit workers to SLURM, as many as there is work for, up to the number of workers."""
     slurm_partition: str | None = None
     """Partition to submit to."""
     slurm_account: str | None = None
@@ -59,9 +59,9 @@ class Engine:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
         if self.scheduler is not None and (self.slurm or self.workers):
-            raise ValueError("give either --scheduler, whose workers are there already, or --workers and --slurm")
+            raise ValueError("give either scheduler, whose workers are there already, or workers and slurm")
         if self.slurm and not self.workers:
-            raise ValueError("workers is 0, expected 1 or more with --slurm: the most jobs to have at a time")
+            raise ValueError("workers is 0, expected 1 or more with slurm: the most jobs to have at a time")
         for name in ("slurm_partition", "slurm_account", "slurm_memory", "slurm_time"):
             if getattr(self, name) is not None:
                 checked_directive(name, getattr(self, name))
@@ -96,13 +96,14 @@ def for_each(
     """
     engine.check()
     results: list[Any] = [None] * len(tasks)
-    failures: dict[int, BaseException] = {}
-    for count, (place, result, failure) in enumerate(_outcomes(function, tasks, engine), 1):
-        results[place] = result
-        if failure is not None:
-            failures[place] = failure
-        if done is not None:
-            done(count, len(tasks))
+    failures: dict[int, Exception] = {}
+    with closing(_outcomes(function, tasks, engine)) as outcomes:  # workers end with us, also when we are interrupted
+        for count, (place, result, failure) in enumerate(outcomes, 1):
+            results[place] = result
+            if failure is not None:
+                failures[place] = failure
+            if done is not None:
+                done(count, len(tasks))
     if failures:
         first = failures[min(failures)]
         error = ValueError(f"{len(failures)} of {len(tasks)} tasks failed; the first said: {_sentence(first)}")
@@ -112,11 +113,11 @@ def for_each(
     return results
 
 
-Outcome = tuple[int, Any, BaseException | None]
+Outcome = tuple[int, Any, Exception | None]
 """Number of a task, and its result or what it raised."""
 
 
-def _outcomes(function: Callable[[T], R], tasks: Sequence[T], engine: Engine) -> Iterator[Outcome]:
+def _outcomes(function: Callable[[T], R], tasks: Sequence[T], engine: Engine) -> Generator[Outcome, None, None]:
     if not tasks:
         return
     if engine.workers or engine.scheduler is not None:
@@ -136,13 +137,15 @@ def _from_dask(function: Callable[[T], R], tasks: Sequence[T], engine: Engine) -
 
         futures = client.map(function, tasks, pure=False)
         place = {future.key: number for number, future in enumerate(futures)}
-        waiting = as_completed(futures, loop=client.loop)
+        waiting = as_completed(futures, loop=client.loop)  # type: ignore[no-untyped-call]
         futures.clear()  # what has been taken over is forgotten, so that a worker that dies takes no result with it
         for future in waiting:
-            failure = future.exception() if future.status == "error" else None
-            if future.status not in ("error", "finished"):
-                failure = ConnectionError(f"the scheduler gave it up ({future.status}); give the same command again")
-            yield place[future.key], None if failure else future.result(), failure
+            try:
+                # What was lost with its worker before it could be taken over is waited for: it is being done again.
+                result, failure = future.result(), None
+            except Exception as error:
+                result, failure = None, error
+            yield place[future.key], result, failure
             future.release()
 
 
@@ -157,11 +160,13 @@ def _client(engine: Engine, tasks: int) -> Iterator[Any]:
     with ExitStack() as stack:
         if engine.scheduler is not None:
             try:
-                yield stack.enter_context(Client(engine.scheduler, timeout=_SECONDS_TO_ANSWER, set_as_default=False))
+                client = Client(engine.scheduler, timeout=_SECONDS_TO_ANSWER, set_as_default=False)  # type: ignore[no-untyped-call]
             except (OSError, TimeoutError):
                 raise ValueError(
-                    f"no Dask scheduler answers at {engine.scheduler}; check the address, or start one with: dask scheduler"
+                    f"no Dask scheduler answers at {engine.scheduler}; check the address, or start one with "
+                    "dask scheduler"
                 ) from None
+            yield stack.enter_context(client)
             return
         settings = {
             "distributed.scheduler.allowed-failures": engine.retries,
@@ -186,13 +191,13 @@ def _client(engine: Engine, tasks: int) -> Iterator[Any]:
                     silence_logs=logging.CRITICAL,
                 )
             )
-        yield stack.enter_context(Client(cluster, set_as_default=False))
+        yield stack.enter_context(Client(cluster, set_as_default=False))  # type: ignore[no-untyped-call]
 
 
 def _slurm_cluster(engine: Engine) -> Any:
     """A scheduler here whose workers are SLURM jobs: one task at a time on several cores."""
     try:
-        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster
     except ImportError:
         raise ValueError(_NEEDS_DASK) from None
     return SLURMCluster(
@@ -211,9 +216,11 @@ def _slurm_cluster(engine: Engine) -> Any:
     )
 
 
-def _sentence(failure: BaseException) -> str:
+def _sentence(failure: Exception) -> str:
     """What went wrong, in words for the user."""
     if type(failure).__name__ == "KilledWorker":
         return "its worker died again and again, perhaps for want of memory"
+    if type(failure).__name__ == "FutureCancelledError":
+        return "the scheduler gave it up; give the same command again"
     text = str(failure) or "no reason given"
     return text if isinstance(failure, ValueError | OSError) else f"{type(failure).__name__}: {text}"

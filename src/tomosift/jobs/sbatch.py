@@ -104,7 +104,7 @@ def job_script(asked: JobScript, command: Sequence[str]) -> str:
     if together > 1 and command[0] != "train":
         raise ValueError(
             f"nodes and processes make {together} processes, but tomosift {command[0]} is no training and starts as "
-            "one; let it submit workers with --slurm"
+            "one; let it submit workers of its own"
         )
     options = {
         "job-name": asked.name,

@@ -13,9 +13,9 @@ import torch
 
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.files import write_json
 from tomosift.nn.classifier import Classifier, model_digest, save_classifier
-from tomosift.train.loop import Progress
+from tomosift.train.loop import Progress, Training
+from tomosift.train.processes import first_does, joined
 from tomosift.train.run import Run
 
 METHODS: dict[str, str] = {
@@ -39,6 +39,8 @@ class Method(Protocol):
     """What the module of a method offers."""
 
     USES_LABELS: bool
+    SHARES_BATCHES: bool
+    """Whether several processes may train together, each on a part of every batch."""
     Config: type[Any]
     train: Callable[..., Classifier]
 
@@ -82,7 +84,7 @@ def train(
     module = method(name)
     if not isinstance(config, module.Config):
         raise ValueError(f"config is a {type(config).__name__}, expected {module.Config.__module__}.Config")
-    config.training.check()
+    meet(name, config)
     parts = {} if data is None else {name: getattr(data, name) for name in ("labeled", "unlabeled", "validation")}
     described = {
         "method": name,
@@ -99,14 +101,14 @@ def train(
             for part, given in parts.items()
         },
     }
-    resumed = (folder / "config.json").exists()
+    resumed = first_does((folder / "config.json").exists)
     run = Run.open(folder, described)
     seen = {
         str(name)
         for part in (("labeled", "validation") if module.USES_LABELS else ())
         for name in parts[part].particles.particle_id[parts[part].labeled_rows]
     }
-    write_json(run.folder / SEEN, sorted(seen))
+    run.write(SEEN, sorted(seen))
     torch.manual_seed(seed)
     try:
         classifier = module.train(config, data, run, seed, progress)
@@ -115,5 +117,23 @@ def train(
         if not resumed and not run.checkpoint.exists():
             run.abandon()
         raise
-    save_classifier(run.result, classifier)
+    first_does(lambda: save_classifier(run.result, classifier))
     return classifier
+
+
+def meet(name: str, config: Any) -> None:
+    """Start or meet the other processes of a training, before anything is written; `train` does so itself.
+
+    Raises
+    ------
+    ValueError
+        When the counts in the configuration make no sense, or the method trains in one process only.
+    """
+    training: Training = config.training
+    training.check()
+    if training.processes == 1:
+        return
+    if not method(name).SHARES_BATCHES:
+        what = "devices" if training.devices > 1 else "nodes"
+        raise ValueError(f"{what} is {getattr(training, what)}, expected 1: {name} trains in one process only")
+    joined(training.devices, training.nodes, training.precision)

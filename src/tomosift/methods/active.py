@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
-from tomosift.files import write_json
 from tomosift.nn.classifier import GENERAL, Classifier, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.inference import embed
@@ -28,6 +27,7 @@ from tomosift.train.loop import Progress, Training
 from tomosift.train.run import Run
 
 USES_LABELS = True
+SHARES_BATCHES = True
 
 ASKED = "asked.json"
 """File of a run that names the particles whose labels were looked at, in the order in which they were asked for."""
@@ -70,8 +70,8 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
 
     order = asked_in_rounds(embedding, answer, len(data.class_names), config.rounds, config.labels, seed)
     asked = [str(name) for name in pool.particles.particle_id[order]]
-    write_json(run.folder / ASKED, asked)
-    write_json(run.folder / methods.SEEN, sorted(asked))  # the others may be evaluated on
+    run.write(ASKED, asked)
+    run.write(methods.SEEN, sorted(asked))  # the others may be evaluated on
     teacher = methods.method("supervised").Config(init=config.init, encoder=config.encoder, training=config.training)
     shown = TrainingSets(pool.select(np.sort(order)), data.unlabeled, data.validation)
     return methods.train("supervised", teacher, shown, run.folder / "classifier", seed, progress)

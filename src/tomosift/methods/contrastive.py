@@ -20,6 +20,8 @@ from torch.nn import functional
 
 from tomosift.data.batches import Batch, Uniform
 from tomosift.data.sets import TrainingSets
+from tomosift.draws import uniform
+from tomosift.nn.across import gathered
 from tomosift.nn.centering import recentered
 from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, load_classifier
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
@@ -30,6 +32,7 @@ from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
 
 USES_LABELS = False
+SHARES_BATCHES = True
 
 CONTRASTED = ViewRanges(noise_std=(0.0, 0.5), gain=(0.8, 1.2), log_gamma=(-0.2, 0.2), hidden_cubes=2, swapped_cubes=4)
 """Views that raised probe accuracy most; each group's worth is in experiments/LOG.md."""
@@ -104,7 +107,8 @@ class Learner(nn.Module):
             first, second = self.two_views(batch, generator)
         if self.config.framework == "simclr":
             projected = self.projection(self.encoder(torch.cat([first, second]), True)).float()
-            return {"loss": nt_xent(projected[: len(first)], projected[len(first) :], self.config.temperature)}
+            one, other = (gathered(part) for part in projected.tensor_split([len(first)]))
+            return {"loss": nt_xent(one, other, self.config.temperature)}
         both = torch.cat([first, second])
         with torch.no_grad():
             for fast, slow in self._fast_and_slow():
@@ -113,7 +117,8 @@ class Learner(nn.Module):
         queries = self.projection(self.encoder(both, True)).float()
         # The loss reads a copy: the queue is overwritten before the backward pass.
         loss = info_nce(queries, keys.roll(len(first), 0), self.queue.clone(), self.config.temperature)
-        self.queue.copy_(torch.cat([keys, self.queue])[: self.config.queue_size])
+        newest = [gathered(part) for part in keys.tensor_split([len(first)])]
+        self.queue.copy_(torch.cat([*newest, self.queue])[: self.config.queue_size])
         return {"loss": loss}
 
     def two_views(
@@ -130,7 +135,7 @@ class Learner(nn.Module):
                 )
             sources = (recentered(batch.halves[:, 0], offset), recentered(batch.halves[:, 1], offset))
         elif self.config.independent_noise == "sectors":
-            phase = torch.rand(len(batch), generator=generator)
+            phase = uniform((len(batch),), generator)
             even, odd = split_sectors(volume, self.config.sector_deg, phase)
             sources = (normalized(even), normalized(odd))
         first, second = (

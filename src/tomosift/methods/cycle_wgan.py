@@ -49,6 +49,7 @@ from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
 
 USES_LABELS = False
+SHARES_BATCHES = False
 
 _READ_AHEAD = 2
 _BETAS = (0.0, 0.9)  # Gulrajani et al. 2017: the critics' slopes turn around too fast for more memory
@@ -230,8 +231,6 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     """
     if len(config.structures) < 2:
         raise ValueError(f"structures name {len(config.structures)} classes, expected 2 or more to translate maps of")
-    if config.training.devices > 1:
-        raise ValueError(f"devices is {config.training.devices}, expected 1: two networks take turns in this method")
     seen, spare = held_out(data.unlabeled)
     if (whole := len(seen) + len(spare)) < _LEAST_BOXES:
         raise ValueError(

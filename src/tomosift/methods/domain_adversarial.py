@@ -44,6 +44,7 @@ from tomosift.train.loop import Progress, Training, fit, step_generator
 from tomosift.train.run import Run
 
 USES_LABELS = True
+SHARES_BATCHES = False
 
 Features = Literal["class-wise", "single", "covariance", "none"]
 

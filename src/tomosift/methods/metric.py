@@ -28,6 +28,8 @@ from torch.nn import functional
 
 from tomosift.data.batches import Ahead, Batch, Inputs
 from tomosift.data.sets import TrainingSets
+from tomosift.draws import normal
+from tomosift.nn.across import gathered
 from tomosift.nn.centering import REACH
 from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
 from tomosift.nn.discriminant import fit_discriminant
@@ -42,6 +44,7 @@ from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
 
 USES_LABELS = False
+SHARES_BATCHES = True
 
 Loss = Literal["supervised-contrastive", "cosine", "triplet", "prototypical"]
 
@@ -110,17 +113,18 @@ class Learner(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)
         complexes = config.complexes if config.loss == "cosine" else 0
-        self.proxies = nn.Parameter(functional.normalize(torch.randn(complexes, config.projection_size), dim=1))
+        proxies = functional.normalize(torch.randn(complexes, config.projection_size), dim=1)
+        self.proxies = nn.Parameter(proxies, requires_grad=complexes > 0)
 
     def forward(self, batch: Inputs | Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The loss of a batch, and how many particles have one of their own complex as their nearest."""
         if isinstance(batch, Batch):
             batch = self._seen(batch)
-        projected = self._projected(batch.x, generator)
-        loss = self._between(projected, batch.label)
-        losses = {"right": _nearest_is_right(projected.detach(), batch.label)}
+        projected, label = gathered(self._projected(batch.x, generator)), gathered(batch.label)
+        loss = self._between(projected, label)
+        losses = {"right": _nearest_is_right(projected.detach(), label)}
         if batch.halves is not None:
-            first, second = (self._projected(batch.halves[:, k], generator) for k in (0, 1))
+            first, second = (gathered(self._projected(batch.halves[:, k], generator)) for k in (0, 1))
             losses["halves"] = nt_xent(first, second, self.config.temperature)
             loss = loss + self.config.independent_noise * losses["halves"]
         return {"loss": loss, **losses}
@@ -133,7 +137,7 @@ class Learner(nn.Module):
     def _projected(self, x: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
         if x.ndim == 2:  # lessons; boxes are normalized and noisy as they are
             x = (x - self.mean) / self.deviation
-            noise = torch.randn(x.shape, generator=generator).to(x.device)
+            noise = normal(x.shape, generator).to(x.device)
             x = x + self.config.input_noise * noise
         return self.projection(self.encoder.embed(x)).float()  # type: ignore[no-any-return]
 
@@ -170,6 +174,13 @@ def train(
     fresh = config.fresh or not encoder.has_fixed_part
     if fresh and config.loss == "cosine":
         raise ValueError("the cosine loss needs complexes that come again, not fresh ones; take another loss")
+    if fresh and config.training.processes > 1:
+        raise ValueError(
+            f"{config.training.processes} processes are asked for, expected 1: each would simulate the fresh boxes of "
+            "all; take an encoder with a fixed first part, such as radial"
+        )
+    if (boxes := config.classes_per_batch * config.per_class) % config.training.processes:
+        raise ValueError(f"a step has {boxes} boxes, expected a multiple of {config.training.processes} processes")
     stream = ComplexStream(
         config.classes_per_batch if fresh else _LESSON_COMPLEXES,
         config.per_class if fresh else config.boxes_each,

@@ -28,6 +28,7 @@ from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
 
 USES_LABELS = True
+SHARES_BATCHES = False
 
 
 @dataclass(frozen=True)

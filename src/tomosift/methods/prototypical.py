@@ -40,6 +40,7 @@ from tomosift.train.loop import Progress, Training, Validation, fit
 from tomosift.train.run import Run
 
 USES_LABELS = True
+SHARES_BATCHES = False
 
 _ATTENTION_WEIGHT = 2.0
 

@@ -50,6 +50,7 @@ _RIGHT_ENOUGH = 0.85
 """Share of labeled particles that a probe of the others surely (95 %) names right, from which unlabeled ones can only
 mislead. To take too few labels for enough costs ten times what unlabeled particles cost where they are enough."""
 USES_LABELS = True
+SHARES_BATCHES = True
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tomosift.nn.across import dropout
 from tomosift.nn.cosnet import CosNet, Siamese
 from tomosift.nn.dense import DENSE_SIZE, described_boxes
 from tomosift.nn.descriptors import DESCRIPTOR_SIZE, descriptors
@@ -77,7 +78,7 @@ class _Described(Encoder):
 
     def embed(self, volume: Float[Tensor, "b n"]) -> Float[Tensor, "b e"]:
         hidden = self.layers[:2](volume)
-        return self.layers[2:](functional.dropout(hidden, self.dropout, self.training))  # type: ignore[no-any-return]
+        return self.layers[2:](dropout(hidden, self.dropout, self.training))  # type: ignore[no-any-return]
 
 
 class Radial(_Described):

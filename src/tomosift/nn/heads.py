@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tomosift.nn.across import gathered
 from tomosift.nn.discriminant import DIRECTIONS, Discriminant
 from tomosift.nn.probe import LinearProbe
 
@@ -41,8 +42,8 @@ class LinearHead(nn.Module):
 
     def forward(self, embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b k"]:
         mean, deviation = self.mean, self.deviation
-        if self.training and len(embedding) > 1:
-            mean, deviation = embedding.mean(0), (embedding.var(0, unbiased=False) + _LEAST_DEVIATION**2).sqrt()
+        if self.training and len(whole := gathered(embedding)) > 1:
+            mean, deviation = whole.mean(0), (whole.var(0, unbiased=False) + _LEAST_DEVIATION**2).sqrt()
         return self.linear((embedding - mean) / deviation)  # type: ignore[no-any-return]
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from tomosift.draws import normal, uniform
 from tomosift.physics.ctf import ctf_3d
 from tomosift.physics.rotation import random_rotations, rotate
 from tomosift.physics.wedge import wedge_mask
@@ -76,27 +77,27 @@ class ViewRanges:
     def sample(self, n: int, generator: torch.Generator) -> "ViewParameters":
         """Draw the parameters of n views; everything random except the noise itself is drawn here."""
 
-        def uniform(low_high: Range, *shape: int) -> Tensor:
+        def between(low_high: Range, *shape: int) -> Tensor:
             low, high = low_high
-            return low + (high - low) * torch.rand(n, *shape, generator=generator)
+            return low + (high - low) * uniform((n, *shape), generator)
 
         return ViewParameters(
             rotation=random_rotations(n, generator, self.rotation_max_deg),
-            shift_zyx_voxels=uniform((-self.shift_voxels, self.shift_voxels), 3),
-            scale=uniform(self.scale),
+            shift_zyx_voxels=between((-self.shift_voxels, self.shift_voxels), 3),
+            scale=between(self.scale),
             impose_wedge=self.impose_wedge,
             # A defocus of NaN means no extra transfer function.
-            defocus_um=torch.where(uniform((0.0, 1.0)) < self.defocus_probability, uniform(self.defocus_um), torch.nan),
-            noise_std=uniform(self.noise_std),
-            low_pass_sigma_voxels=uniform(self.low_pass_sigma_voxels),
-            gain=uniform(self.gain),
-            gamma=uniform(self.log_gamma).exp(),
-            hidden_corner=uniform((0.0, 1.0), self.hidden_cubes, 3),
-            swapped_corner=uniform((0.0, 1.0), self.swapped_cubes, 2, 3),
-            elastic_zyx_voxels=self.elastic_voxels * torch.randn(n, 3, 4, 4, 4, generator=generator)
+            defocus_um=torch.where(between((0.0, 1.0)) < self.defocus_probability, between(self.defocus_um), torch.nan),
+            noise_std=between(self.noise_std),
+            low_pass_sigma_voxels=between(self.low_pass_sigma_voxels),
+            gain=between(self.gain),
+            gamma=between(self.log_gamma).exp(),
+            hidden_corner=between((0.0, 1.0), self.hidden_cubes, 3),
+            swapped_corner=between((0.0, 1.0), self.swapped_cubes, 2, 3),
+            elastic_zyx_voxels=self.elastic_voxels * normal((n, 3, 4, 4, 4), generator)
             if self.elastic_voxels
             else None,
-            mirrored=uniform((0.0, 1.0)) < (0.5 if self.mirror else 0.0),
+            mirrored=between((0.0, 1.0)) < (0.5 if self.mirror else 0.0),
         )
 
 
@@ -168,7 +169,7 @@ def view(
     if bool((parameters.gamma != 1).any()):
         spatial = spatial.sign() * spatial.abs() ** _per_box(parameters.gamma, volume)
     if bool((parameters.noise_std > 0).any()):
-        noise = torch.randn(volume.shape, generator=generator, dtype=volume.dtype).to(volume.device)
+        noise = normal(volume.shape, generator, volume.dtype).to(volume.device)
         spatial = spatial + noise * _per_box(parameters.noise_std, volume)
     transfer = _transfer(size, tilt_range_deg, parameters, voxel_spacing_angstrom, volume.device, not resampled)
     if transfer is not None or not resampled:

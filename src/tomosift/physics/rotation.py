@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from tomosift.draws import normal, uniform
+
 _BISECTIONS = 60  # halving [0, pi] this often reaches the resolution of float64
 
 
@@ -51,10 +53,9 @@ def random_rotations(
     """
     if not 0.0 <= max_angle_deg <= 180.0:
         raise ValueError(f"max_angle_deg is {max_angle_deg}, expected 0 to 180")
-    options = {"dtype": torch.float64, "device": generator.device}
-    axis = torch.randn(n, 3, generator=generator, **options)  # type: ignore[call-overload]
+    axis = normal((n, 3), generator, torch.float64)
     axis = axis / axis.norm(dim=-1, keepdim=True)
-    share = torch.rand(n, 1, generator=generator, **options)  # type: ignore[call-overload]
+    share = uniform((n, 1), generator, torch.float64)
     largest = math.radians(max_angle_deg)
     low, high = torch.zeros_like(share), torch.full_like(share, largest)
     target = share * (largest - math.sin(largest))

@@ -19,6 +19,7 @@ from tomosift.nn.centering import recentered
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.simulate.stream import ComplexStream
 from tomosift.train.loop import Progress
+from tomosift.train.processes import place, wait_for_all
 
 MOST_WORKERS = 8
 """Threads that simulate side by side; each holds a gigabyte."""
@@ -47,8 +48,9 @@ class Lessons:
         return -(-self.complexes // self.stream.classes)
 
     def simulate(self, encoder: Encoder, progress: Progress | None = None) -> None:
-        """Make the files that are missing, several at a time."""
-        missing = [number for number in range(self.blocks) if not self._path(number).exists()]
+        """Make the files that are missing, several at a time; each of several processes makes a part of them."""
+        rank, count = place()
+        missing = [number for number in range(rank, self.blocks, count) if not self._path(number).exists()]
         self.folder.mkdir(exist_ok=True)
         before = torch.get_num_threads()
         torch.set_num_threads(1)  # blocks side by side use processors better than one block spread over them
@@ -56,15 +58,16 @@ class Lessons:
             with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_WORKERS)) as pool:
                 tasks = [pool.submit(self._make, encoder, number) for number in missing]
                 try:
-                    for done, task in enumerate(as_completed(tasks), self.blocks - len(missing) + 1):
+                    for left, task in zip(reversed(range(len(tasks))), as_completed(tasks), strict=True):
                         task.result()
                         if progress is not None:
-                            progress(done, self.blocks, {})
+                            progress(max(self.blocks - left * count, 1), self.blocks, {})
                 except BaseException:
                     pool.shutdown(cancel_futures=True)
                     raise
         finally:
             torch.set_num_threads(before)
+        wait_for_all()
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}.npy"

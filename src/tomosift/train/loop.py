@@ -8,14 +8,17 @@ room knows nothing of cryo-ET.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
+from tomosift.draws import ShardGenerator
 from tomosift.errors import NonFiniteLossError
 from tomosift.train.checkpoint import load_checkpoint, save_checkpoint
+from tomosift.train.processes import first_does, joined, launched
 from tomosift.train.run import Run
 
 _MAX_NORM = 5.0  # longer gradients are shortened to this; a guard for the first steps, rarely felt later
@@ -51,7 +54,14 @@ class Training:
     precision: Precision = "32-true"
     """bf16-mixed and 16-mixed are for GPUs; CPUs without bfloat16 units run them a hundred times slower."""
     devices: int = 1
-    """Processes or GPUs on this machine."""
+    """Processes of each machine, one for each GPU where it has some; torchrun and srun say it themselves."""
+    nodes: int = 1
+    """Machines; torchrun and srun, which start the processes on them, say it themselves."""
+
+    @property
+    def processes(self) -> int:
+        """How many train together."""
+        return self.devices * self.nodes
 
     def check(self) -> None:
         """Refuse counts that make no sense.
@@ -59,13 +69,27 @@ class Training:
         Raises
         ------
         ValueError
-            When steps, batch size, devices or the checkpoint interval are below 1.
+            When steps, batch size, devices, nodes or the checkpoint interval are below 1, or processes would get parts
+            of a batch that differ in size.
         """
-        for name in ("steps", "batch_size", "checkpoint_every", "devices"):
+        for name in ("steps", "batch_size", "checkpoint_every", "devices", "nodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate is {self.learning_rate}, expected more than 0")
+        if self.batch_size % self.processes:
+            raise ValueError(f"batch_size is {self.batch_size}, expected a multiple of {self.processes} processes")
+
+    def as_launched(self) -> "Training":
+        """The same, by as many processes as torchrun or srun has started, if one of them has.
+
+        Raises
+        ------
+        ValueError
+            When nodes have different numbers of processes.
+        """
+        devices, nodes = launched() or (self.devices, self.nodes)
+        return replace(self, devices=devices, nodes=nodes)
 
 
 @dataclass(frozen=True)
@@ -82,9 +106,11 @@ Progress = Callable[[int, int, dict[str, float]], None]
 """Called after each step with the steps done, the steps in all and the newest losses."""
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The randomness of one step, a function of (seed, step) alone."""
-    return torch.Generator().manual_seed(_mixed(seed, step))
+def step_generator(seed: int, step: int, rank: int = 0, count: int = 1) -> torch.Generator:
+    """The randomness of one step, a function of (seed, step) alone: that of a particle is the same in any process."""
+    generator = ShardGenerator()
+    generator.rank, generator.count = rank, count
+    return generator.manual_seed(_mixed(seed, step))
 
 
 def _mixed(seed: int, step: int) -> int:
@@ -133,16 +159,18 @@ def fit(
     ------
     NonFiniteLossError
         At the first loss or gradient norm that is NaN or infinite; the last checkpoint is left as it was.
+    ValueError
+        When several processes are asked for and the learner normalizes over the batch, or they do not see one and the
+        same checkpoint.
     """
-    from lightning_fabric import Fabric
-
-    fabric = Fabric(accelerator="auto", devices=training.devices, precision=training.precision)
-    if training.devices > 1:
-        fabric.launch()
+    fabric = joined(training.devices, training.nodes, training.precision)
+    rank, count = fabric.global_rank, fabric.world_size
     groups = parameter_groups or [{"params": [p for p in learner.parameters() if p.requires_grad]}]
     optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
     peaks = [group["lr"] for group in optimizer.param_groups]
     done = load_checkpoint(run.checkpoint, learner, optimizer)
+    if count > 1:
+        _check_together(learner, done.step, run)
     model, optimizer = fabric.setup(learner, optimizer)
     best = done.best_weights
     history = list(done.scores)
@@ -160,11 +188,13 @@ def fit(
             group["lr"] = peak * learning_rate_share(step, training.steps, training.warmup)
         # Layers that draw from the global generator (dropout) are tied to the step as well.
         torch.manual_seed(_mixed(seed, step))
-        batch = stream.batch(step).shard(fabric.global_rank, fabric.world_size).to(fabric.device)
-        losses: dict[str, Tensor] = model(batch, step_generator(seed + 7919 * fabric.global_rank, step))
+        batch = stream.batch(step).shard(rank, count).to(fabric.device)
+        losses: dict[str, Tensor] = model(batch, step_generator(seed, step, rank, count))
         fabric.backward(losses["loss"])
         norm = fabric.clip_gradients(model, optimizer, max_norm=_MAX_NORM, error_if_nonfinite=False)
         numbers = {name: float(value.detach()) for name, value in losses.items()}
+        if count > 1:
+            numbers = _averaged(numbers, fabric.device)
         loss, length = numbers["loss"], float("nan") if norm is None else float(norm)
         if not (math.isfinite(loss) and math.isfinite(length)):
             raise NonFiniteLossError(
@@ -174,25 +204,46 @@ def fit(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
-        if fabric.global_rank == 0 and (step % 10 == 0 or step == end):
+        if step % 10 == 0 or step == end:
             run.log(
                 step=step, **{k: round(v, 5) for k, v in numbers.items()}, seconds=round(time.monotonic() - started, 2)
             )
         if validation is not None and (step % validation.every == 0 or step == end):
             learner.eval()
-            history.append(validation.score())
+            score = validation.score()  # in every process, for what it does to the learner; that of the first counts
+            history.append(first_does(partial(float, score)))
             run.log(step=step, validation=round(history[-1], 5))
             if _best(history) == len(history) - 1:
                 best = {name: value.detach().clone() for name, value in learner.state_dict().items()}
         if progress is not None:
             progress(step, end, numbers)
-        if fabric.global_rank == 0 and (step % training.checkpoint_every == 0 or step == end or stopped()):
+        if rank == 0 and (step % training.checkpoint_every == 0 or step == end or stopped()):
             save_checkpoint(run.checkpoint, learner, optimizer, step, history, best)
     if validation is not None and best is not None:
         learner.load_state_dict(best)
         step = min((_best(history) + 1) * validation.every, end)
     learner.eval()
     return step
+
+
+def _averaged(numbers: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Means over all processes."""
+    total = torch.tensor(list(numbers.values()), dtype=torch.float32, device=device)
+    distributed.all_reduce(total)
+    return dict(zip(numbers, (total / distributed.get_world_size()).tolist(), strict=True))
+
+
+def _check_together(learner: nn.Module, step: int, run: Run) -> None:
+    """Refuse what several processes would do in silence otherwise than one."""
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in learner.modules()):
+        raise ValueError(
+            "the network has batch normalization, whose statistics processes do not share; train it in one process, or "
+            "take another encoder"
+        )
+    if first_does(lambda: step) != step:
+        raise ValueError(
+            f"processes see different checkpoints in {run.folder}; put it where all nodes see the same files"
+        )
 
 
 def _best(history: list[float]) -> int:

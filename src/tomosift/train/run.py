@@ -24,14 +24,15 @@ import torch
 from tomosift import __version__
 from tomosift.errors import FormatError
 from tomosift.files import write_json
+from tomosift.train.processes import first_does, is_first
 
-_PLACES = ("init", "path")
+_MAY_DIFFER = ("init", "path", "devices", "nodes")
 _PACKAGES = ("torch", "numpy", "scipy", "lightning-fabric", "safetensors", "scikit-learn", "torch-ctf")
 
 
 @dataclass(frozen=True)
 class Run:
-    """An open run folder."""
+    """An open run folder. Of several processes that train together, only the first one writes into it."""
 
     folder: Path
 
@@ -39,36 +40,15 @@ class Run:
     def open(cls, folder: Path, config: dict[str, Any]) -> "Run":
         """Make the folder, or reopen it to resume.
 
-        Entries named ``init`` or ``path`` say where things lay, and may differ; what they are is told by digests.
+        Entries named ``init`` or ``path`` say where things lay, and may differ; what they are is told by digests. So
+        may ``devices`` and ``nodes``: a run goes on with another number of processes.
 
         Raises
         ------
         FormatError
             When the folder holds a run with another configuration, or is no run at all: its files are left alone.
         """
-        path = folder / "config.json"
-        wanted = json.loads(json.dumps(config))
-        if path.exists():
-            found = read_json(path)
-            before, now = _without_places(found), _without_places(wanted)
-            differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-            if differing:
-                key = differing[0]
-                first = _first_difference(before.get(key), now.get(key))
-                raise FormatError(
-                    path,
-                    key,
-                    _short(first[0]),
-                    f"{_short(first[1])} as asked now",
-                    "give another --out, or ask for the same configuration to resume this run",
-                )
-        elif folder.exists() and any(folder.iterdir()):
-            raise FormatError(
-                folder, "folder", "not empty and not a run", "a new or empty folder", "give another --out"
-            )
-        else:
-            write_json(path, wanted)
-        write_json(folder / "environment.json", environment())
+        first_does(lambda: _make(folder, config))
         return cls(folder)
 
     @property
@@ -88,15 +68,48 @@ class Run:
 
     def abandon(self) -> None:
         """Remove a run in which nothing was trained, so that its folder is free for a corrected request."""
+        if not is_first():
+            return
         for name in ("config.json", "environment.json", "log.jsonl", "seen.json"):
             (self.folder / name).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
+    def write(self, name: str, value: Any) -> None:
+        """Write a JSON file of this name."""
+        if is_first():
+            write_json(self.folder / name, value)
+
     def log(self, **entry: Any) -> None:
         """Append one line to the log."""
+        if not is_first():
+            return
         with (self.folder / "log.jsonl").open("a") as stream:
             stream.write(json.dumps({"time": round(time.time(), 3), **entry}) + "\n")
+
+
+def _make(folder: Path, config: dict[str, Any]) -> None:
+    path = folder / "config.json"
+    wanted = json.loads(json.dumps(config))
+    if path.exists():
+        found = read_json(path)
+        before, now = _without_what_may_differ(found), _without_what_may_differ(wanted)
+        differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        if differing:
+            key = differing[0]
+            first = _first_difference(before.get(key), now.get(key))
+            raise FormatError(
+                path,
+                key,
+                _short(first[0]),
+                f"{_short(first[1])} as asked now",
+                "give another --out, or ask for the same configuration to resume this run",
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise FormatError(folder, "folder", "not empty and not a run", "a new or empty folder", "give another --out")
+    else:
+        write_json(path, wanted)
+    write_json(folder / "environment.json", environment())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -131,9 +144,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _without_places(value: Any) -> Any:
+def _without_what_may_differ(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_places(entry) for key, entry in value.items() if key not in _PLACES}
+        return {key: _without_what_may_differ(entry) for key, entry in value.items() if key not in _MAY_DIFFER}
     return value
 
 
