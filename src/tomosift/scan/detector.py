@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from tomosift.data.batches import Inputs
 from tomosift.data.tomograms import Tomogram, match_tomograms
+from tomosift.draws import normal
 from tomosift.files import written_then_renamed
 from tomosift.nn.classifier import Classifier, ModelCard, save_classifier, start_from
 from tomosift.nn.dense import layout
@@ -85,7 +86,7 @@ class Learner(nn.Module):
         classifier.encoder.dropout = config.dropout
 
     def forward(self, batch: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
-        noise = torch.randn(batch.x.shape, generator=generator).to(batch.x.device)
+        noise = normal(batch.x.shape, generator).to(batch.x.device)
         x = batch.x + self.config.input_noise * self.deviation * noise
         if self.config.init is None:  # an encoder that has learned has taken a scale already
             x = (x - self.mean) / self.deviation
@@ -227,7 +228,7 @@ def _starting(config: Config, class_names: tuple[str, ...]) -> Classifier:
 def _places(
     config: Config, names: tuple[str, ...], picks: Particles, tomogram: Tomogram, run: Run, seed: int, of: int
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-    """Descriptors and labels of places of one tomogram of so many; kept in the run, so that an interrupted one goes on."""
+    """Descriptors and labels of places of one tomogram of so many; kept in the run, which then can be resumed."""
     path = run.folder / "places" / f"{hashlib.sha256(tomogram.name.encode()).hexdigest()[:16]}.npz"
     if not path.exists():
         blocks = Blocks(tomogram, config.voxel_spacing_angstrom, config.box_size, layout(config.box_size).step)
