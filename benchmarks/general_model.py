@@ -1,18 +1,19 @@
-"""Train the model ``general`` that comes with the program: an encoder that knows what complexes look like.
+"""Train the models that come with the program: encoders that know what complexes look like.
 
-    ./dev bench general_model --work FOLDER              simulate, train, put it into the program, measure
-    ./dev bench general_model --work FOLDER --measure    measure the model that comes with the program again
+    ./dev bench general_model --work FOLDER                 simulate, train, put it into the program, measure
+    ./dev bench general_model --work FOLDER --name dense    the same of the model that scans start from
+    ./dev bench general_model --work FOLDER --measure       measure the model that comes with the program again
 
-It is a run of the method `metric` with its defaults, in FOLDER/run: an interrupted one goes on. It is measured on all
-structures of the atlas, none of which it has seen, in the episodes of the protocol `few-shot-all`, beside the cosine by
-which models without a discriminant are compared. What makes masks in the model is left as it is; `benchmarks/masks.py`
-trains that.
+A model is a run of the method `metric`, in FOLDER/run: an interrupted one goes on. It is measured on all structures of
+the atlas, none of which it has seen, in the episodes of the protocol `few-shot-all`, beside the cosine by which models
+without a discriminant are compared; `dense`, which does not look for the middle of a particle, on boxes within a voxel
+of it. What makes masks in `general` is left as it is; `benchmarks/masks.py` trains that.
 """
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -28,9 +29,17 @@ from tomosift.methods.metric import Config
 from tomosift.nn.center_finder import weights_path
 from tomosift.nn.classifier import Classifier, load_classifier, save_classifier
 from tomosift.nn.heads import CosineHead, DiscriminantHead
+from tomosift.simulate.stream import WIDE
 from tomosift.train.run import read_json
 
-FOLDER = weights_path().parent / "shipped" / "general"
+SHIPPED = weights_path().parent / "shipped"
+MODELS = {
+    "general": Config(),
+    "dense": Config(encoder="dense", complexes=2048, imaging=replace(WIDE, shift_voxels=(-2.0, 2.0))),
+}
+USES = {"general": "to start from", "dense": "for scans of whole tomograms to start from"}
+SHIFT_VOXELS = {"general": None, "dense": 1.0}
+"""Farthest that measured particles lie off their middle along each axis; None for what the protocol says."""
 
 
 @dataclass(frozen=True)
@@ -39,29 +48,43 @@ class Options:
 
     work: Path
     """Folder for the run and simulated sets."""
-    config: Config = field(default_factory=Config)
+    name: Literal["general", "dense"] = "general"
     seed: int = 700
     measure: bool = False
     """Only measure."""
 
 
-def measure(model: Classifier, work: Path) -> dict[str, str]:
+def measure(name: str, work: Path) -> dict[str, str]:
     """Accuracy of both ways to compare in episodes, with 95 % intervals."""
     found = {}
+    model, protocol = load_classifier(Path(name)), PROTOCOLS["few-shot-all"]
+    if (shift := SHIFT_VOXELS[name]) is not None:
+        protocol = replace(protocol, shift_voxels=shift)
     head = model.head
     assert isinstance(head, DiscriminantHead)
     for snr in (0.1, 0.03):
-        asked = build_world(PROTOCOLS["few-shot-all"], snr, 0, work / f"asked-{snr:g}").test
+        asked = build_world(protocol, snr, 0, work / f"asked-{snr:g}").test
         embeddings = embedded(model.encoder, asked)
-        for name, each in (("discriminant", head), ("cosine", CosineHead(embeddings.shape[1], 0))):
+        for by, each in (("discriminant", head), ("cosine", CosineHead(embeddings.shape[1], 0))):
             each.standardize(torch.from_numpy(embeddings))
             for ways in (5, 8):
                 one, five = (
                     episode_scores(embeddings, asked.label, each, ways=ways, shots=shots).accuracy for shots in (1, 5)
                 )
-                found[f"SNR {snr:g}, {ways} classes, {name}"] = f"{one}, {five}"
-                print(f"SNR {snr:g}, {ways} classes, 1 and 5 examples, {name}: {one}, {five}", flush=True)
+                found[f"SNR {snr:g}, {ways} classes, {by}"] = f"{one}, {five}"
+                print(f"SNR {snr:g}, {ways} classes, 1 and 5 examples, {by}: {one}, {five}", flush=True)
     return found
+
+
+def _with_decoder(model: Classifier, decoder: str, folder: Path) -> Classifier:
+    """The model with what made masks in the one that was here before."""
+    made = Classifier(model.encoder, replace(model.card, decoder=decoder))
+    made.head = model.head
+    if made.decoder is not None:  # from the file, as the encoder beside it may be one that no longer is
+        kept = load_file(folder / "model.safetensors")
+        of_decoder = {name.removeprefix("decoder."): kept[name] for name in kept if name.startswith("decoder.")}
+        made.decoder.half().load_state_dict(of_decoder)
+    return made
 
 
 def told(losses: dict[str, float]) -> str:
@@ -72,40 +95,38 @@ def told(losses: dict[str, float]) -> str:
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Simulate, train, write and measure."""
     if options.measure:
-        measure(load_classifier(Path("general")), options.work)
+        measure(options.name, options.work)
         return
+    config, folder = MODELS[options.name], SHIPPED / options.name
 
     def progress(done: int, total: int, losses: dict[str, float]) -> None:
         if not losses or done % 100 == 0:
             print(f"{done} of {total}: {told(losses)}", flush=True)
 
     run = options.work / "run"
-    model = methods.train("metric", options.config, None, run, options.seed, progress)
-    about, card = (json.loads((FOLDER / name).read_text()) for name in ("about.json", "model.json"))
-    made = Classifier(model.encoder, replace(model.card, decoder=card["decoder"]))
-    made.head = model.head
-    if made.decoder is not None:  # from the file, as the encoder beside it may be one that no longer is
-        kept = load_file(FOLDER / "model.safetensors")
-        of_decoder = {name.removeprefix("decoder."): kept[name] for name in kept if name.startswith("decoder.")}
-        made.decoder.half().load_state_dict(of_decoder)
-    save_classifier(FOLDER, made)
+    model = methods.train("metric", config, None, run, options.seed, progress)
+    masks: dict[str, Any] = {}
+    if (folder / "about.json").exists():
+        about, card = (json.loads((folder / name).read_text()) for name in ("about.json", "model.json"))
+        model, masks = _with_decoder(model, card["decoder"], folder), {k: about[k] for k in ("masks",) if k in about}
+    save_classifier(folder, model)
     entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     last = [entry for entry in entries if "loss" in entry][-1]
     described = {
-        "what": "An encoder trained on complexes that do not exist, to start from.",
-        "made_by": "./dev bench general_model --work FOLDER",
+        "what": f"An encoder trained on complexes that do not exist, {USES[options.name]}.",
+        "made_by": f"./dev bench general_model --work FOLDER --name {options.name}",
         "seed": options.seed,
-        "config": asdict(options.config),
+        "config": asdict(config),
         "last_step": {key: value for key, value in last.items() if key != "time"},
         "environment": read_json(run / "environment.json"),
-        "sources": f"{options.config.complexes} complexes of tomosift.simulate.random_complexes and what pickers take "
-        f"for some, {options.config.complexes * options.config.boxes_each} boxes; no real structure",
-        "accuracy_in_episodes_of_the_atlas_1_and_5_examples": measure(load_classifier(Path("general")), options.work),
+        "sources": f"{config.complexes} complexes of tomosift.simulate.random_complexes and what pickers take "
+        f"for some, {config.complexes * config.boxes_each} boxes; no real structure",
+        "accuracy_in_episodes_of_the_atlas_1_and_5_examples": measure(options.name, options.work),
         "limits": "Complexes of 60 kDa to 2.5 MDa in boxes of 32^3 at 10 A; what differs less than its noise allows to "
         "see it takes for one.",
         "license": "BSD-3-Clause, as the program",
     }
-    write_json(FOLDER / "about.json", {**described, "masks": about["masks"]})
+    write_json(folder / "about.json", {**described, **masks})
 
 
 if __name__ == "__main__":

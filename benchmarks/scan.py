@@ -49,6 +49,7 @@ DIAMETER = {
     "cav1-1": 244.0,
 }
 """Angstrom; what `tomosift atlas list` says, the capsid's and the ribosome's rounded."""
+_APART = 80.0  # Angstrom between particles that are found, the default of `tomosift scan`
 RADIUS = {name: diameter / 2 for name, diameter in DIAMETER.items()}
 
 
@@ -127,7 +128,7 @@ def _detected(
     run = Run.open(folder, {"method": method, "picks": list(map(str, given.particle_id)), "seed": seed})
     model = train(config, given, tomograms, run, seed)
     started = time.perf_counter()
-    parts = [particles_of(scan(model, tomograms[name]), name, dict.fromkeys(DIAMETER, 60.0), 0.5) for name in asked]
+    parts = [particles_of(scan(model, tomograms[name]), name, dict.fromkeys(DIAMETER, _APART), 0.5) for name in asked]
     return joined(parts), (time.perf_counter() - started) / len(asked)
 
 
@@ -228,7 +229,7 @@ def _deepfinder(options: Options) -> dict[str, Any]:
     run = Run.open(work / "detector", {"of": "tomo1"})
     model = train(Config(), lists[1], tomograms, run, 0)
     started = time.perf_counter()
-    radius = {str(name): 60.0 for name in sorted(set(lists[1].class_name))}
+    radius = {str(name): _APART for name in sorted(set(lists[1].class_name))}
     found = particles_of(scan(model, tomograms["tomo2"]), "tomo2", radius, 0.5)
     seconds = time.perf_counter() - started
     return _row("deepfinder", "detector", 3, 0, detection_score(found, lists[2], dict.fromkeys(radius, 100.0)), seconds)

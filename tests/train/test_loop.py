@@ -293,6 +293,15 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         fit(other, Numbered(), TRAINING, opened(tmp_path / "run"), 0)
 
 
+def test_checkpoint_of_a_training_of_other_parameters_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Kill):
+        trained(tmp_path / "run", progress=kill_at(9))
+    other = line()
+    next(other.parameters()).requires_grad_(False)
+    with pytest.raises(FormatError, match="expected the state of this training; give another --out"):
+        fit(other, Numbered(), TRAINING, opened(tmp_path / "run"), 0)
+
+
 def test_log_tells_steps_losses_and_resumption(tmp_path: Path) -> None:
     with pytest.raises(Kill):
         trained(tmp_path / "run", progress=kill_at(9))

@@ -36,7 +36,7 @@ def command(
     model: Path | None = None,
     label_column: str | None = None,
     masks: Path | None = None,
-    radius: float = 60.0,
+    radius: float = 80.0,
     radii: dict[str, float] | None = None,
     least_probability: float = 0.5,
     stride: int | None = None,

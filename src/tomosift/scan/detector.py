@@ -58,8 +58,10 @@ class Config:
     background_places: int = 200_000
     """From anywhere in the tomograms with picks, but no more than 40,000 from one: few would hold none of the places
     that look like a particle by chance."""
-    beside_places: int = 1000
-    """Of each tomogram, no farther from a pick than twice the distance at which background begins."""
+    beside_places: int = 4000
+    """Of each tomogram, beside picks: within a large particle some place looks like a small one."""
+    beside_angstrom: float = 130.0
+    """How far from a pick those may be."""
     input_noise: float = 0.1
     """Added to standardized descriptors, in their standard deviations."""
     dropout: float = 0.2
@@ -260,12 +262,12 @@ def _chosen(
     center = picks.position_zyx_angstrom
     tree = cKDTree(center)
     class_of = np.array([names.index(str(name)) for name in picks.class_name])
-    around = lattice.around(center, 2 * config.far_angstrom)
+    around = lattice.around(center, config.beside_angstrom)
     distance, nearest = (np.asarray(part) for part in tree.query(lattice.positions(around)))
     closest = around[np.asarray(cKDTree(lattice.positions(around)).query(center)[1])]
     is_near = (distance <= config.near_angstrom) | np.isin(around, closest)
     near = around[is_near]
-    beside = around[~is_near & (distance >= config.far_angstrom) & (distance <= 2 * config.far_angstrom)]
+    beside = around[~is_near & (distance >= config.far_angstrom) & (distance <= config.beside_angstrom)]
     count = min(config.background_places // of, _MOST_BACKGROUND)
     anywhere = np.unique(rng.integers(0, lattice.size, 2 * count))
     far = anywhere[tree.query(lattice.positions(anywhere))[0] >= config.far_angstrom]

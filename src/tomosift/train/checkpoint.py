@@ -50,7 +50,7 @@ def load_checkpoint(path: Path, learner: nn.Module, optimizer: torch.optim.Optim
     Raises
     ------
     FormatError
-        When the file is damaged or belongs to another model.
+        When the file is damaged or belongs to another model or training.
     """
     if not path.exists():
         return Resumed()
@@ -73,7 +73,11 @@ def load_checkpoint(path: Path, learner: nn.Module, optimizer: torch.optim.Optim
     for name, value in _part(tensors, "optimizer/").items():
         index, entry = name.split("/", 1)
         state.setdefault(int(index), {})[entry] = value
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    try:
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except ValueError as error:
+        advice = "give another --out, or go on with the version of tomosift that began"
+        raise FormatError(path, "optimizer", str(error), "the state of this training", advice) from None
     return Resumed(step, scores, _part(tensors, "best/") or None)
 
 
