@@ -174,3 +174,15 @@ def test_sets_with_a_shortened_shard_are_refused(chain: Any, tmp_path: Path, ref
 
 def test_run_and_set_the_wrong_way_round_are_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
     refused("classify", chain.subtomograms, chain.classifier, "--out", tmp_path / "c.star")
+
+
+def test_two_processes_write_the_same_table_and_leave_no_parts(
+    chain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tomosift.jobs.embedding._BOXES", 7)
+    one = starfile.read(classify(chain, tmp_path / "one.star"), always_dict=True)["particles"]
+    two = starfile.read(classify(chain, tmp_path / "two.star", "--workers", "2"), always_dict=True)["particles"]
+    pd.testing.assert_frame_equal(one, two, atol=1e-5)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("one.star", "one_embeddings.npy", "two.star", "two_embeddings.npy")
+    }

@@ -9,7 +9,7 @@ from tomosift.cli import main
 from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
 from tomosift.data.tomograms import match_tomograms
 from tomosift.io.formats import read_particles
-from tomosift.io.volumes import write_volume
+from tomosift.io.volumes import open_volume, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +73,11 @@ def test_the_simulated_folder_passes_the_check(folder: Path, capsys: pytest.Capt
     picks, tomograms = folder / "particles.star", folder / "tomograms.star"
     main(["check", str(picks), "--tomograms", str(tomograms), "--box-size", "12"])
     assert "-40 to 60" in " ".join(capsys.readouterr().out.split())
+
+
+def test_two_processes_make_the_same_tomograms(folder: Path, words: list[str], tmp_path: Path) -> None:
+    main(["simulate", "--out", str(tmp_path / "shared"), *words, "--workers", "2"])
+    for path in sorted(folder.rglob("*.mrc")):
+        other = tmp_path / "shared" / path.relative_to(folder)
+        # Headers tell when they were written.
+        np.testing.assert_array_equal(open_volume(other).data, open_volume(path).data)

@@ -13,8 +13,10 @@ from tomosift.data.set_reader import Subtomograms
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.files import written_then_renamed
 from tomosift.io.formats import format_to_write, write_particles
+from tomosift.jobs.embedding import embed_part, part_tasks, taken_together
+from tomosift.jobs.engine import Engine, for_each
 from tomosift.nn.classifier import Classifier, load_classifier
-from tomosift.nn.inference import Predictions, predict
+from tomosift.nn.inference import Predictions, answers, predict
 from tomosift.particles import Particles
 
 
@@ -26,6 +28,7 @@ def command(
     unknown_below: float | None = None,
     unfamiliar_below: float | None = None,
     drop_unknown: bool = False,
+    engine: Annotated[Engine, tyro.conf.arg(name="")] = Engine(),
 ) -> None:
     """Classify every particle of a set and write the table in the format that the suffix of --out asks for.
 
@@ -39,10 +42,11 @@ def command(
         unknown_below: Answer "unknown" where the best probability is lower; by default what the run was told.
         unfamiliar_below: Answer "unknown" where a particle looks less like any labeled one than this, -1 to 1.
         drop_unknown: Leave particles out whose answer is "unknown".
+        engine: Where boxes are looked at, 4,096 to a task.
     """
     format_to_write(out)  # an unknown suffix is better said before the work than after it
     classifier, boxes = load_classifier(run), open_subtomograms(subtomograms)
-    predictions = predictions_of(classifier, boxes, run)
+    predictions = predictions_of(classifier, boxes, run, engine, out.with_name(f"{out.name.split('.')[0]}_parts"))
     card = classifier.card
     classified = with_predictions(
         boxes.particles,
@@ -63,8 +67,10 @@ def show_counts(out: Path, written: Particles) -> None:
     show_table(f"{out}: {len(written)} particles", ["class", "particles"], rows)
 
 
-def predictions_of(classifier: Classifier, boxes: Subtomograms, run: Path) -> Predictions:
-    """What the model says of every box, with a progress bar.
+def predictions_of(
+    classifier: Classifier, boxes: Subtomograms, run: Path, engine: Engine = Engine(), parts: Path | None = None
+) -> Predictions:
+    """What the model says of every box, with a progress bar; workers of an engine leave their ``parts`` in a folder.
 
     Raises
     ------
@@ -80,6 +86,10 @@ def predictions_of(classifier: Classifier, boxes: Subtomograms, run: Path) -> Pr
     if not len(boxes):
         raise ValueError(f"{boxes.path} is empty; extract particles first")
     with progress_bar("classify", "boxes") as update:
+        if parts is not None and (engine.workers or engine.scheduler is not None):
+            tasks = part_tasks(run, boxes.path, len(boxes), parts)
+            for_each(embed_part, tasks, engine, lambda done, total: update(tasks[done - 1].last, len(boxes), ""))
+            return answers(classifier, taken_together(tasks))
         return predict(classifier, boxes.volumes, len(boxes), done=lambda done, total: update(done, total, ""))
 
 

@@ -6,11 +6,21 @@ from typing import Annotated
 import tyro
 
 from tomosift.commands.terminal import progress_bar, say
-from tomosift.simulate.dataset import TomogramDatasetConfig, simulate_dataset, write_label_table
+from tomosift.jobs.engine import Engine, for_each
+from tomosift.simulate.dataset import (
+    TomogramDatasetConfig,
+    simulate_dataset,
+    simulate_tomogram,
+    tomogram_tasks,
+    write_label_table,
+)
 
 
 def command(
-    config: Annotated[TomogramDatasetConfig, tyro.conf.arg(name="")], out: Path, labels_per_class: int = 0
+    config: Annotated[TomogramDatasetConfig, tyro.conf.arg(name="")],
+    out: Path,
+    labels_per_class: int = 0,
+    engine: Annotated[Engine, tyro.conf.arg(name="")] = Engine(),
 ) -> None:
     """Simulate tomograms into a folder: volumes, tables and truth as a user would bring them.
 
@@ -20,11 +30,14 @@ def command(
         config: What the data set is like.
         out: Folder to write to.
         labels_per_class: Also write labels.star with this many labeled picks of each class.
+        engine: Where tomograms are simulated.
     """
     if labels_per_class < 0:
         raise ValueError(f"labels-per-class is {labels_per_class}, expected 0 or more")
     with progress_bar("simulating", "tomograms") as update:
-        paths = simulate_dataset(config, out, progress=update)
+        tasks = tomogram_tasks(config, out)
+        for_each(simulate_tomogram, tasks, engine, lambda done, total: update(done, total, ""))
+    paths = simulate_dataset(config, out)  # of which nothing is left to do but the tables
     say(f"{config.tomograms} tomograms with {len(config.class_names)} classes: {', '.join(config.class_names)}")
     say(f"  tomograms  {paths.tomograms}")
     say(f"  picks      {paths.particles}")

@@ -16,6 +16,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -100,18 +101,40 @@ def simulate_dataset(
     """
     folder = Path(folder)
     paths = DatasetPaths.of(folder, config.tomogram_names)
-    _claim(folder, config)
-    templates: dict[str, Float[Tensor, "d d d"]] = {}
-    for number, name in enumerate(config.tomogram_names):
-        if not paths.volumes[name].exists():
-            templates = templates or load_templates(config)
-            _simulate_one(config, templates, number, paths)
+    for task in tomogram_tasks(config, folder):
+        simulate_tomogram(task)
         if progress is not None:
-            progress(number + 1, config.tomograms, name)
+            progress(task.number + 1, config.tomograms, config.tomogram_names[task.number])
     _write_tables(config, paths)
     return paths
 
 
+@dataclass(frozen=True)
+class TomogramTask:
+    """One tomogram of a data set, to be simulated on any machine that sees the folder."""
+
+    config: TomogramDatasetConfig
+    folder: Path
+    number: int
+    """0 is the first."""
+
+
+def tomogram_tasks(config: TomogramDatasetConfig, folder: Path) -> list[TomogramTask]:
+    """All tomograms of a data set, whose settings from now on are those of the folder; see `simulate_dataset`."""
+    _claim(folder, config)
+    return [TomogramTask(config, folder, number) for number in range(config.tomograms)]
+
+
+def simulate_tomogram(task: TomogramTask) -> Path:
+    """Simulate a tomogram unless it is there; returns its reconstruction."""
+    paths = DatasetPaths.of(task.folder, task.config.tomogram_names)
+    volume = paths.volumes[task.config.tomogram_names[task.number]]
+    if not volume.exists():
+        _simulate_one(task.config, load_templates(task.config), task.number, paths)
+    return volume
+
+
+@lru_cache(maxsize=1)
 def load_templates(config: TomogramDatasetConfig) -> dict[str, Float[Tensor, "d d d"]]:
     """Class name -> density, the picked classes first."""
     box_size = 2 * int(np.ceil(0.5 * config.template_extent_angstrom / config.voxel_spacing_angstrom))
