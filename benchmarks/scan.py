@@ -31,7 +31,7 @@ from tomosift.io.formats import read_particles
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 from tomosift.physics.imaging import lab_protocol
-from tomosift.scan.detector import Config, train
+from tomosift.scan.detector import Config, read_radii, train
 from tomosift.scan.growing import joined
 from tomosift.scan.scanner import particles_of, scan
 from tomosift.simulate.dataset import simulate_dataset
@@ -49,7 +49,6 @@ DIAMETER = {
     "cav1-1": 244.0,
 }
 """Angstrom; what `tomosift atlas list` says, the capsid's and the ribosome's rounded."""
-_APART = 80.0  # Angstrom between particles that are found, the default of `tomosift scan`
 RADIUS = {name: diameter / 2 for name, diameter in DIAMETER.items()}
 
 
@@ -128,7 +127,8 @@ def _detected(
     run = Run.open(folder, {"method": method, "picks": list(map(str, given.particle_id)), "seed": seed})
     model = train(config, given, tomograms, run, seed)
     started = time.perf_counter()
-    parts = [particles_of(scan(model, tomograms[name]), name, dict.fromkeys(DIAMETER, _APART), 0.5) for name in asked]
+    radii = read_radii(folder)
+    parts = [particles_of(scan(model, tomograms[name]), name, radii, 0.5) for name in asked]
     return joined(parts), (time.perf_counter() - started) / len(asked)
 
 
@@ -229,10 +229,10 @@ def _deepfinder(options: Options) -> dict[str, Any]:
     run = Run.open(work / "detector", {"of": "tomo1"})
     model = train(Config(), lists[1], tomograms, run, 0)
     started = time.perf_counter()
-    radius = {str(name): _APART for name in sorted(set(lists[1].class_name))}
-    found = particles_of(scan(model, tomograms["tomo2"]), "tomo2", radius, 0.5)
+    radii = read_radii(run.folder)
+    found = particles_of(scan(model, tomograms["tomo2"]), "tomo2", radii, 0.5)
     seconds = time.perf_counter() - started
-    return _row("deepfinder", "detector", 3, 0, detection_score(found, lists[2], dict.fromkeys(radius, 100.0)), seconds)
+    return _row("deepfinder", "detector", 3, 0, detection_score(found, lists[2], dict.fromkeys(radii, 100.0)), seconds)
 
 
 def _row(world: str, method: str, each: int, seed: int, found: Found, seconds: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tomosift.io.formats import format_to_write, write_particles
 from tomosift.jobs.engine import Engine, for_each
 from tomosift.nn.classifier import load_classifier, model_digest
 from tomosift.particles import Particles
-from tomosift.scan.detector import Config, train
+from tomosift.scan.detector import Config, read_radii, train
 from tomosift.scan.growing import joined
 from tomosift.scan.scanner import BACKGROUND
 from tomosift.scan.task import ScanTask, read_result, run_task
@@ -36,7 +36,7 @@ def command(
     model: Path | None = None,
     label_column: str | None = None,
     masks: Path | None = None,
-    radius: float = 80.0,
+    radius: float | None = None,
     radii: dict[str, float] | None = None,
     least_probability: float = 0.5,
     stride: int | None = None,
@@ -64,7 +64,8 @@ def command(
         model: Folder of the detector of an earlier scan, instead of examples.
         label_column: Column of the examples to take the class from.
         masks: Folder of volumes with the names of the tomograms, zero where nothing is to be found.
-        radius: Of a particle in Angstrom: of two that lie closer one is dropped.
+        radius: Of a particle in Angstrom: of two that lie closer one is dropped. By default as measured on the examples
+            of each class.
         radii: The same for single classes: --radii ribosome 130 ferritin 65.
         least_probability: Particles that are less probable are left out.
         stride: Voxels of the detector between places; by default as near as it can.
@@ -97,7 +98,7 @@ def command(
             tomogram,
             model,
             out,
-            _radii(names, radius, radii or {}),
+            _radii(names, model, radius, radii or {}),
             least_probability,
             stride,
             mask_of.get(name),
@@ -152,10 +153,11 @@ def _masks(folder: Path, tomograms: dict[str, Tomogram]) -> dict[str, Path]:
     return {name: masks[key].path for name, key in key_of.items()}
 
 
-def _radii(names: list[str], radius: float, radii: dict[str, float]) -> dict[str, float]:
+def _radii(names: list[str], model: Path, radius: float | None, radii: dict[str, float]) -> dict[str, float]:
     if unknown := sorted(set(radii) - set(names)):
         raise ValueError(f"radii name {', '.join(unknown)}, expected classes of the detector: {', '.join(names)}")
-    chosen = {name: float(radii.get(name, radius)) for name in names}
+    usual = read_radii(model) if radius is None else dict.fromkeys(names, radius)
+    chosen = {name: float(radii.get(name, usual[name])) for name in names}
     if wrong := [name for name, value in chosen.items() if not value > 0]:
         raise ValueError(f"the radius of {wrong[0]} is {chosen[wrong[0]]:g} A, expected more than 0")
     return chosen

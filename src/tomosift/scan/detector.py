@@ -22,20 +22,22 @@ from torch.nn import functional
 from tomosift.data.batches import Inputs
 from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.draws import normal
-from tomosift.files import written_then_renamed
+from tomosift.files import write_json, written_then_renamed
 from tomosift.nn.classifier import Classifier, ModelCard, save_classifier, start_from
 from tomosift.nn.dense import layout
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import LinearHead
 from tomosift.particles import Particles
 from tomosift.scan.blocks import Blocks, Lattice
-from tomosift.scan.growing import grown
+from tomosift.scan.growing import grown, joined
 from tomosift.scan.scanner import BACKGROUND, described, particles_of, scan
+from tomosift.scan.sizes import radii_of
 from tomosift.train.loop import Progress, Training, fit
-from tomosift.train.run import Run
+from tomosift.train.run import Run, read_json
 
 _ENCODER = "dense"
 _LEAST_DEVIATION = 1e-6
+_RADII = "radii.json"
 _MOST_BACKGROUND = 40_000
 _SURE = 0.9  # probability of a particle that teaches
 _GROWTH = 3  # picks that come to each pick in a round, three times as many in the next
@@ -136,7 +138,7 @@ def train(
     looking: Callable[[int, int], None] | None = None,
     progress: Progress | None = None,
 ) -> Classifier:
-    """A classifier of places with the classes of the picks and `BACKGROUND`; its result is left in the run.
+    """A classifier of places with the classes of the picks and `BACKGROUND`; result and radii are left in the run.
 
     Parameters
     ----------
@@ -174,8 +176,22 @@ def train(
             most = _GROWTH ** (number + 1)
             known = {key: _more(config, classifier, given[key], tomograms[key], few, most) for key in given}
             run.log(event="grown", round=number + 1, picks=sum(len(part) for part in known.values()))
+    used = {str(name): tomograms[key] for name, key in key_of.items()}
+    learned = joined(list(known.values()))
+    write_json(run.folder / _RADII, radii_of(learned, used, config.box_size, config.voxel_spacing_angstrom))
     save_classifier(run.result, classifier)
     return classifier
+
+
+def read_radii(run: Path) -> dict[str, float]:
+    """Radius of each class in Angstrom, as measured on the picks that a detector learned from.
+
+    Raises
+    ------
+    FormatError
+        The folder is no finished run of a detector.
+    """
+    return {str(name): float(value) for name, value in read_json(run / _RADII).items()}
 
 
 def _taught(
