@@ -9,11 +9,12 @@ from tomosift import methods
 from tomosift.cli import main
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.io.formats import read_particles
+from tomosift.io.formats import read_particles, write_particles
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.nn.classifier import GENERAL
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training
+from tomosift.train.run import read_json
 
 CLASSES = ("ribosome-70s", "apoferritin")
 
@@ -45,6 +46,17 @@ def test_a_run_is_carried_over_with_its_set_to_a_table_and_a_report_with_both_do
     assert "Maps of embeddings of source and target" in page
 
 
+def test_labels_of_a_table_are_those_of_the_source(boxes: Subtomograms, tmp_path: Path) -> None:
+    """As `tomosift label` leaves them: a few particles of a set that came without classes."""
+    some = boxes.particles.select(np.arange(0, len(boxes), 2))
+    write_particles(tmp_path / "labels.csv", some, voxel_spacing_angstrom=10.0)
+    words = ["--source", str(boxes.path), "--labels", str(tmp_path / "labels.csv"), "--steps", "2", "--no-warps"]
+    main(["adapt", "general", "--target", str(boxes.path), "--out", str(tmp_path / "out"), *words])
+    remembered = read_json(tmp_path / "out" / "adapted" / "config.json")["data"]["labeled"]
+    assert remembered["digest"] not in {methods.set_digest(boxes), ""}
+    assert (tmp_path / "out" / "classified.star").exists()
+
+
 def test_what_cannot_be_a_source_is_one_sentence(
     run: Path, boxes: Subtomograms, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +72,7 @@ def test_what_cannot_be_a_source_is_one_sentence(
     for words, sentence in (
         (["general"], "general was trained on no set of yours; give a labeled one"),
         (["general", "--source", str(boxes.path), "--structures", "apoferritin"], "give one of them"),
+        (["general", "--labels", "a.star", "--structures", "apoferritin"], "--labels are of particles of a --source"),
         ([str(changed)], "are not those that"),
         ([str(tmp_path / "empty")], "expected that of a supervised run"),
     ):

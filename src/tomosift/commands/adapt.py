@@ -1,6 +1,8 @@
 """Name boxes of which none is labeled: by another labeled set, or by simulations of known structures (Cryo-Shift)."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from tomosift import methods
 from tomosift.commands.classify import command as classify
 from tomosift.commands.evaluate import report_of
+from tomosift.commands.inputs import labeled_set
 from tomosift.commands.terminal import progress_bar, say
 from tomosift.data.batches import Batch
 from tomosift.data.sets import TrainingSets
@@ -34,6 +37,9 @@ def command(
     target: Path,
     out: Path,
     source: Path | None = None,
+    labels: Path | None = None,
+    label_column: str | None = None,
+    label_tolerance: float = 30.0,
     structures: tuple[str, ...] = (),
     features: Features = "class-wise",
     warps: bool = True,
@@ -50,6 +56,10 @@ def command(
         target: Folder of the set to be classified; labels in it are not used.
         out: Folder for everything that is made; an interrupted job goes on.
         source: Folder of a labeled set, instead of the one that the run was trained on.
+        labels: Particle table with a class for some particles of the source, such as `label` writes; by default the
+            classes that the set came with.
+        label_column: Column of that table to take the class from.
+        label_tolerance: Farthest distance in Angstrom between a label and its particle.
         structures: Names of the atlas, structure or map files, from which the source is simulated at every step.
         features: What keeps embeddings of both domains alike.
         warps: Also learn from source boxes that were warped to pass for target boxes.
@@ -59,7 +69,17 @@ def command(
     boxes = open_subtomograms(target)
     if source is not None and structures:
         raise ValueError("--source and --structures are two sources; give one of them")
-    labeled = boxes.select(_none()) if structures else _labeled(model, source)
+    if labels is not None and structures:
+        raise ValueError("--labels are of particles of a --source; --structures have classes of their own")
+    if structures:
+        labeled = boxes.select(_none())
+    else:
+        told = (
+            None
+            if labels is None
+            else partial(labeled_set, path=labels, column=label_column, voxel_spacing=None, tolerance=label_tolerance)
+        )
+        labeled = _labeled(model, source, told)
     data = TrainingSets.across(labeled, boxes)
     config = Config(init=model, structures=structures, features=features, warps=warps)
     config = replace(config, training=replace(config.training, steps=steps))
@@ -85,10 +105,11 @@ def _none() -> NDArray[np.int64]:
     return np.zeros(0, dtype=np.int64)
 
 
-def _labeled(model: Path, source: Path | None) -> Subtomograms:
+def _labeled(model: Path, source: Path | None, told: Callable[[Subtomograms], Subtomograms] | None) -> Subtomograms:
     """The source set: the one that is named, or the one that the run remembers, if it is still what it was."""
     if source is not None:
-        return open_subtomograms(source)
+        boxes = open_subtomograms(source)
+        return boxes if told is None else told(boxes)
     if str(model) in shipped_models():
         raise ValueError(f"{model} was trained on no set of yours; give a labeled one with --source, or --structures")
     path = model / "config.json"
@@ -98,9 +119,12 @@ def _labeled(model: Path, source: Path | None) -> Subtomograms:
     except (KeyError, TypeError):
         raise FormatError(path, "data", "no labeled set", "that of a supervised run", "give --source") from None
     boxes = open_subtomograms(place)
+    if told is not None:
+        boxes = told(boxes)
     if methods.set_digest(boxes) != digest:
         raise ValueError(
-            f"the labels of {place} are not those that {model} was trained on; give the labeled set with --source"
+            f"the labels of {place} are not those that {model} was trained on; give the labeled set with --source, or "
+            "the table of labels with --labels"
         )
     return boxes
 
