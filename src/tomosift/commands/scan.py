@@ -64,8 +64,8 @@ def command(
         model: Folder of the detector of an earlier scan, instead of examples.
         label_column: Column of the examples to take the class from.
         masks: Folder of volumes with the names of the tomograms, zero where nothing is to be found.
-        radius: Of a particle in Angstrom: of two that lie closer one is dropped. By default as measured on the examples
-            of each class.
+        radius: Of a particle in Angstrom: of two that lie closer than three quarters of their radii together one is
+            dropped. By default as measured on the examples of each class.
         radii: The same for single classes: --radii ribosome 130 ferritin 65.
         least_probability: Particles that are less probable are left out.
         stride: Voxels of the detector between places; by default as near as it can.

@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
+APART = 0.75
+"""Share of the sum of two radii that lies between two particles at least; less than 1, for few are round."""
+
 
 def peaks(
     log_odds: Float[np.ndarray, "z y x"],
@@ -15,8 +18,8 @@ def peaks(
 ) -> tuple[Float[np.ndarray, "n 3"], NDArray[np.int64], Float[np.ndarray, " n"]]:
     """Place (zyx, in lattice steps, refined between them), class and log odds of each peak, the highest first.
 
-    A place is a peak where none of its 26 neighbors is higher; of two that lie closer than the radius of the higher
-    one's class only that one is kept. Each is then moved to the top of a parabola through it and its two neighbors
+    A place is a peak where none of its 26 neighbors is higher; of two that lie closer than `APART` of their radii
+    together only the higher one is kept. Each is then moved to the top of a parabola through it and its two neighbors
     along each axis, by half a step at most.
 
     Parameters
@@ -38,7 +41,9 @@ def peaks(
         if is_near[row] or tree is None:
             continue
         kept.append(row)
-        is_near[tree.query_ball_point(index[row], radius[kind[row]])] = True
+        near = np.array(tree.query_ball_point(index[row], APART * (radius[kind[row]] + radius.max())))
+        distance = np.linalg.norm(index[near] - index[row], axis=1)
+        is_near[near[distance < APART * (radius[kind[row]] + radius[kind[near]])]] = True
     chosen = np.array(kept, dtype=np.int64)
     return _refined(values, index[chosen]), kind[chosen], value[chosen]
 

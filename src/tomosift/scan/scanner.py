@@ -25,6 +25,7 @@ BACKGROUND = "background"
 """Name of the class of places without a particle."""
 _PLACES_AT_ONCE = 32768
 _MOST_LOG_ODDS = 30.0
+_WITHIN = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +138,16 @@ def scan(
 def particles_of(
     found: ScanMap, tomogram: str, radius_angstrom: Mapping[str, float], least_probability: float
 ) -> Particles:
-    """The particles that stand out in a map, with class and probability, the most probable first."""
+    """The particles that stand out in a map, with class and probability, the most probable first.
+
+    Those whose center lies within half a radius of the border are left out: what is cut off looks like something else.
+    """
     steps = np.array([radius_angstrom[name] for name in found.class_names]) / found.lattice.spacing_angstrom
-    place, kind, odds = peaks(found.log_odds, found.label, steps, math.log(least_probability / (1 - least_probability)))
+    least = math.log(least_probability / (1 - least_probability))
+    place, kind, odds = peaks(found.log_odds, found.label, steps, least)
+    margin = _WITHIN * steps[kind, None]
+    inside = ((place >= margin) & (place <= np.array(found.lattice.shape_zyx) - 1 - margin)).all(axis=1)
+    place, kind, odds = place[inside], kind[inside], odds[inside]
     probability = 1 / (1 + np.exp(-odds))
     names = np.array(found.class_names, dtype=object)[kind]
     particles = Particles.create(

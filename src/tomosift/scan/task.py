@@ -28,7 +28,7 @@ class ScanTask:
     out: Path
     """Folder of the results of all tomograms."""
     radius_angstrom: dict[str, float]
-    """Of the particles of each class; of two picks closer than that one is dropped."""
+    """Of the particles of each class; see `tomosift.scan.peaks`."""
     least_probability: float
     stride: int | None = None
     """Voxels of the model between places."""
