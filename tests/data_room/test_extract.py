@@ -266,14 +266,15 @@ def test_real_ribosome_boxes_become_a_set(real_data: Path, tmp_path: Path) -> No
     np.testing.assert_allclose(data.volumes(np.arange(10)).std((1, 2, 3)), 1, rtol=1e-4)
 
 
-def test_boxes_that_reach_beyond_the_tomogram_are_told_from_whole_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize("between", [0.0, 0.4])
+def test_boxes_that_reach_beyond_the_tomogram_are_told_from_whole_ones(between: float, tmp_path: Path) -> None:
     written(tmp_path, volume=noise())
-    voxels = [[20, 20, 20], [1, 20, 20], [20, 20, 46], [4, 4, 4], [20, 3, 20]]
+    voxels = [[20, 20, 20], [1, 20, 20], [20, 20, 46], [8, 8, 8], [20, 3, 20], [1, 1, 1]]
     data = extract(
-        particles_at(np.asarray(voxels)),
+        particles_at(np.asarray(voxels) + between),
         open_tomograms(tmp_path),
         tmp_path / "set",
         voxel_spacing_angstrom=10.0,
-        box_size=8,
+        box_size=12,
     )
     assert data.whole_rows().tolist() == [0, 3]

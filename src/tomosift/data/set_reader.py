@@ -20,7 +20,7 @@ SET_FILE = "set.json"
 PARTICLE_FILE = "particles.parquet"
 
 _ROWS_AT_ONCE = 1024
-_LEAST_SPREAD = 1e-3  # of the values of a face, in deviations of its box; filled up they are the same but for rounding
+_LEAST_SPREAD = 0.5  # of a face, as a share of that of faces that were measured
 
 
 def normalized(volume: NDArray[Any]) -> NDArray[np.float32]:
@@ -114,15 +114,19 @@ class Subtomograms:
         return normalized(read_rows(self.half_shards, self._places(rows), shape))
 
     def whole_rows(self) -> NDArray[np.int64]:
-        """Rows whose boxes lie within their tomogram; where one reaches beyond it, a face of it was filled up."""
-        is_whole = np.ones(len(self), dtype=bool)
+        """Rows whose boxes lie within their tomogram; where one reaches beyond it, faces of it were filled up.
+
+        What is filled up is flat but for the ends of the interpolation: in simulated tomograms nine in ten such faces
+        have less than a fifth of the deviation of the others. Boxes that reach less than a voxel beyond may pass.
+        """
+        is_whole = np.zeros(len(self), dtype=bool)
         for start in range(0, len(self), _ROWS_AT_ONCE):
             rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(self)))
             boxes = self.volumes(rows)
-            for axis in (1, 2, 3):
-                for face in (0, -1):
-                    spread = np.ptp(boxes.take(face, axis), axis=(1, 2))
-                    is_whole[rows] &= spread > _LEAST_SPREAD
+            faces = [boxes.take(face, axis).std(axis=(1, 2)) for axis in (1, 2, 3) for face in (0, -1)]
+            spread = np.sort(np.stack(faces, axis=1), axis=1)
+            # At most three faces of a box can be filled up, in a corner; the three largest are measured.
+            is_whole[rows] = spread[:, 0] > _LEAST_SPREAD * spread[:, 3]
         return np.flatnonzero(is_whole)
 
     @property
