@@ -85,3 +85,11 @@ def test_no_filter_and_shell_together_reach_beyond_a_box() -> None:
         plan = layout(size)
         reach = plan.step * (plan.harmonics.shape[-1] // 2) + len(plan.gaussians[1]) // 2
         assert reach <= (size - 1) // 2
+
+
+@pytest.mark.parametrize(("size", "stride"), [(32, 2), (32, 4), (16, 1)])
+def test_nothing_is_left_on_another_device(size: int, stride: int) -> None:
+    """The device without data refuses to meet any other, as a GPU does."""
+    block = torch.empty(64, 64, 64, device="meta")
+    assert described_block(block, size, stride).device.type == "meta"
+    assert described_boxes(torch.empty(2, size, size, size, device="meta")).device.type == "meta"

@@ -26,6 +26,11 @@ ReportDone = Callable[[int, int], None]
 """Called with the boxes done and the boxes in all."""
 
 
+def usable_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass(frozen=True)
 class Predictions:
     """What a model says of n boxes."""

@@ -27,6 +27,7 @@ from tomosift.nn.classifier import Classifier, ModelCard, save_classifier, start
 from tomosift.nn.dense import layout
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import LinearHead
+from tomosift.nn.inference import usable_device
 from tomosift.particles import Particles
 from tomosift.scan.blocks import Blocks, Lattice
 from tomosift.scan.growing import grown, joined
@@ -213,10 +214,11 @@ def _taught(
     if config.init is None:
         classifier.encoder.take_scale(learner.mean, learner.deviation)
     classifier.encoder.dropout = 0.0
+    device = next(classifier.parameters()).device  # where training took place
     with torch.inference_mode():
-        embedding = classifier.encoder.eval().embed(x)
+        embedding = classifier.encoder.eval().embed(x.to(device))
     assert classifier.familiarity is not None
-    classifier.familiarity.remember(embedding, embedding, torch.from_numpy(label))
+    classifier.familiarity.remember(embedding, embedding, torch.from_numpy(label).to(device))
     return classifier.eval()
 
 
@@ -259,7 +261,7 @@ def _places(
             wanted = index[block.places]
             if (wanted < 0).all():
                 continue
-            told = described(blocks, block, torch.device("cpu")).numpy()[wanted >= 0]
+            told = described(blocks, block, usable_device()).cpu().numpy()[wanted >= 0]
             if descriptor is None:
                 descriptor = np.zeros((len(rows), told.shape[1]), dtype=np.float16)
             descriptor[wanted[wanted >= 0]] = told

@@ -14,6 +14,7 @@ from tomosift.files import written_then_renamed
 from tomosift.io.volumes import open_volume
 from tomosift.io.zarr import write_volume
 from tomosift.nn.classifier import load_classifier, model_digest
+from tomosift.nn.inference import usable_device
 from tomosift.particles import Particles
 from tomosift.scan.scanner import particles_of, scan
 
@@ -74,7 +75,8 @@ def run_task(task: ScanTask, done: Callable[[int, int], None] | None = None) -> 
     if _request_of(task.result) == request and (not task.maps or task.map_path.exists()):
         return task.result
     mask = None if task.mask is None else open_volume(task.mask).data
-    found = scan(load_classifier(task.model), task.tomogram, task.stride, mask, done)
+    classifier = load_classifier(task.model).to(usable_device())
+    found = scan(classifier, task.tomogram, task.stride, mask, done)
     particles = particles_of(found, task.tomogram.name, task.radius_angstrom, task.least_probability)
     if _state(task.tomogram.path) != request["tomogram"]:
         raise ValueError(f"{task.tomogram.path} was replaced while it was scanned; give the same command again")
