@@ -22,7 +22,7 @@ from tomosift.nn.classifier import load_classifier, model_digest
 from tomosift.particles import Particles
 from tomosift.scan.detector import Config, train
 from tomosift.scan.growing import joined
-from tomosift.scan.scanner import BACKGROUND
+from tomosift.scan.scanner import BACKGROUND, blocks_of, check_background
 from tomosift.scan.task import ScanTask, read_result, run_task
 from tomosift.train.run import Run
 
@@ -88,21 +88,19 @@ def command(
         where = found
         if example_tomograms:
             where = tomograms_of(example_tomograms, tomogram_spacing, inverted, None)
+        picks = read_labels(examples, label_column, picks_spacing, grids_by_name(where))
+        _radii(sorted({str(name) for name in picks.class_name} - {""}), radius, radii or {})
         model = out / "detector"
-        _learned(examples, label_column, picks_spacing, where, detector, model, seed)
+        _learned(picks, where, detector, model, seed)
     assert model is not None
-    names = [name for name in load_classifier(model).card.class_names if name != BACKGROUND]
+    classifier = load_classifier(model)
+    check_background(classifier)
+    for tomogram in found.values():
+        blocks_of(classifier, tomogram, stride)
+    names = [name for name in classifier.card.class_names if name != BACKGROUND]
+    chosen = _radii(names, radius, radii or {})
     tasks = [
-        ScanTask(
-            tomogram,
-            model,
-            out,
-            _radii(names, radius, radii or {}),
-            least_probability,
-            stride,
-            mask_of.get(name),
-            maps,
-        )
+        ScanTask(tomogram, model, out, chosen, least_probability, stride, mask_of.get(name), maps)
         for name, tomogram in found.items()
     ]
     _scanned(tasks, engine)
@@ -114,41 +112,51 @@ def command(
     say(f"{report}: the report; open it in a browser")
 
 
-def _learned(
-    examples: Path,
-    column: str | None,
-    picks_spacing: float | None,
-    tomograms: dict[str, Tomogram],
-    config: Config,
-    out: Path,
-    seed: int,
-) -> None:
-    picks = read_labels(examples, column, picks_spacing, grids_by_name(tomograms))
+def _learned(picks: Particles, tomograms: dict[str, Tomogram], config: Config, out: Path, seed: int) -> None:
+    key_of = match_tomograms([str(name) for name in picks.tomogram], tomograms)
+    used = [tomograms[key] for key in dict.fromkeys(key_of.values())]
     asked = {
         "detector": json.loads(json.dumps(asdict(config), default=os.fspath)),
-        "init": None if config.init is None else model_digest(config.init),
-        "picks": [list(map(str, picks.class_name)), np.round(picks.position_zyx_angstrom, 3).tolist()],
+        "starts_from": None if config.init is None else model_digest(config.init),
+        "picks": [
+            [key_of[str(name)] for name in picks.tomogram],
+            list(map(str, picks.class_name)),
+            np.round(picks.position_zyx_angstrom, 3).tolist(),
+        ],
+        "tomograms": [[one.name, *one.grid.shape_zyx, one.grid.voxel_spacing_angstrom, one.inverted] for one in used],
         "seed": seed,
     }
+    resumed = (out / "config.json").exists()
     run = Run.open(out, asked)
-    if run.result.exists():
+    if (run.result / "model.json").exists():
         say(f"{out}: finished before, used as it is")
         return
-    with progress_bar("look", "tomograms") as looking, progress_bar("learn", "steps") as learning:
-        train(
-            config,
-            picks,
-            tomograms,
-            run,
-            seed,
-            lambda done, total: looking(done, total, ""),
-            lambda step, total, losses: learning(step, total, f"loss {losses['loss']:.2f}"),
-        )
+    try:
+        with progress_bar("look", "tomograms") as looking, progress_bar("learn", "steps") as learning:
+            train(
+                config,
+                picks,
+                tomograms,
+                run,
+                seed,
+                lambda done, total: looking(done, total, ""),
+                lambda step, total, losses: learning(step, total, f"loss {losses['loss']:.2f}"),
+            )
+    except ValueError:
+        # Bad input, found before the first place: what is put right must not meet the run that never was.
+        if not resumed and not (out / "round-1").exists():
+            run.abandon()
+        raise
 
 
 def _masks(folder: Path, tomograms: dict[str, Tomogram]) -> dict[str, Path]:
     masks = open_tomograms(folder, voxel_spacing_angstrom=1.0)
-    key_of = match_tomograms(list(tomograms), masks)
+    try:
+        key_of = match_tomograms(list(tomograms), masks)
+    except ValueError:
+        raise ValueError(
+            f"{folder} holds masks of {', '.join(masks)}, expected one for each of {', '.join(tomograms)}"
+        ) from None
     return {name: masks[key].path for name, key in key_of.items()}
 
 

@@ -37,8 +37,8 @@ class Volume:
 
     path: Path
     data: SupportsSlicing
-    """(z, y, x), sliced lazily where the format allows: ``numpy.memmap``, ``zarr.Array``, ``ReorderedArray`` or, for
-    compressed files, an array in memory."""
+    """(z, y, x), sliced lazily where the format allows: ``numpy.memmap``, ``ChunkedArray``, ``ReorderedArray`` or,
+    for compressed files, an array in memory."""
     voxel_spacing_angstrom: float | None = None
     """None where the file does not say, says 0 or 1, or has voxels that are not cubes; ``notes`` tells which."""
     origin_zyx_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0)

@@ -23,6 +23,7 @@ from tomosift.io.volume import ReorderedArray, Volume, check_spacing, cubic_spac
 SUFFIXES = (".zarr",)
 CHUNK = 64
 SMALLEST_LEVEL = 64
+_PROVENANCE = "tomosift"
 WRITABLE = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float16", "float32", "float64")
 
 
@@ -89,7 +90,10 @@ def open_volume(path: Path, level: int = 0) -> Volume:
             path, "zarr array", f"of shape {node.shape}", "three axes (z, y, x)", "open the OME-Zarr group"
         )
     return Volume(
-        path, node, None, notes=("a bare zarr array does not state a voxel size; its axes were taken as z, y, x",)
+        path,
+        ChunkedArray(path, node),
+        None,
+        notes=("a bare zarr array does not state a voxel size; its axes were taken as z, y, x",),
     )
 
 
@@ -102,6 +106,7 @@ def write_volume(
     dtype: DTypeLike | None = None,
     version: Literal["0.4", "0.5"] = "0.5",
     levels: int | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an OME-Zarr group in Angstrom; it is complete or absent, and replaces one of the same name.
 
@@ -116,6 +121,8 @@ def write_volume(
         "0.5" (zarr 3) or "0.4" (zarr 2), the one that older programs read.
     levels
         Number of resolutions; by default as many as bring the longest edge to 64 voxels.
+    provenance
+        What the volume was made from, kept beside the OME metadata; see `read_provenance`.
     """
     path = Path(path)
     check_spacing(voxel_spacing_angstrom)
@@ -127,6 +134,8 @@ def write_volume(
     count = levels or 1 + max(0, int(np.ceil(np.log2(max(data_zyx.shape) / SMALLEST_LEVEL))))
     metadata = _metadata(path.stem, count, voxel_spacing_angstrom, origin_zyx_angstrom, version)
     attributes = {"ome": metadata} if version == "0.5" else metadata
+    if provenance is not None:
+        attributes = {**attributes, _PROVENANCE: dict(provenance)}
     with _folder_written_then_renamed(path) as temporary:
         group = zarr.create_group(str(temporary), zarr_format=3 if version == "0.5" else 2, attributes=attributes)
         finer = _array(group, "0", data_zyx.shape, kind, version)
@@ -138,6 +147,51 @@ def write_volume(
             for start in range(0, shape[0], CHUNK):
                 coarser[start : start + CHUNK] = _halved(finer[2 * start : 2 * (start + CHUNK)], kind)
             finer = coarser
+
+
+def read_provenance(path: Path) -> Any:
+    """What `write_volume` was told that the volume was made from; None where it was told nothing.
+
+    Raises
+    ------
+    FormatError
+        If the folder is not zarr.
+    """
+    return dict(_opened(path).attrs).get(_PROVENANCE)
+
+
+class ChunkedArray:
+    """A zarr array whose broken chunks end in a sentence. Chunks without a file hold the fill value, as zarr says.
+
+    Parameters
+    ----------
+    path
+        Of the volume, for the sentence.
+    """
+
+    def __init__(self, path: Path, array: Any) -> None:
+        self.path, self.array = path, array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of voxels along each axis."""
+        return tuple(int(edge) for edge in self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number format of the voxels."""
+        kind: np.dtype[Any] = np.dtype(self.array.dtype)
+        return kind
+
+    def __getitem__(self, key: Any, /) -> Any:
+        try:
+            return self.array[key]
+        except IndexError:
+            raise
+        except Exception as error:  # every codec has errors of its own
+            raise FormatError(
+                self.path, "a chunk", f"unreadable ({error})", "whole chunks", "it was cut short: copy it again"
+            ) from error
 
 
 def _opened(path: Path) -> Any:
@@ -249,7 +303,9 @@ def _volume(path: Path, folder: Path, group: Any, multiscale: Mapping[str, Any],
     if any(array.shape[axis] != 1 for axis in others):
         got = f"shape {array.shape} with several channels or time points"
         raise FormatError(path, "zarr array", got, "one volume", "split it first")
-    data = array if array.ndim == 3 and order == (0, 1, 2) else ReorderedArray(array, order, dict.fromkeys(others, 0))
+    chunked = ChunkedArray(path, array)
+    in_order = array.ndim == 3 and order == (0, 1, 2)
+    data = chunked if in_order else ReorderedArray(chunked, order, dict.fromkeys(others, 0))
     return Volume(path, data, level.voxel_spacing_angstrom, level.origin_zyx_angstrom, level.notes)
 
 

@@ -146,7 +146,8 @@ def train(
     Raises
     ------
     ValueError
-        When no pick has a class, one is called as the background is, or a tomogram is missing.
+        When no pick has a class, one is called as the background is, a tomogram is missing, a pick lies outside its
+        own, the model to start from is of another encoder or voxel spacing, or all places are alike.
     """
     named = picks.select(np.flatnonzero(picks.class_name.astype(str) != ""))
     names = tuple(sorted({str(name) for name in named.class_name}))
@@ -157,6 +158,9 @@ def train(
     key_of = match_tomograms([str(name) for name in named.tomogram], tomograms)
     keys = np.array([key_of[str(name)] for name in named.tomogram], dtype=object)
     given = {key: named.select(np.flatnonzero(keys == key)) for key in dict.fromkeys(keys)}
+    for key, mine in given.items():
+        _check_inside(mine, tomograms[key], config.far_angstrom)
+    _starting(config, names)  # a wrong model is better said before the work than after it
     few = {name for name in names if (named.class_name == name).sum() < config.few}
     rounds = 1 + (config.rounds if few else 0)
     known, total = dict(given), rounds * len(given)
@@ -176,6 +180,20 @@ def train(
     return classifier
 
 
+def _check_inside(picks: Particles, tomogram: Tomogram, beyond_angstrom: float) -> None:
+    last = (np.array(tomogram.grid.shape_zyx) - 1) * tomogram.grid.voxel_spacing_angstrom
+    position = picks.position_zyx_angstrom
+    # Written so that what is no number is outside as well.
+    outside = ~((position >= -beyond_angstrom) & (position <= last + beyond_angstrom)).all(axis=1)
+    if outside.any():
+        first = ", ".join(f"{value:.0f}" for value in position[outside][0])
+        raise ValueError(
+            f"{outside.sum()} of {len(picks)} picks lie outside of {tomogram.name}, the first at {first} A (z, y, x), "
+            f"which ends at {', '.join(f'{value:.0f}' for value in last)} A; check --picks-spacing and "
+            "--tomogram-spacing"
+        )
+
+
 def _taught(
     config: Config,
     names: tuple[str, ...],
@@ -187,7 +205,14 @@ def _taught(
     torch.manual_seed(seed)
     classifier = _starting(config, (*names, BACKGROUND))
     descriptor, label = (np.concatenate(parts) for parts in zip(*told, strict=True))
-    run.log(event="places", of_each=np.bincount(label, minlength=len(names) + 1).tolist())
+    of_each = np.bincount(label, minlength=len(names) + 1)
+    if not of_each.all():
+        lacking = (*names, BACKGROUND)[int(of_each.argmin())]
+        raise ValueError(
+            f"no place is left for {lacking!r}: all are nearer to picks of another class; check the picks, or lower "
+            "near_angstrom and far_angstrom"
+        )
+    run.log(event="places", of_each=of_each.tolist())
     x = torch.from_numpy(descriptor.astype(np.float32))
     learner = Learner(classifier, config, x.mean(0), x.std(0) + _LEAST_DEVIATION)
     places = Places(descriptor, label, len(names), config.training.batch_size, seed)

@@ -52,7 +52,7 @@ def blocks_of(classifier: Classifier, tomogram: Tomogram, stride: int | None = N
     Raises
     ------
     ValueError
-        When the model's encoder is none that describes whole blocks.
+        When the model's encoder is none that describes whole blocks, or the stride is not a multiple of its step.
     """
     card = classifier.card
     if not isinstance(classifier.encoder, Dense):
@@ -61,7 +61,26 @@ def blocks_of(classifier: Classifier, tomogram: Tomogram, stride: int | None = N
             "with: tomosift scan --examples"
         )
     step = dense_layout(card.box_size).step
-    return Blocks(tomogram, card.voxel_spacing_angstrom, card.box_size, step if stride is None else stride)
+    stride = step if stride is None else stride
+    if stride < 1 or stride % step:
+        raise ValueError(f"stride is {stride}, expected a multiple of {step}, the step of this model")
+    return Blocks(tomogram, card.voxel_spacing_angstrom, card.box_size, stride)
+
+
+def check_background(classifier: Classifier) -> None:
+    """Refuse a model that takes every place for a particle.
+
+    Raises
+    ------
+    ValueError
+        The model has no background among its classes.
+    """
+    names = classifier.card.class_names
+    if BACKGROUND not in names:
+        raise ValueError(
+            f"the model knows {', '.join(names) or 'no classes'}, but no class {BACKGROUND!r}; train one with: "
+            "tomosift scan --examples"
+        )
 
 
 @torch.inference_mode()
@@ -99,12 +118,8 @@ def scan(
         The model has no background among its classes, its encoder is none that describes whole blocks, or the mask
         has another shape than the tomogram.
     """
+    check_background(classifier)
     names = classifier.card.class_names
-    if BACKGROUND not in names:
-        raise ValueError(
-            f"the model knows {', '.join(names) or 'no classes'}, but no class {BACKGROUND!r}; train one with: "
-            "tomosift scan --examples"
-        )
     if mask is not None and tuple(mask.shape) != tomogram.grid.shape_zyx:
         raise ValueError(
             f"the mask of {tomogram.name} has {tuple(mask.shape)} voxels, expected {tomogram.grid.shape_zyx} as the "
