@@ -113,6 +113,7 @@ def command(
 
 
 def _learned(picks: Particles, tomograms: dict[str, Tomogram], config: Config, out: Path, seed: int) -> None:
+    picks = picks.select(np.flatnonzero(picks.class_name.astype(str) != ""))
     key_of = match_tomograms([str(name) for name in picks.tomogram], tomograms)
     used = [tomograms[key] for key in dict.fromkeys(key_of.values())]
     asked = {

@@ -22,7 +22,7 @@ from torch.nn import functional
 from tomosift.data.batches import Inputs
 from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.draws import normal
-from tomosift.files import written_then_renamed
+from tomosift.errors import FormatError
 from tomosift.nn.classifier import Classifier, ModelCard, save_classifier, start_from
 from tomosift.nn.dense import layout
 from tomosift.nn.encoders import build_encoder
@@ -30,6 +30,7 @@ from tomosift.nn.heads import LinearHead
 from tomosift.particles import Particles
 from tomosift.scan.blocks import Blocks, Lattice
 from tomosift.scan.growing import grown
+from tomosift.scan.kept import read_arrays, write_arrays
 from tomosift.scan.scanner import BACKGROUND, described, particles_of, scan
 from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
@@ -255,7 +256,9 @@ def _places(
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     """Descriptors and labels of places of one tomogram of so many; kept in the run, which then can be resumed."""
     path = run.folder / "places" / f"{hashlib.sha256(tomogram.name.encode()).hexdigest()[:16]}.npz"
-    if not path.exists():
+    try:
+        kept = read_arrays(path)
+    except FormatError:  # missing, or cut short on disk
         blocks = Blocks(tomogram, config.voxel_spacing_angstrom, config.box_size, layout(config.box_size).step)
         lattice = blocks.lattice
         rows, label = _chosen(config, picks, lattice, names, seed, of)
@@ -271,10 +274,9 @@ def _places(
                 descriptor = np.zeros((len(rows), told.shape[1]), dtype=np.float16)
             descriptor[wanted[wanted >= 0]] = told
         assert descriptor is not None
-        with written_then_renamed(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, descriptor=descriptor, label=label)
-    with np.load(path, allow_pickle=False) as kept:
-        return kept["descriptor"], kept["label"]
+        kept = {"descriptor": descriptor, "label": label}
+        write_arrays(path, **kept)
+    return kept["descriptor"], kept["label"]
 
 
 def _chosen(

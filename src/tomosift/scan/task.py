@@ -1,7 +1,6 @@
 """One tomogram, scanned on any machine: a task of `tomosift.jobs`, whose result is a file that says what it is of."""
 
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,13 @@ import numpy as np
 
 from tomosift.data.tomograms import Tomogram
 from tomosift.errors import FormatError
-from tomosift.files import file_state, written_then_renamed
+from tomosift.files import file_state
 from tomosift.io.volumes import open_volume
 from tomosift.io.zarr import read_provenance, write_volume
 from tomosift.nn.classifier import load_classifier, model_digest
 from tomosift.particles import Particles
+from tomosift.scan.kept import read_arrays, write_arrays
 from tomosift.scan.scanner import particles_of, scan
-
-
-_BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
-"""What numpy raises about a file that is missing, cut short or something else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +89,13 @@ def run_task(task: ScanTask, done: Callable[[int, int], None] | None = None) -> 
         )
     if task.maps:
         write_volume(task.map_path, found.probability, found.lattice.spacing_angstrom, provenance=request)
-    with written_then_renamed(task.result) as temporary, temporary.open("wb") as stream:
-        np.savez(
-            stream,
-            position_zyx_angstrom=particles.position_zyx_angstrom,
-            class_name=particles.class_name.astype(str),
-            score=particles.score,
-            request=np.array(json.dumps(request)),
-        )
+    write_arrays(
+        task.result,
+        position_zyx_angstrom=particles.position_zyx_angstrom,
+        class_name=particles.class_name.astype(str),
+        score=particles.score,
+        request=np.array(json.dumps(request)),
+    )
     return task.result
 
 
@@ -112,18 +107,18 @@ def read_result(task: ScanTask) -> Particles:
     FormatError
         The result is missing, broken, or that of another task: two scans write into one folder.
     """
+    kept = read_arrays(task.result)
     try:
-        with np.load(task.result, allow_pickle=False) as kept:
-            request = json.loads(str(kept["request"]))
-            particles = Particles.create(
-                tomogram=[task.tomogram.name] * len(kept["score"]),
-                position_zyx_angstrom=kept["position_zyx_angstrom"],
-                class_name=kept["class_name"].astype(object),
-                score=kept["score"],
-            )
-    except _BROKEN as error:
+        request = json.loads(str(kept["request"]))
+        particles = Particles.create(
+            tomogram=[task.tomogram.name] * len(kept["score"]),
+            position_zyx_angstrom=kept["position_zyx_angstrom"],
+            class_name=kept["class_name"].astype(object),
+            score=kept["score"],
+        )
+    except (ValueError, KeyError) as error:
         raise FormatError(
-            task.result, "content", f"unreadable ({error})", "what a scan found", "delete it and scan again"
+            task.result, "content", f"odd ({error})", "what a scan found", "delete it and scan again"
         ) from None
     if request != task.request:
         raise FormatError(
@@ -138,9 +133,8 @@ def read_result(task: ScanTask) -> Particles:
 
 def _request_of(path: Path) -> Any:
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            return json.loads(str(kept["request"]))
-    except _BROKEN:
+        return json.loads(str(read_arrays(path)["request"]))
+    except (ValueError, KeyError):
         return None
 
 
