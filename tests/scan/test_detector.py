@@ -19,6 +19,7 @@ from tomosift.particles import Particles
 from tomosift.scan import detector
 from tomosift.scan.blocks import Blocks
 from tomosift.scan.detector import Config, train
+from tomosift.scan.growing import joined
 from tomosift.scan.scanner import BACKGROUND, particles_of, scan
 from tomosift.train.loop import Training
 from tomosift.train.run import Run
@@ -95,7 +96,7 @@ def test_an_interrupted_training_ends_in_the_weights_of_an_uninterrupted_one(
 
 def test_an_interruption_while_tomograms_are_looked_at_changes_nothing(scanned_world: Any, tmp_path: Path) -> None:
     config = replace(scanned_world.config, training=Training(10, 32, 2e-3))
-    picks = detector.joined([scanned_world.particles["a"], scanned_world.particles["b"]])
+    picks = joined([scanned_world.particles["a"], scanned_world.particles["b"]])
     seen = []
 
     def interrupt(done: int, total: int) -> None:
@@ -125,21 +126,21 @@ def test_places_of_a_tomogram_that_were_cut_short_on_disk_are_described_again(
 
 
 def test_only_classes_of_few_picks_get_more_rounds(scanned_world: Any, tmp_path: Path) -> None:
-    picks = of_each(scanned_world.particles["a"], ball=6, shell=3)
-    config = replace(scanned_world.config, rounds=2, few=4)
+    picks = of_each(scanned_world.particles["a"], ball=4, shell=2)
+    config = replace(scanned_world.config, rounds=2, few=3)
     seen: list[tuple[int, int]] = []
     run = Run.open(tmp_path / "few", {})
     train(config, picks, scanned_world.tomograms, run, 0, lambda *now: seen.append(now))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     grown = [line["picks"] for line in lines(run.folder) if line.get("event") == "grown"]
-    assert grown[0] > len(picks)  # there are five more shells
+    assert grown[0] > len(picks)  # there are four more shells
     first, last = (next(line for line in lines(run.folder / part) if line.get("event") == "places")["of_each"]
                    for part in ("round-1", "round-3"))  # fmt: skip
     assert last[1] > 1.3 * first[1]
     assert last[0] < 1.3 * first[0]
     seen.clear()
     enough = Run.open(tmp_path / "enough", {})
-    short = replace(config, few=3, training=Training(2, 16, 2e-3))
+    short = replace(config, few=2, training=Training(2, 16, 2e-3))
     train(short, picks, scanned_world.tomograms, enough, 0, lambda *now: seen.append(now))
     assert seen == [(1, 1)]
     assert sorted(part.name for part in enough.folder.glob("round-*")) == ["round-1"]
