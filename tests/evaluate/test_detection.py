@@ -65,7 +65,10 @@ def test_picks_of_other_classes_and_tomograms_do_not_count() -> None:
     true = truth(("t", "a", 0), ("t", "c", 500))
     picks = table(("t", "b", 0, 0.9), ("u", "a", 0, 0.9), ("t", "c", 500, 0.9), ("t", "", 0, 0.9))
     found = detection_score(picks, true, RADIUS)
-    assert dict(found.classes) == {"a": ClassFound(0, 0, 1, pytest.approx(math.nan, nan_ok=True))}
+    assert list(found.classes) == ["a"]
+    one = found.classes["a"]
+    assert (one.right, one.picks, one.particles) == (0, 0, 1)
+    assert math.isnan(one.error_angstrom)
     assert found.f1.value == 0.0
     assert found.recall == 0.0
 

@@ -132,14 +132,15 @@ def scan(
     particle = torch.tensor([k for k, name in enumerate(names) if name != BACKGROUND], device=device)
     for number, block in enumerate(blocks):
         found = described(blocks, block, device).flatten(0, 2)
+        # Single precision knows no probability between 1 - 1e-7 and 1: places about a particle would be alike.
         parts = [
-            (classifier.logits(classifier.encoder.embed(part)) / classifier.card.temperature).log_softmax(1)[
-                :, particle
-            ]
+            (classifier.logits(classifier.encoder.embed(part)) / classifier.card.temperature)
+            .double()
+            .log_softmax(1)[:, particle]
             for part in torch.split(found, _PLACES_AT_ONCE)
         ]
         best, kind = torch.cat(parts).max(dim=1)
-        odds = (best - torch.log(-torch.expm1(best.double()))).clamp(-_MOST_LOG_ODDS, _MOST_LOG_ODDS)
+        odds = (best - torch.log(-torch.expm1(best))).clamp(-_MOST_LOG_ODDS, _MOST_LOG_ODDS)
         log_odds[block.places] = odds.reshape(block.count_zyx).cpu().numpy()
         label[block.places] = kind.reshape(block.count_zyx).cpu().numpy()
         if done is not None:
