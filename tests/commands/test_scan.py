@@ -51,7 +51,7 @@ def read(world: Any, path: Path) -> Particles:
 
 @pytest.fixture(scope="module")
 def picks(world: Any) -> Path:
-    """The true particles of the first two tomograms, with their classes."""
+    """The true particles of all tomograms, with their classes."""
     return Path(world.paths.particles_truth)
 
 
@@ -150,6 +150,7 @@ def test_copick_projects_get_what_was_found_by_run_and_class(world: Any, scanned
     objects = [{"name": str(name), "is_particle": True, "label": k + 1} for k, name in enumerate(names)]
     config = {"overlay_root": "local://overlay", "config_type": "filesystem", "pickable_objects": objects}
     write_json(tmp_path / "project.json", config)
+    (tmp_path / "overlay").mkdir()
     words = ("--model", scanned / "detector", "--radius", 160, "--table", "project.json", "--out", tmp_path)
     run("scan", tomogram(world, 1), tomogram(world, 2), *words)
     found = copick.read_project(tmp_path / "project.json")
@@ -199,7 +200,7 @@ def test_masks_by_the_name_of_the_tomogram_say_where_to_look(world: Any, scanned
         ((), "give either --examples to learn from, or --model"),
         (("--examples", "PICKS", "--model", "MODEL"), "give either --examples to learn from, or --model"),
         (("--model", "MODEL", "--radii", "virus", 100), "radii name virus, expected classes of the detector: apof"),
-        (("--examples", "PICKS", "--radii", "virus", 100), "radii name virus, expected classes of the detector: apof"),
+        (("--examples", "HERE", "--radii", "virus", 100), "radii name virus, expected classes of the detector: apof"),
         (("--model", "MODEL", "--radius", 0), "the radius of apoferritin is 0 A, expected more than 0"),
         (("--model", "MODEL", "--least-probability", 0), "least_probability is 0, expected a number between 0 and 1"),
         (("--model", "MODEL", "--least-probability", 1), "least_probability is 1, expected a number between 0 and 1"),
@@ -211,7 +212,8 @@ def test_masks_by_the_name_of_the_tomogram_say_where_to_look(world: Any, scanned
         (("--model", "MODEL", "--workers", -1), "workers is -1, expected 0 or more"),
         (("--examples", "absent.star"), "absent.star"),
         (("--examples", "UNNAMED"), "no pick has a class; name one or more of every class"),
-        (("--examples", "PICKS"), "tomogram names of the particles have no tomogram"),
+        (("--examples", "PICKS"), "size of tomogram tomogram_002 is unknown"),
+        (("--examples", "ELSEWHERE"), "tomogram names of the particles have no tomogram: 'elsewhere'"),
         (("--examples", "OUTSIDE"), "picks lie outside of tomogram_001, the first at"),
         (("--examples", "HERE", "--detector.init", "general"), "expected dense"),
         (("--examples", "HERE", "--detector.init", "dense"), "voxel spacing of the set is 16.00 A but the encoder of"),
@@ -232,6 +234,7 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(
     truth = read(world, picks)
     here = truth.select(truth.tomogram.astype(str) == "tomogram_001")
     tables = {
+        "ELSEWHERE": replace(here, tomogram=np.full(len(here), "elsewhere", dtype=object)),
         "HERE": here,
         "OUTSIDE": here.with_geometry(here.position_zyx_angstrom + 5000.0),
         "UNNAMED": replace(here, class_name=np.full(len(here), "", dtype=object), columns=here.columns.iloc[:, :0]),

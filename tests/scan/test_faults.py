@@ -70,10 +70,10 @@ def test_a_worker_killed_in_the_middle_of_a_scan_loses_nothing(scanned_world: An
         assert one.class_name.tolist() == other.class_name.tolist()
 
 
-def test_a_sentence_of_a_worker_about_a_file_comes_home_whole(scanned_world: Any, tmp_path: Path, own: Any) -> None:
+def test_a_sentence_of_a_worker_about_a_file_comes_home_whole(scanned_world: Any, tmp_path: Path) -> None:
     broken = replace(task_of(scanned_world, tmp_path / "out"), model=tmp_path / "absent")
     with pytest.raises(ValueError, match=r"1 of 1 tasks failed; the first said: .*absent: folder is missing, expected"):
-        for_each(run_task, [broken], Engine(workers=1))
+        for_each(run_task, [broken], Engine())
     error = FormatError(tmp_path / "a.star", "column", "missing", "one", "add it")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert str(again) == str(error)

@@ -20,7 +20,7 @@ from tomosift.io.formats import format_to_write, write_particles
 from tomosift.jobs.engine import Engine, for_each
 from tomosift.nn.classifier import load_classifier, model_digest
 from tomosift.particles import Particles
-from tomosift.scan.detector import Config, train
+from tomosift.scan.detector import Config, picks_by_tomogram, train
 from tomosift.scan.growing import joined
 from tomosift.scan.scanner import BACKGROUND, blocks_of, check_background
 from tomosift.scan.task import ScanTask, read_result, run_task
@@ -113,41 +113,34 @@ def command(
 
 
 def _learned(picks: Particles, tomograms: dict[str, Tomogram], config: Config, out: Path, seed: int) -> None:
-    picks = picks.select(np.flatnonzero(picks.class_name.astype(str) != ""))
-    key_of = match_tomograms([str(name) for name in picks.tomogram], tomograms)
-    used = [tomograms[key] for key in dict.fromkeys(key_of.values())]
+    given = picks_by_tomogram(config, picks, tomograms)  # what is wrong with them is said before a folder is made
+    grids = {key: tomograms[key].grid for key in given}
     asked = {
         "detector": json.loads(json.dumps(asdict(config), default=os.fspath)),
         "starts_from": None if config.init is None else model_digest(config.init),
         "picks": [
-            [key_of[str(name)] for name in picks.tomogram],
-            list(map(str, picks.class_name)),
-            np.round(picks.position_zyx_angstrom, 3).tolist(),
+            [key, list(map(str, mine.class_name)), np.round(mine.position_zyx_angstrom, 3).tolist()]
+            for key, mine in given.items()
         ],
-        "tomograms": [[one.name, *one.grid.shape_zyx, one.grid.voxel_spacing_angstrom, one.inverted] for one in used],
+        "tomograms": [
+            [key, *grid.shape_zyx, grid.voxel_spacing_angstrom, tomograms[key].inverted] for key, grid in grids.items()
+        ],
         "seed": seed,
     }
-    resumed = (out / "config.json").exists()
     run = Run.open(out, asked)
     if (run.result / "model.json").exists():
         say(f"{out}: finished before, used as it is")
         return
-    try:
-        with progress_bar("look", "tomograms") as looking, progress_bar("learn", "steps") as learning:
-            train(
-                config,
-                picks,
-                tomograms,
-                run,
-                seed,
-                lambda done, total: looking(done, total, ""),
-                lambda step, total, losses: learning(step, total, f"loss {losses['loss']:.2f}"),
-            )
-    except ValueError:
-        # Bad input, found before the first place: what is put right must not meet the run that never was.
-        if not resumed and not (out / "round-1").exists():
-            run.abandon()
-        raise
+    with progress_bar("look", "tomograms") as looking, progress_bar("learn", "steps") as learning:
+        train(
+            config,
+            picks,
+            tomograms,
+            run,
+            seed,
+            lambda done, total: looking(done, total, ""),
+            lambda step, total, losses: learning(step, total, f"loss {losses['loss']:.2f}"),
+        )
 
 
 def _masks(folder: Path, tomograms: dict[str, Tomogram]) -> dict[str, Path]:

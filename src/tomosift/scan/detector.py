@@ -147,22 +147,12 @@ def train(
     Raises
     ------
     ValueError
-        When no pick has a class, one is called as the background is, a tomogram is missing, a pick lies outside its
-        own, the model to start from is of another encoder or voxel spacing, or all places are alike.
+        See `picks_by_tomogram`; or a class or the background is left without any place.
     """
-    named = picks.select(np.flatnonzero(picks.class_name.astype(str) != ""))
-    names = tuple(sorted({str(name) for name in named.class_name}))
-    if not names:
-        raise ValueError("no pick has a class; name one or more of every class, in the column that says the class")
-    if BACKGROUND in names:
-        raise ValueError(f"{BACKGROUND!r} is what places without a pick are called; give that class another name")
-    key_of = match_tomograms([str(name) for name in named.tomogram], tomograms)
-    keys = np.array([key_of[str(name)] for name in named.tomogram], dtype=object)
-    given = {key: named.select(np.flatnonzero(keys == key)) for key in dict.fromkeys(keys)}
-    for key, mine in given.items():
-        _check_inside(mine, tomograms[key], config.far_angstrom)
-    _starting(config, names)  # a wrong model is better said before the work than after it
-    few = {name for name in names if (named.class_name == name).sum() < config.few}
+    given = picks_by_tomogram(config, picks, tomograms)
+    class_name = np.concatenate([mine.class_name for mine in given.values()])
+    names = tuple(sorted({str(name) for name in class_name}))
+    few = {name for name in names if (class_name == name).sum() < config.few}
     rounds = 1 + (config.rounds if few else 0)
     known, total = dict(given), rounds * len(given)
     for number in range(rounds):
@@ -179,6 +169,30 @@ def train(
             run.log(event="grown", round=number + 1, picks=sum(len(part) for part in known.values()))
     save_classifier(run.result, classifier)
     return classifier
+
+
+def picks_by_tomogram(config: Config, picks: Particles, tomograms: Mapping[str, Tomogram]) -> dict[str, Particles]:
+    """Picks with a class, by the key of their tomogram, after all checks that need no look into a tomogram.
+
+    Raises
+    ------
+    ValueError
+        When no pick has a class, one is called as the background is, a tomogram is missing, a pick lies outside its
+        own, or the model to start from is of another encoder or voxel spacing.
+    """
+    named = picks.select(np.flatnonzero(picks.class_name.astype(str) != ""))
+    names = tuple(sorted({str(name) for name in named.class_name}))
+    if not names:
+        raise ValueError("no pick has a class; name one or more of every class, in the column that says the class")
+    if BACKGROUND in names:
+        raise ValueError(f"{BACKGROUND!r} is what places without a pick are called; give that class another name")
+    key_of = match_tomograms([str(name) for name in named.tomogram], tomograms)
+    keys = np.array([key_of[str(name)] for name in named.tomogram], dtype=object)
+    given = {key: named.select(np.flatnonzero(keys == key)) for key in dict.fromkeys(keys)}
+    for key, mine in given.items():
+        _check_inside(mine, tomograms[key], config.far_angstrom)
+    _starting(config, names)
+    return given
 
 
 def _check_inside(picks: Particles, tomogram: Tomogram, beyond_angstrom: float) -> None:
