@@ -216,7 +216,10 @@ def test_masks_by_the_name_of_the_tomogram_say_where_to_look(world: Any, scanned
         (("--examples", "ELSEWHERE"), "tomogram names of the particles have no tomogram: 'elsewhere'"),
         (("--examples", "OUTSIDE"), "picks lie outside of tomogram_001, the first at"),
         (("--examples", "HERE", "--detector.init", "general"), "expected dense"),
-        (("--examples", "HERE", "--detector.init", "dense"), "voxel spacing of the set is 16.00 A but the encoder of"),
+        (
+            ("--examples", "HERE", "--detector.init", "dense"),
+            "voxel_spacing_angstrom is 16 but dense was trained at 10 A; give that",
+        ),
         (("--model", "MODEL", "--masks", "FOLDER"), "holds masks of tomogram_002, expected one for each of tomogram_0"),
     ],
 )
@@ -246,7 +249,7 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(
             write_particles(folder / f"{name.lower()}.csv", replace(table, source=""), voxel_spacing_angstrom=SPACING)
     if "FOLDER" in words:
         write_volume(folder / "masks" / "tomogram_002.mrc", np.ones((24, 64, 64), dtype=np.int8), SPACING)
-    quick = QUICK[2:] if "--detector.init" in words else QUICK
+    quick = QUICK[4:] if "general" in words else QUICK[2:] if "dense" in words else QUICK
     given = [known.get(word, word) for word in words]
     assert sentence in refused("scan", tomogram(world, 1), "--out", tmp_path / "out", *quick, *given)
 

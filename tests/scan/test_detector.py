@@ -201,7 +201,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ({"position": 5000.0}, "", r"12 of 12 picks lie outside of a, the first at 5000, 5000, 5000 A .* --picks-sp"),
         ({"position": np.nan}, "", "12 of 12 picks lie outside of a"),
         ({}, "general", "the encoder of general is .*, expected dense"),
-        ({}, "coarse", "voxel spacing of the set is 10.00 A but the encoder of .* was trained at 14.00 A"),
+        ({}, "coarse", "voxel_spacing_angstrom is 10 but .* was trained at 14 A; give that, or --detector.init None"),
     ],
 )
 def test_what_cannot_be_learned_from_is_refused_before_anything_is_looked_at(

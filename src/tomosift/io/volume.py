@@ -80,6 +80,40 @@ class Volume:
         return Grid(self.shape_zyx, float(spacing))
 
 
+class ChunkedArray:
+    """A zarr array whose broken chunks end in a sentence. Chunks without a file hold the fill value, as zarr says.
+
+    Parameters
+    ----------
+    path
+        Of the volume, for the sentence.
+    """
+
+    def __init__(self, path: Path, array: Any) -> None:
+        self.path, self.array = path, array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of voxels along each axis."""
+        return tuple(int(edge) for edge in self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number format of the voxels."""
+        kind: np.dtype[Any] = np.dtype(self.array.dtype)
+        return kind
+
+    def __getitem__(self, key: Any, /) -> Any:
+        try:
+            return self.array[key]
+        except IndexError:
+            raise
+        except Exception as error:  # every codec has errors of its own
+            raise FormatError(
+                self.path, "a chunk", f"unreadable ({error})", "whole chunks", "it was cut short: copy it again"
+            ) from error
+
+
 class ReorderedArray:
     """A chunked array seen with its axes in z, y, x order; slices are read from the source, then transposed.
 

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from tomosift.errors import FormatError
 from tomosift.io.tiff import ANGSTROM_PER_UNIT
-from tomosift.io.volume import ReorderedArray, Volume, check_spacing, cubic_spacing, storable
+from tomosift.io.volume import ChunkedArray, ReorderedArray, Volume, check_spacing, cubic_spacing, storable
 
 SUFFIXES = (".zarr",)
 CHUNK = 64
@@ -158,40 +158,6 @@ def read_provenance(path: Path) -> Any:
         If the folder is not zarr.
     """
     return dict(_opened(path).attrs).get(_PROVENANCE)
-
-
-class ChunkedArray:
-    """A zarr array whose broken chunks end in a sentence. Chunks without a file hold the fill value, as zarr says.
-
-    Parameters
-    ----------
-    path
-        Of the volume, for the sentence.
-    """
-
-    def __init__(self, path: Path, array: Any) -> None:
-        self.path, self.array = path, array
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of voxels along each axis."""
-        return tuple(int(edge) for edge in self.array.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Number format of the voxels."""
-        kind: np.dtype[Any] = np.dtype(self.array.dtype)
-        return kind
-
-    def __getitem__(self, key: Any, /) -> Any:
-        try:
-            return self.array[key]
-        except IndexError:
-            raise
-        except Exception as error:  # every codec has errors of its own
-            raise FormatError(
-                self.path, "a chunk", f"unreadable ({error})", "whole chunks", "it was cut short: copy it again"
-            ) from error
 
 
 def _opened(path: Path) -> Any:

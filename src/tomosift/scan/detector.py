@@ -23,7 +23,7 @@ from tomosift.data.batches import Inputs
 from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.draws import normal
 from tomosift.errors import FormatError
-from tomosift.nn.classifier import Classifier, ModelCard, save_classifier, start_from
+from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, save_classifier
 from tomosift.nn.dense import layout
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import LinearHead
@@ -257,10 +257,15 @@ def _starting(config: Config, class_names: tuple[str, ...]) -> Classifier:
     if config.init is None:
         encoder = build_encoder(_ENCODER)
     else:
-        start = start_from(config.init, config.voxel_spacing_angstrom)
-        encoder = start.encoder
+        start = load_classifier(config.init)
+        encoder, spacing = start.encoder, start.card.voxel_spacing_angstrom
         if start.card.encoder != _ENCODER:
             raise ValueError(f"the encoder of {config.init} is {start.card.encoder}, expected {_ENCODER}")
+        if abs(spacing - config.voxel_spacing_angstrom) > 0.01 * spacing:
+            raise ValueError(
+                f"voxel_spacing_angstrom is {config.voxel_spacing_angstrom:g} but {config.init} was trained at "
+                f"{spacing:g} A; give that, or --detector.init None"
+            )
     card = ModelCard(_ENCODER, config.voxel_spacing_angstrom, config.box_size, class_names=class_names)
     return Classifier(encoder, card)
 
