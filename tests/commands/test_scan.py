@@ -218,7 +218,7 @@ def test_masks_by_the_name_of_the_tomogram_say_where_to_look(world: Any, scanned
         (("--examples", "HERE", "--detector.init", "general"), "expected dense"),
         (
             ("--examples", "HERE", "--detector.init", "dense"),
-            "voxel_spacing_angstrom is 16 but dense was trained at 10 A; give that",
+            "is 16 but dense was trained at 10 A; give that, or",
         ),
         (("--model", "MODEL", "--masks", "FOLDER"), "holds masks of tomogram_002, expected one for each of tomogram_0"),
     ],
