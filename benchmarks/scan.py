@@ -31,9 +31,10 @@ from tomosift.io.formats import read_particles
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 from tomosift.physics.imaging import lab_protocol
-from tomosift.scan.detector import Config, read_radii, train
+from tomosift.scan.detector import read_radii, train
 from tomosift.scan.growing import joined
 from tomosift.scan.scanner import particles_of, scan
+from tomosift.scan.settings import Config
 from tomosift.simulate.dataset import simulate_dataset
 from tomosift.simulate.dataset_config import TomogramDatasetConfig
 from tomosift.train.run import Run

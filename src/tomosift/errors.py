@@ -13,6 +13,7 @@ with 2; it never shows a traceback for these.
 """
 
 from pathlib import Path
+from typing import Any
 
 
 class FormatError(ValueError):
@@ -34,6 +35,10 @@ class FormatError(ValueError):
         self.path, self.field, self.got, self.expected, self.advice = Path(path), field, got, expected, advice
         sentence = f"{path}: {field} is {got}, expected {expected}"
         super().__init__(f"{sentence}; {advice}" if advice else sentence)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickle would call this class with the sentence alone; a worker sends its error home that way.
+        return type(self), (self.path, self.field, self.got, self.expected, self.advice)
 
 
 class NonFiniteLossError(RuntimeError):

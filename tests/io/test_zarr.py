@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tomosift.errors import FormatError
 from tomosift.io import zarr
-from tomosift.io.volume import ReorderedArray
+from tomosift.io.volume import ChunkedArray, ReorderedArray
 
 
 def numbered(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
@@ -107,10 +107,22 @@ def test_slicing_reads_only_the_chunks_it_needs(tmp_path: Path) -> None:
     assert len(chunks) == 3
     chunks[-1].write_bytes(b"broken")
     volume = zarr.open_volume(path)
-    assert isinstance(volume.data, zarr_library.Array)
+    assert isinstance(volume.data, ChunkedArray)
     np.testing.assert_array_equal(
         volume.read((slice(0, 128), slice(None), slice(2, 3))), numbered((130, 8, 8))[:128, :, 2:3]
     )
+    with pytest.raises(FormatError, match=r"a\.zarr: a chunk is unreadable .*; it was cut short: copy it again"):
+        volume.read()
+
+
+def test_what_a_volume_was_made_from_is_kept_beside_the_metadata(tmp_path: Path) -> None:
+    for version in ("0.4", "0.5"):
+        zarr.write_volume(tmp_path / "a.zarr", numbered((8, 8, 8)), 10.0, version=version, provenance={"model": "x"})
+        assert zarr.read_provenance(tmp_path / "a.zarr") == {"model": "x"}
+        assert zarr.open_volume(tmp_path / "a.zarr").voxel_spacing_angstrom == 10.0
+        ome_zarr_models.open_ome_zarr(str(tmp_path / "a.zarr"))
+    zarr.write_volume(tmp_path / "a.zarr", numbered((8, 8, 8)), 10.0)
+    assert zarr.read_provenance(tmp_path / "a.zarr") is None
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("angstrom", 1), ("nanometer", 10), ("micrometer", 1e4)])

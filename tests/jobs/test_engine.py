@@ -153,11 +153,13 @@ def test_slurm_workers_are_submitted_with_what_was_asked_for_and_canceled_in_the
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", f"{HERE}:{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.chdir(tmp_path)
-    engine = Engine(workers=1, slurm=True, slurm_partition="long", slurm_account="lab", slurm_directives=("--qos=low",))
+    engine = Engine(
+        workers=1, slurm=True, slurm_partition="long", slurm_account="lab", slurm_directives=("--qos=low", "nice=5")
+    )
     assert for_each(chores.square, [chores.Chore(k, tmp_path) for k in range(3)], engine) == [0, 1, 4]
     (script,) = tmp_path.glob("script-*.sh")
     lines = script.read_text().splitlines()
-    for line in ("-p long", "-A lab", "--cpus-per-task=4", "--mem=15G", "-t 08:00:00", "--qos=low"):
+    for line in ("-p long", "-A lab", "--cpus-per-task=4", "--mem=15G", "-t 08:00:00", "--qos=low", "--nice=5"):
         assert f"#SBATCH {line}" in lines
     assert "export OMP_NUM_THREADS=4 MKL_NUM_THREADS=4" in lines
     assert list(tmp_path.glob("canceled-*"))

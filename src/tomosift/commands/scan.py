@@ -20,9 +20,10 @@ from tomosift.io.formats import format_to_write, write_particles
 from tomosift.jobs.engine import Engine, for_each
 from tomosift.nn.classifier import load_classifier, model_digest
 from tomosift.particles import Particles
-from tomosift.scan.detector import Config, read_radii, train
+from tomosift.scan.detector import picks_by_tomogram, read_radii, train
 from tomosift.scan.growing import joined
-from tomosift.scan.scanner import BACKGROUND
+from tomosift.scan.scanner import BACKGROUND, blocks_of, check_background
+from tomosift.scan.settings import Config
 from tomosift.scan.task import ScanTask, read_result, run_task
 from tomosift.train.run import Run
 
@@ -89,21 +90,21 @@ def command(
         where = found
         if example_tomograms:
             where = tomograms_of(example_tomograms, tomogram_spacing, inverted, None)
+        picks = read_labels(examples, label_column, picks_spacing, grids_by_name(where))
+        _check_radii(sorted({str(name) for name in picks.class_name} - {""}), radius, radii or {})
         model = out / "detector"
-        _learned(examples, label_column, picks_spacing, where, detector, model, seed)
+        _learned(picks, where, detector, model, seed)
     assert model is not None
-    names = [name for name in load_classifier(model).card.class_names if name != BACKGROUND]
+    classifier = load_classifier(model)
+    check_background(classifier)
+    for tomogram in found.values():
+        blocks_of(classifier, tomogram, stride)
+    names = [name for name in classifier.card.class_names if name != BACKGROUND]
+    _check_radii(names, radius, radii or {})
+    usual = read_radii(model) if radius is None else dict.fromkeys(names, radius)
+    chosen = {name: float((radii or {}).get(name, usual[name])) for name in names}
     tasks = [
-        ScanTask(
-            tomogram,
-            model,
-            out,
-            _radii(names, model, radius, radii or {}),
-            least_probability,
-            stride,
-            mask_of.get(name),
-            maps,
-        )
+        ScanTask(tomogram, model, out, chosen, least_probability, stride, mask_of.get(name), maps)
         for name, tomogram in found.items()
     ]
     _scanned(tasks, engine)
@@ -115,24 +116,23 @@ def command(
     say(f"{report}: the report; open it in a browser")
 
 
-def _learned(
-    examples: Path,
-    column: str | None,
-    picks_spacing: float | None,
-    tomograms: dict[str, Tomogram],
-    config: Config,
-    out: Path,
-    seed: int,
-) -> None:
-    picks = read_labels(examples, column, picks_spacing, grids_by_name(tomograms))
+def _learned(picks: Particles, tomograms: dict[str, Tomogram], config: Config, out: Path, seed: int) -> None:
+    given = picks_by_tomogram(config, picks, tomograms)  # what is wrong with them is said before a folder is made
+    grids = {key: tomograms[key].grid for key in given}
     asked = {
         "detector": json.loads(json.dumps(asdict(config), default=os.fspath)),
-        "init": None if config.init is None else model_digest(config.init),
-        "picks": [list(map(str, picks.class_name)), np.round(picks.position_zyx_angstrom, 3).tolist()],
+        "starts_from": None if config.init is None else model_digest(config.init),
+        "picks": [
+            [key, list(map(str, mine.class_name)), np.round(mine.position_zyx_angstrom, 3).tolist()]
+            for key, mine in given.items()
+        ],
+        "tomograms": [
+            [key, *grid.shape_zyx, grid.voxel_spacing_angstrom, tomograms[key].inverted] for key, grid in grids.items()
+        ],
         "seed": seed,
     }
     run = Run.open(out, asked)
-    if run.result.exists():
+    if (run.result / "model.json").exists():
         say(f"{out}: finished before, used as it is")
         return
     with progress_bar("look", "tomograms") as looking, progress_bar("learn", "steps") as learning:
@@ -149,18 +149,21 @@ def _learned(
 
 def _masks(folder: Path, tomograms: dict[str, Tomogram]) -> dict[str, Path]:
     masks = open_tomograms(folder, voxel_spacing_angstrom=1.0)
-    key_of = match_tomograms(list(tomograms), masks)
+    try:
+        key_of = match_tomograms(list(tomograms), masks)
+    except ValueError:
+        raise ValueError(
+            f"{folder} holds masks of {', '.join(masks)}, expected one for each of {', '.join(tomograms)}"
+        ) from None
     return {name: masks[key].path for name, key in key_of.items()}
 
 
-def _radii(names: list[str], model: Path, radius: float | None, radii: dict[str, float]) -> dict[str, float]:
+def _check_radii(names: list[str], radius: float | None, radii: dict[str, float]) -> None:
     if unknown := sorted(set(radii) - set(names)):
         raise ValueError(f"radii name {', '.join(unknown)}, expected classes of the detector: {', '.join(names)}")
-    usual = read_radii(model) if radius is None else dict.fromkeys(names, radius)
-    chosen = {name: float(radii.get(name, usual[name])) for name in names}
-    if wrong := [name for name, value in chosen.items() if not value > 0]:
-        raise ValueError(f"the radius of {wrong[0]} is {chosen[wrong[0]]:g} A, expected more than 0")
-    return chosen
+    for name, value in {"every class": 1.0 if radius is None else radius, **radii}.items():
+        if not value > 0:
+            raise ValueError(f"the radius of {name} is {value:g} A, expected more than 0")
 
 
 def _scanned(tasks: list[ScanTask], engine: Engine) -> None:

@@ -37,8 +37,8 @@ class Volume:
 
     path: Path
     data: SupportsSlicing
-    """(z, y, x), sliced lazily where the format allows: ``numpy.memmap``, ``zarr.Array``, ``ReorderedArray`` or, for
-    compressed files, an array in memory."""
+    """(z, y, x), sliced lazily where the format allows: ``numpy.memmap``, ``ChunkedArray``, ``ReorderedArray`` or,
+    for compressed files, an array in memory."""
     voxel_spacing_angstrom: float | None = None
     """None where the file does not say, says 0 or 1, or has voxels that are not cubes; ``notes`` tells which."""
     origin_zyx_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -78,6 +78,40 @@ class Volume:
             )
         check_spacing(spacing)
         return Grid(self.shape_zyx, float(spacing))
+
+
+class ChunkedArray:
+    """A zarr array whose broken chunks end in a sentence. Chunks without a file hold the fill value, as zarr says.
+
+    Parameters
+    ----------
+    path
+        Of the volume, for the sentence.
+    """
+
+    def __init__(self, path: Path, array: Any) -> None:
+        self.path, self.array = path, array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of voxels along each axis."""
+        return tuple(int(edge) for edge in self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number format of the voxels."""
+        kind: np.dtype[Any] = np.dtype(self.array.dtype)
+        return kind
+
+    def __getitem__(self, key: Any, /) -> Any:
+        try:
+            return self.array[key]
+        except IndexError:
+            raise
+        except Exception as error:  # every codec has errors of its own
+            raise FormatError(
+                self.path, "a chunk", f"unreadable ({error})", "whole chunks", "it was cut short: copy it again"
+            ) from error
 
 
 class ReorderedArray:

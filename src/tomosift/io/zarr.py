@@ -18,11 +18,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from tomosift.errors import FormatError
 from tomosift.io.tiff import ANGSTROM_PER_UNIT
-from tomosift.io.volume import ReorderedArray, Volume, check_spacing, cubic_spacing, storable
+from tomosift.io.volume import ChunkedArray, ReorderedArray, Volume, check_spacing, cubic_spacing, storable
 
 SUFFIXES = (".zarr",)
 CHUNK = 64
 SMALLEST_LEVEL = 64
+_PROVENANCE = "tomosift"
 WRITABLE = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float16", "float32", "float64")
 
 
@@ -89,7 +90,10 @@ def open_volume(path: Path, level: int = 0) -> Volume:
             path, "zarr array", f"of shape {node.shape}", "three axes (z, y, x)", "open the OME-Zarr group"
         )
     return Volume(
-        path, node, None, notes=("a bare zarr array does not state a voxel size; its axes were taken as z, y, x",)
+        path,
+        ChunkedArray(path, node),
+        None,
+        notes=("a bare zarr array does not state a voxel size; its axes were taken as z, y, x",),
     )
 
 
@@ -102,6 +106,7 @@ def write_volume(
     dtype: DTypeLike | None = None,
     version: Literal["0.4", "0.5"] = "0.5",
     levels: int | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an OME-Zarr group in Angstrom; it is complete or absent, and replaces one of the same name.
 
@@ -116,6 +121,8 @@ def write_volume(
         "0.5" (zarr 3) or "0.4" (zarr 2), the one that older programs read.
     levels
         Number of resolutions; by default as many as bring the longest edge to 64 voxels.
+    provenance
+        What the volume was made from, kept beside the OME metadata; see `read_provenance`.
     """
     path = Path(path)
     check_spacing(voxel_spacing_angstrom)
@@ -127,6 +134,8 @@ def write_volume(
     count = levels or 1 + max(0, int(np.ceil(np.log2(max(data_zyx.shape) / SMALLEST_LEVEL))))
     metadata = _metadata(path.stem, count, voxel_spacing_angstrom, origin_zyx_angstrom, version)
     attributes = {"ome": metadata} if version == "0.5" else metadata
+    if provenance is not None:
+        attributes = {**attributes, _PROVENANCE: dict(provenance)}
     with _folder_written_then_renamed(path) as temporary:
         group = zarr.create_group(str(temporary), zarr_format=3 if version == "0.5" else 2, attributes=attributes)
         finer = _array(group, "0", data_zyx.shape, kind, version)
@@ -138,6 +147,17 @@ def write_volume(
             for start in range(0, shape[0], CHUNK):
                 coarser[start : start + CHUNK] = _halved(finer[2 * start : 2 * (start + CHUNK)], kind)
             finer = coarser
+
+
+def read_provenance(path: Path) -> Any:
+    """What `write_volume` was told that the volume was made from; None where it was told nothing.
+
+    Raises
+    ------
+    FormatError
+        If the folder is not zarr.
+    """
+    return dict(_opened(path).attrs).get(_PROVENANCE)
 
 
 def _opened(path: Path) -> Any:
@@ -249,7 +269,9 @@ def _volume(path: Path, folder: Path, group: Any, multiscale: Mapping[str, Any],
     if any(array.shape[axis] != 1 for axis in others):
         got = f"shape {array.shape} with several channels or time points"
         raise FormatError(path, "zarr array", got, "one volume", "split it first")
-    data = array if array.ndim == 3 and order == (0, 1, 2) else ReorderedArray(array, order, dict.fromkeys(others, 0))
+    chunked = ChunkedArray(path, array)
+    in_order = array.ndim == 3 and order == (0, 1, 2)
+    data = chunked if in_order else ReorderedArray(chunked, order, dict.fromkeys(others, 0))
     return Volume(path, data, level.voxel_spacing_angstrom, level.origin_zyx_angstrom, level.notes)
 
 

@@ -42,7 +42,7 @@ class Engine:
     slurm_time: str = "08:00:00"
     """Time limit of each worker; a task that it cuts short is taken up by another."""
     slurm_directives: tuple[str, ...] = ()
-    """More options of sbatch, such as --gres=gpu:1."""
+    """More options of sbatch, without their dashes where a command line would take them for its own: gres=gpu:1."""
     retries: int = 3
     """How often a task is tried again after its worker died; not for a scheduler that runs already, which has a number
     of its own."""
@@ -208,7 +208,7 @@ def _slurm_cluster(engine: Engine) -> Any:
         job_cpu=engine.slurm_cores,
         memory=engine.slurm_memory,
         walltime=engine.slurm_time,
-        job_extra_directives=list(engine.slurm_directives),
+        job_extra_directives=[one if one.startswith("-") else f"--{one}" for one in engine.slurm_directives],
         job_script_prologue=[f"export OMP_NUM_THREADS={engine.slurm_cores} MKL_NUM_THREADS={engine.slurm_cores}"],
         job_name="tomosift",
         scheduler_options=dict(_NO_PAGE),

@@ -7,74 +7,36 @@ computed once for each tomogram and gone over often, so that learning takes a mi
 Ours. Places just beside a pick are drawn as well, for a detector that has never seen them answers beside particles.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tomosift.data.batches import Inputs
 from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.draws import normal
-from tomosift.files import write_json, written_then_renamed
-from tomosift.nn.classifier import Classifier, ModelCard, save_classifier, start_from
-from tomosift.nn.dense import layout
+from tomosift.files import write_json
+from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, save_classifier
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.heads import LinearHead
-from tomosift.nn.inference import usable_device
 from tomosift.particles import Particles
-from tomosift.scan.blocks import Blocks, Lattice
 from tomosift.scan.growing import grown, joined
-from tomosift.scan.scanner import BACKGROUND, described, particles_of, scan
+from tomosift.scan.places import Places, places_of
+from tomosift.scan.scanner import BACKGROUND, particles_of, scan
+from tomosift.scan.settings import Config
 from tomosift.scan.sizes import radii_of
-from tomosift.train.loop import Progress, Training, fit
+from tomosift.train.loop import Progress, fit
 from tomosift.train.run import Run, read_json
 
 _ENCODER = "dense"
 _LEAST_DEVIATION = 1e-6
 _RADII = "radii.json"
-_MOST_BACKGROUND = 40_000
 _SURE = 0.9  # probability of a particle that teaches
 _GROWTH = 3  # picks that come to each pick in a round, three times as many in the next
-
-
-@dataclass(frozen=True)
-class Config:
-    """Settings of a detector."""
-
-    init: Path | None = Path("dense")
-    """Model with the encoder `dense` to start from, by default the shipped one; none for random weights."""
-    box_size: int = 32
-    """Edge of the boxes in which places are described, in voxels: about twice the largest particle."""
-    voxel_spacing_angstrom: float = 10.0
-    """At which tomograms are looked at, whatever theirs is."""
-    near_angstrom: float = 18.0
-    """Places so close to a pick are of its class, and in any case the one that is closest."""
-    far_angstrom: float = 30.0
-    """Places so far from all picks are background."""
-    background_places: int = 200_000
-    """From anywhere in the tomograms with picks, but no more than 40,000 from one: few would hold none of the places
-    that look like a particle by chance."""
-    beside_places: int = 4000
-    """Of each tomogram, beside picks: within a large particle some place looks like a small one."""
-    beside_angstrom: float = 130.0
-    """How far from a pick those may be."""
-    input_noise: float = 0.1
-    """Added to standardized descriptors, in their standard deviations."""
-    dropout: float = 0.2
-    """Share of hidden features left out at every step."""
-    few: int = 20
-    """Classes with fewer picks get more: what is surely found in the same tomograms teaches another round."""
-    rounds: int = 2
-    """Of such further training."""
-    training: Training = field(default_factory=lambda: Training(1500, 256, 2e-3, checkpoint_every=500))
-    """How long and how fast; half of each batch is background."""
 
 
 class Learner(nn.Module):
@@ -105,31 +67,6 @@ class Learner(nn.Module):
         }
 
 
-@dataclass(frozen=True, eq=False)
-class Places:
-    """Descriptors of places and their classes, the background being the last; a stream of even batches."""
-
-    descriptor: NDArray[np.float16]
-    """(n, features)."""
-    label: NDArray[np.int64]
-    classes: int
-    batch_size: int
-    seed: int
-
-    def batch(self, step: int) -> Inputs:
-        """Half background, the other half of all classes alike."""
-        rng = np.random.default_rng([self.seed, step])
-        kind = np.where(rng.random(self.batch_size) < 0.5, self.classes, rng.integers(0, self.classes, self.batch_size))
-        rows = np.zeros(self.batch_size, dtype=np.int64)
-        for k, members in enumerate(self._members):
-            rows[kind == k] = rng.choice(members, int((kind == k).sum()))
-        return Inputs(torch.from_numpy(self.descriptor[rows].astype(np.float32)), torch.from_numpy(self.label[rows]))
-
-    @property
-    def _members(self) -> list[NDArray[np.int64]]:
-        return [np.flatnonzero(self.label == k) for k in range(self.classes + 1)]
-
-
 def train(
     config: Config,
     picks: Particles,
@@ -151,25 +88,19 @@ def train(
     Raises
     ------
     ValueError
-        When no pick has a class, one is called as the background is, or a tomogram is missing.
+        See `picks_by_tomogram`; or a class or the background is left without any place.
     """
-    named = picks.select(np.flatnonzero(picks.class_name.astype(str) != ""))
-    names = tuple(sorted({str(name) for name in named.class_name}))
-    if not names:
-        raise ValueError("no pick has a class; name one or more of every class, in the column that says the class")
-    if BACKGROUND in names:
-        raise ValueError(f"{BACKGROUND!r} is what places without a pick are called; give that class another name")
-    key_of = match_tomograms([str(name) for name in named.tomogram], tomograms)
-    keys = np.array([key_of[str(name)] for name in named.tomogram], dtype=object)
-    given = {key: named.select(np.flatnonzero(keys == key)) for key in dict.fromkeys(keys)}
-    few = {name for name in names if (named.class_name == name).sum() < config.few}
+    given = picks_by_tomogram(config, picks, tomograms)
+    class_name = np.concatenate([mine.class_name for mine in given.values()])
+    names = tuple(sorted({str(name) for name in class_name}))
+    few = {name for name in names if (class_name == name).sum() < config.few}
     rounds = 1 + (config.rounds if few else 0)
     known, total = dict(given), rounds * len(given)
     for number in range(rounds):
         part = run.within(f"round-{number + 1}")
         told = []
         for done, (key, mine) in enumerate(known.items(), number * len(given) + 1):
-            told.append(_places(config, names, mine, tomograms[key], part, seed + number, len(given)))
+            told.append(places_of(config, names, mine, tomograms[key], part, seed + number, len(given)))
             if looking is not None:
                 looking(done, total)
         classifier = _taught(config, names, told, part, seed + number, progress)
@@ -177,7 +108,7 @@ def train(
             most = _GROWTH ** (number + 1)
             known = {key: _more(config, classifier, given[key], tomograms[key], few, most) for key in given}
             run.log(event="grown", round=number + 1, picks=sum(len(part) for part in known.values()))
-    used = {str(name): tomograms[key] for name, key in key_of.items()}
+    used = {str(name): tomograms[key] for key, mine in known.items() for name in mine.tomogram}
     learned = joined(list(known.values()))
     write_json(run.folder / _RADII, radii_of(learned, used, config.box_size, config.voxel_spacing_angstrom))
     save_classifier(run.result, classifier)
@@ -195,6 +126,44 @@ def read_radii(run: Path) -> dict[str, float]:
     return {str(name): float(value) for name, value in read_json(run / _RADII).items()}
 
 
+def picks_by_tomogram(config: Config, picks: Particles, tomograms: Mapping[str, Tomogram]) -> dict[str, Particles]:
+    """Picks with a class, by the key of their tomogram, after all checks that need no look into a tomogram.
+
+    Raises
+    ------
+    ValueError
+        When no pick has a class, one is called as the background is, a tomogram is missing, a pick lies outside its
+        own, or the model to start from is of another encoder or voxel spacing.
+    """
+    named = picks.select(np.flatnonzero(picks.class_name.astype(str) != ""))
+    names = tuple(sorted({str(name) for name in named.class_name}))
+    if not names:
+        raise ValueError("no pick has a class; name one or more of every class, in the column that says the class")
+    if BACKGROUND in names:
+        raise ValueError(f"{BACKGROUND!r} is what places without a pick are called; give that class another name")
+    key_of = match_tomograms([str(name) for name in named.tomogram], tomograms)
+    keys = np.array([key_of[str(name)] for name in named.tomogram], dtype=object)
+    given = {key: named.select(np.flatnonzero(keys == key)) for key in dict.fromkeys(keys)}
+    for key, mine in given.items():
+        _check_inside(mine, tomograms[key], config.far_angstrom)
+    _starting(config, names)
+    return given
+
+
+def _check_inside(picks: Particles, tomogram: Tomogram, beyond_angstrom: float) -> None:
+    last = (np.array(tomogram.grid.shape_zyx) - 1) * tomogram.grid.voxel_spacing_angstrom
+    position = picks.position_zyx_angstrom
+    # Written so that what is no number is outside as well.
+    outside = ~((position >= -beyond_angstrom) & (position <= last + beyond_angstrom)).all(axis=1)
+    if outside.any():
+        first = ", ".join(f"{value:.0f}" for value in position[outside][0])
+        raise ValueError(
+            f"{outside.sum()} of {len(picks)} picks lie outside of {tomogram.name}, the first at {first} A (z, y, x), "
+            f"which ends at {', '.join(f'{value:.0f}' for value in last)} A; check --picks-spacing and "
+            "--tomogram-spacing"
+        )
+
+
 def _taught(
     config: Config,
     names: tuple[str, ...],
@@ -206,7 +175,14 @@ def _taught(
     torch.manual_seed(seed)
     classifier = _starting(config, (*names, BACKGROUND))
     descriptor, label = (np.concatenate(parts) for parts in zip(*told, strict=True))
-    run.log(event="places", of_each=np.bincount(label, minlength=len(names) + 1).tolist())
+    of_each = np.bincount(label, minlength=len(names) + 1)
+    if not of_each.all():
+        lacking = (*names, BACKGROUND)[int(of_each.argmin())]
+        raise ValueError(
+            f"no place is left for {lacking!r}: all are nearer to picks of another class; check the picks, or lower "
+            "near_angstrom and far_angstrom"
+        )
+    run.log(event="places", of_each=of_each.tolist())
     x = torch.from_numpy(descriptor.astype(np.float32))
     learner = Learner(classifier, config, x.mean(0), x.std(0) + _LEAST_DEVIATION)
     places = Places(descriptor, label, len(names), config.training.batch_size, seed)
@@ -237,59 +213,14 @@ def _starting(config: Config, class_names: tuple[str, ...]) -> Classifier:
     if config.init is None:
         encoder = build_encoder(_ENCODER)
     else:
-        start = start_from(config.init, config.voxel_spacing_angstrom)
-        encoder = start.encoder
+        start = load_classifier(config.init)
+        encoder, spacing = start.encoder, start.card.voxel_spacing_angstrom
         if start.card.encoder != _ENCODER:
             raise ValueError(f"the encoder of {config.init} is {start.card.encoder}, expected {_ENCODER}")
+        if abs(spacing - config.voxel_spacing_angstrom) > 0.01 * spacing:
+            raise ValueError(
+                f"voxel_spacing_angstrom is {config.voxel_spacing_angstrom:g} but {config.init} was trained at "
+                f"{spacing:g} A; give that, or --detector.init None"
+            )
     card = ModelCard(_ENCODER, config.voxel_spacing_angstrom, config.box_size, class_names=class_names)
     return Classifier(encoder, card)
-
-
-def _places(
-    config: Config, names: tuple[str, ...], picks: Particles, tomogram: Tomogram, run: Run, seed: int, of: int
-) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-    """Descriptors and labels of places of one tomogram of so many; kept in the run, which then can be resumed."""
-    path = run.folder / "places" / f"{hashlib.sha256(tomogram.name.encode()).hexdigest()[:16]}.npz"
-    if not path.exists():
-        blocks = Blocks(tomogram, config.voxel_spacing_angstrom, config.box_size, layout(config.box_size).step)
-        lattice = blocks.lattice
-        rows, label = _chosen(config, picks, lattice, names, seed, of)
-        index = np.full(lattice.shape_zyx, -1)
-        index.flat[rows] = np.arange(len(rows))
-        descriptor: NDArray[np.float16] | None = None
-        for block in blocks:
-            wanted = index[block.places]
-            if (wanted < 0).all():
-                continue
-            told = described(blocks, block, usable_device()).cpu().numpy()[wanted >= 0]
-            if descriptor is None:
-                descriptor = np.zeros((len(rows), told.shape[1]), dtype=np.float16)
-            descriptor[wanted[wanted >= 0]] = told
-        assert descriptor is not None
-        with written_then_renamed(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, descriptor=descriptor, label=label)
-    with np.load(path, allow_pickle=False) as kept:
-        return kept["descriptor"], kept["label"]
-
-
-def _chosen(
-    config: Config, picks: Particles, lattice: Lattice, names: tuple[str, ...], seed: int, of: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places to learn from and their classes, in one tomogram of so many."""
-    rng = np.random.default_rng([seed, len(picks)])
-    center = picks.position_zyx_angstrom
-    tree = cKDTree(center)
-    class_of = np.array([names.index(str(name)) for name in picks.class_name])
-    around = lattice.around(center, config.beside_angstrom)
-    distance, nearest = (np.asarray(part) for part in tree.query(lattice.positions(around)))
-    closest = around[np.asarray(cKDTree(lattice.positions(around)).query(center)[1])]
-    is_near = (distance <= config.near_angstrom) | np.isin(around, closest)
-    near = around[is_near]
-    beside = around[~is_near & (distance >= config.far_angstrom) & (distance <= config.beside_angstrom)]
-    count = min(config.background_places // of, _MOST_BACKGROUND)
-    anywhere = np.unique(rng.integers(0, lattice.size, 2 * count))
-    far = anywhere[tree.query(lattice.positions(anywhere))[0] >= config.far_angstrom]
-    background = np.union1d(rng.permutation(far)[:count], rng.permutation(beside)[: config.beside_places])
-    background = np.setdiff1d(background, near)
-    label = np.concatenate([class_of[nearest[is_near]], np.full(len(background), len(names))])
-    return np.concatenate([near, background]), label

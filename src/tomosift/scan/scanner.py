@@ -53,7 +53,7 @@ def blocks_of(classifier: Classifier, tomogram: Tomogram, stride: int | None = N
     Raises
     ------
     ValueError
-        When the model's encoder is none that describes whole blocks.
+        When the model's encoder is none that describes whole blocks, or the stride is not a multiple of its step.
     """
     card = classifier.card
     if not isinstance(classifier.encoder, Dense):
@@ -62,7 +62,26 @@ def blocks_of(classifier: Classifier, tomogram: Tomogram, stride: int | None = N
             "with: tomosift scan --examples"
         )
     step = dense_layout(card.box_size).step
-    return Blocks(tomogram, card.voxel_spacing_angstrom, card.box_size, step if stride is None else stride)
+    stride = step if stride is None else stride
+    if stride < 1 or stride % step:
+        raise ValueError(f"stride is {stride}, expected a multiple of {step}, the step of this model")
+    return Blocks(tomogram, card.voxel_spacing_angstrom, card.box_size, stride)
+
+
+def check_background(classifier: Classifier) -> None:
+    """Refuse a model that takes every place for a particle.
+
+    Raises
+    ------
+    ValueError
+        The model has no background among its classes.
+    """
+    names = classifier.card.class_names
+    if BACKGROUND not in names:
+        raise ValueError(
+            f"the model knows {', '.join(names) or 'no classes'}, but no class {BACKGROUND!r}; train one with: "
+            "tomosift scan --examples"
+        )
 
 
 @torch.inference_mode()
@@ -100,12 +119,8 @@ def scan(
         The model has no background among its classes, its encoder is none that describes whole blocks, or the mask
         has another shape than the tomogram.
     """
+    check_background(classifier)
     names = classifier.card.class_names
-    if BACKGROUND not in names:
-        raise ValueError(
-            f"the model knows {', '.join(names) or 'no classes'}, but no class {BACKGROUND!r}; train one with: "
-            "tomosift scan --examples"
-        )
     if mask is not None and tuple(mask.shape) != tomogram.grid.shape_zyx:
         raise ValueError(
             f"the mask of {tomogram.name} has {tuple(mask.shape)} voxels, expected {tomogram.grid.shape_zyx} as the "
@@ -118,14 +133,15 @@ def scan(
     particle = torch.tensor([k for k, name in enumerate(names) if name != BACKGROUND], device=device)
     for number, block in enumerate(blocks):
         found = described(blocks, block, device).flatten(0, 2)
+        # Single precision knows no probability between 1 - 1e-7 and 1: places about a particle would be alike.
         parts = [
-            (classifier.logits(classifier.encoder.embed(part)) / classifier.card.temperature).log_softmax(1)[
-                :, particle
-            ]
+            (classifier.logits(classifier.encoder.embed(part)) / classifier.card.temperature)
+            .double()
+            .log_softmax(1)[:, particle]
             for part in torch.split(found, _PLACES_AT_ONCE)
         ]
         best, kind = torch.cat(parts).max(dim=1)
-        odds = (best - torch.log(-torch.expm1(best.double()))).clamp(-_MOST_LOG_ODDS, _MOST_LOG_ODDS)
+        odds = (best - torch.log(-torch.expm1(best))).clamp(-_MOST_LOG_ODDS, _MOST_LOG_ODDS)
         log_odds[block.places] = odds.reshape(block.count_zyx).cpu().numpy()
         label[block.places] = kind.reshape(block.count_zyx).cpu().numpy()
         if done is not None:

@@ -10,12 +10,13 @@ import numpy as np
 
 from tomosift.data.tomograms import Tomogram
 from tomosift.errors import FormatError
-from tomosift.files import written_then_renamed
+from tomosift.files import file_state
 from tomosift.io.volumes import open_volume
-from tomosift.io.zarr import write_volume
+from tomosift.io.zarr import read_provenance, write_volume
 from tomosift.nn.classifier import load_classifier, model_digest
 from tomosift.nn.inference import usable_device
 from tomosift.particles import Particles
+from tomosift.scan.kept import read_arrays, write_arrays
 from tomosift.scan.scanner import particles_of, scan
 
 
@@ -52,14 +53,14 @@ class ScanTask:
     def request(self) -> dict[str, Any]:
         """All that the result depends on."""
         return {
-            "tomogram": _state(self.tomogram.path),
+            "tomogram": file_state(self.tomogram.path),
             "voxel_spacing_angstrom": self.tomogram.grid.voxel_spacing_angstrom,
             "inverted": self.tomogram.inverted,
             "model": model_digest(self.model),
             "radius_angstrom": self.radius_angstrom,
             "least_probability": self.least_probability,
             "stride": self.stride,
-            "mask": None if self.mask is None else _state(self.mask),
+            "mask": None if self.mask is None else file_state(self.mask),
         }
 
 
@@ -69,27 +70,34 @@ def run_task(task: ScanTask, done: Callable[[int, int], None] | None = None) -> 
     Raises
     ------
     ValueError
-        When the tomogram was replaced meanwhile, or see `tomosift.scan.scanner.scan`.
+        When the tomogram, mask or model was replaced meanwhile, or see `tomosift.scan.scanner.scan`.
     """
     request = task.request
-    if _request_of(task.result) == request and (not task.maps or task.map_path.exists()):
+    if _request_of(task.result) == request and (not task.maps or _map_request(task.map_path) == request):
         return task.result
+    shape, expected = task.tomogram.open().shape_zyx, task.tomogram.grid.shape_zyx
+    if shape != expected:
+        raise ValueError(
+            f"{task.tomogram.path} has {shape} voxels, expected {expected} as when it was opened; it was replaced: "
+            "give the same command again"
+        )
     mask = None if task.mask is None else open_volume(task.mask).data
     classifier = load_classifier(task.model).to(usable_device())
     found = scan(classifier, task.tomogram, task.stride, mask, done)
     particles = particles_of(found, task.tomogram.name, task.radius_angstrom, task.least_probability)
-    if _state(task.tomogram.path) != request["tomogram"]:
-        raise ValueError(f"{task.tomogram.path} was replaced while it was scanned; give the same command again")
-    if task.maps:
-        write_volume(task.map_path, found.probability, found.lattice.spacing_angstrom)
-    with written_then_renamed(task.result) as temporary, temporary.open("wb") as stream:
-        np.savez(
-            stream,
-            position_zyx_angstrom=particles.position_zyx_angstrom,
-            class_name=particles.class_name.astype(str),
-            score=particles.score,
-            request=np.array(json.dumps(request)),
+    if task.request != request:
+        raise ValueError(
+            f"{task.tomogram.path}, its mask or the model was replaced during the scan; give the same command again"
         )
+    if task.maps:
+        write_volume(task.map_path, found.probability, found.lattice.spacing_angstrom, provenance=request)
+    write_arrays(
+        task.result,
+        position_zyx_angstrom=particles.position_zyx_angstrom,
+        class_name=particles.class_name.astype(str),
+        score=particles.score,
+        request=np.array(json.dumps(request)),
+    )
     return task.result
 
 
@@ -99,35 +107,44 @@ def read_result(task: ScanTask) -> Particles:
     Raises
     ------
     FormatError
-        The result is missing or broken.
+        The result is missing, broken, or that of another task: two scans write into one folder.
     """
+    kept = read_arrays(task.result)
     try:
-        with np.load(task.result, allow_pickle=False) as kept:
-            return Particles.create(
-                tomogram=[task.tomogram.name] * len(kept["score"]),
-                position_zyx_angstrom=kept["position_zyx_angstrom"],
-                class_name=kept["class_name"].astype(object),
-                score=kept["score"],
-            )
-    except (OSError, ValueError, KeyError) as error:
+        request = json.loads(str(kept["request"]))
+        particles = Particles.create(
+            tomogram=[task.tomogram.name] * len(kept["score"]),
+            position_zyx_angstrom=kept["position_zyx_angstrom"],
+            class_name=kept["class_name"].astype(object),
+            score=kept["score"],
+        )
+    except (ValueError, KeyError) as error:
         raise FormatError(
-            task.result, "content", f"unreadable ({error})", "what a scan found", "delete it and scan again"
+            task.result, "content", f"odd ({error})", "what a scan found", "delete it and scan again"
         ) from None
+    if request != task.request:
+        raise FormatError(
+            task.result,
+            "request",
+            "that of another scan",
+            "this one's; the tomogram was replaced, or another scan writes into the folder",
+            "give the same command again when that has ended, or another --out",
+        )
+    return particles
 
 
 def _request_of(path: Path) -> Any:
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            return json.loads(str(kept["request"]))
-    except (OSError, ValueError, KeyError):
+        return json.loads(str(read_arrays(path)["request"]))
+    except (ValueError, KeyError):
         return None
 
 
-def _state(path: Path) -> list[Any]:
-    """Name, size and time of last change of a file, or of the newest file of a folder."""
-    files = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
-    stats = [part.stat() for part in files]
-    return [str(path.resolve()), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)]
+def _map_request(path: Path) -> Any:
+    try:
+        return read_provenance(path)
+    except FormatError:
+        return None
 
 
 def _file_name(tomogram: str) -> str:

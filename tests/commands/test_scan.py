@@ -1,0 +1,290 @@
+"""The command that finds particles in whole tomograms, and its refusals."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ome_zarr_models
+import pytest
+
+from tomosift.cli import main
+from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
+from tomosift.evaluate.detection import detection_score
+from tomosift.files import write_json
+from tomosift.io import copick
+from tomosift.io.formats import read_particles, write_particles
+from tomosift.io.volumes import open_volume, write_volume
+from tomosift.io.zarr import read_levels
+from tomosift.particles import Particles
+
+Refused = Callable[..., str]
+SPACING = 16.0
+QUICK = ("--detector.init", "None", "--detector.voxel-spacing-angstrom", SPACING, "--detector.box-size", 16,
+         "--detector.background-places", 6000, "--detector.rounds", 0, "--detector.training.steps", 150,
+         "--detector.training.batch-size", 64)  # fmt: skip
+
+
+def run(*words: object) -> None:
+    main([str(word) for word in words])
+
+
+def tomogram(world: Any, number: int) -> Path:
+    return Path(world.folder) / "tomograms" / f"tomogram_{number:03d}.mrc"
+
+
+def state(*files: Path) -> dict[str, int]:
+    return {
+        str(file): file.stat().st_mtime_ns
+        for folder in files
+        for file in (folder, *folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def read(world: Any, path: Path) -> Particles:
+    grids = grids_by_name(open_tomograms(Path(world.folder) / "tomograms"))
+    return read_particles(path, voxel_spacing_angstrom=SPACING, grids=grids)
+
+
+@pytest.fixture(scope="module")
+def picks(world: Any) -> Path:
+    """The true particles of all tomograms, with their classes."""
+    return Path(world.paths.particles_truth)
+
+
+@pytest.fixture(scope="module")
+def ask(world: Any, picks: Path) -> tuple[object, ...]:
+    """A scan of two tomograms by what is learned from all three."""
+    return (
+        *("scan", tomogram(world, 1), tomogram(world, 2), "--examples", picks),
+        *("--example-tomograms", world.paths.tomograms, "--radius", 160, "--maps", *QUICK),
+    )
+
+
+@pytest.fixture(scope="module")
+def scanned(ask: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("scanned") / "out"
+    run(*ask, "--out", out)
+    return out
+
+
+def test_a_scan_from_examples_leaves_a_detector_a_table_maps_and_a_report(world: Any, scanned: Path) -> None:
+    assert sorted(path.name for path in scanned.iterdir()) == [
+        "detector",
+        "found",
+        "maps",
+        "particles.star",
+        "report.html",
+    ]
+    assert sorted(path.name for path in (scanned / "found").iterdir()) == ["tomogram_001.npz", "tomogram_002.npz"]
+    report = (scanned / "report.html").read_text()
+    assert report.count('src="data:image/png;base64,') >= 6
+    assert report.count("<circle") > 10
+    assert not re.search(r'(src|href)="(?!data:|#)', report)
+
+
+def test_what_is_found_are_the_particles(world: Any, scanned: Path, picks: Path) -> None:
+    """Nothing is known of the tomograms but a blurred, noisy density at 16 A; chance finds one particle in 50."""
+    found, truth = read(world, scanned / "particles.star"), read(world, picks)
+    assert set(found.tomogram) == {"tomogram_001", "tomogram_002"}
+    truth = truth.select(np.isin(truth.tomogram.astype(str), list(set(found.tomogram))))
+    score = detection_score(found, truth, dict.fromkeys(sorted(set(truth.class_name)), 160.0))
+    assert score.recall > 0.5
+    assert score.precision > 0.3
+    assert set(found.class_name) <= set(truth.class_name)
+    assert (found.score >= 0.5 - 1e-3).all()
+
+
+def test_maps_are_ome_zarr_with_the_spacing_of_the_places(scanned: Path) -> None:
+    path = scanned / "maps" / "tomogram_001.zarr"
+    volume = open_volume(path)
+    assert volume.voxel_spacing_angstrom == SPACING
+    assert volume.shape_zyx == (24, 64, 64)
+    assert read_levels(path)[0].origin_zyx_angstrom == (0.0, 0.0, 0.0)
+    ome_zarr_models.open_ome_zarr(str(path))
+    values = volume.read()
+    assert 0 <= values.min() < 0.1
+    assert 0.5 < values.max() <= 1
+
+
+def test_the_same_command_again_makes_nothing_again(
+    ask: tuple[object, ...], scanned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = (scanned / "found", scanned / "maps", scanned / "detector")
+    before, table = state(*parts), (scanned / "particles.star").read_text()
+    run(*ask, "--out", scanned)
+    assert "finished before, used as it is" in capsys.readouterr().err
+    after = state(*parts)
+    changed = {Path(name).name for name in before if after[name] != before[name]}
+    assert changed <= {"environment.json"}
+    assert set(after) == set(before)
+    strip = re.compile(r"^#.*$", re.MULTILINE)
+    assert strip.sub("", (scanned / "particles.star").read_text()) == strip.sub("", table)
+
+
+def test_a_detector_scans_other_tomograms_and_other_settings_make_results_again(
+    world: Any, scanned: Path, tmp_path: Path
+) -> None:
+    words = ("scan", tomogram(world, 3), "--model", scanned / "detector", "--radius", 160, "--out", tmp_path)
+    run(*words, "--table", "found.csv")
+    (result,) = (tmp_path / "found").iterdir()
+    before = state(result)
+    run(*words, "--table", "found.star")
+    assert state(result) == before  # only the table is another
+    one, other = (read(world, tmp_path / name) for name in ("found.csv", "found.star"))
+    np.testing.assert_allclose(one.position_zyx_angstrom, other.position_zyx_angstrom, atol=0.02)
+    assert one.class_name.tolist() == other.class_name.tolist()
+    assert set(one.tomogram) == {"tomogram_003"}
+    run(*words, "--table", "found.csv", "--least-probability", 0.9)
+    assert state(result) != before
+    surer = read(world, tmp_path / "found.csv")
+    assert 0 < len(surer) <= len(one)
+    assert not (tmp_path / "detector").exists()
+
+
+def test_copick_projects_get_what_was_found_by_run_and_class(world: Any, scanned: Path, tmp_path: Path) -> None:
+    names = sorted(set(read(world, scanned / "particles.star").class_name))
+    objects = [{"name": str(name), "is_particle": True, "label": k + 1} for k, name in enumerate(names)]
+    config = {"overlay_root": "local://overlay", "config_type": "filesystem", "pickable_objects": objects}
+    write_json(tmp_path / "project.json", config)
+    (tmp_path / "overlay").mkdir()
+    words = ("--model", scanned / "detector", "--radius", 160, "--table", "project.json", "--out", tmp_path)
+    run("scan", tomogram(world, 1), tomogram(world, 2), *words)
+    found = copick.read_project(tmp_path / "project.json")
+    expected = read(world, scanned / "particles.star")
+    assert len(found) == len(expected)
+    assert set(found.class_name) == set(expected.class_name)
+
+
+@pytest.mark.slow
+def test_workers_find_the_same(world: Any, scanned: Path, tmp_path: Path) -> None:
+    words = ("--model", scanned / "detector", "--radius", 160, "--workers", 2, "--out", tmp_path)
+    run("scan", tomogram(world, 1), tomogram(world, 2), *words)
+    one, other = (read(world, folder / "particles.star") for folder in (tmp_path, scanned))
+    np.testing.assert_allclose(one.position_zyx_angstrom, other.position_zyx_angstrom, atol=0.01)
+    assert one.class_name.tolist() == other.class_name.tolist()
+    assert one.tomogram.tolist() == other.tomogram.tolist()
+
+
+def test_tomograms_of_two_voxel_spacings_give_one_table(world: Any, scanned: Path, tmp_path: Path) -> None:
+    """The same density on a grid of twice the spacing lies where it was."""
+    volume = open_volume(tomogram(world, 1)).read()
+    write_volume(tmp_path / "tomograms" / "fine.mrc", volume, SPACING)
+    write_volume(tmp_path / "tomograms" / "larger.mrc", np.repeat(np.repeat(np.repeat(volume, 2, 0), 2, 1), 2, 2), 8.0)
+    words = ("--model", scanned / "detector", "--radius", 160, "--table", "found.csv", "--out", tmp_path / "out")
+    run("scan", tmp_path / "tomograms", *words)
+    found = read_particles(tmp_path / "out" / "found.csv", grids=grids_by_name(open_tomograms(tmp_path / "tomograms")))
+    fine, larger = (found.position_zyx_angstrom[found.tomogram == name] for name in ("fine", "larger"))
+    assert len(fine) > 3
+    distance = np.linalg.norm(fine[:, None] - larger, axis=2).min(axis=1)
+    assert np.median(distance) < 30.0
+
+
+def test_masks_by_the_name_of_the_tomogram_say_where_to_look(world: Any, scanned: Path, tmp_path: Path) -> None:
+    mask = np.ones((24, 64, 64), dtype=np.int8)
+    mask[:, :32] = 0
+    write_volume(tmp_path / "masks" / "tomogram_001.mrc", mask, SPACING)
+    words = ("--model", scanned / "detector", "--radius", 160, "--masks", tmp_path / "masks", "--out", tmp_path / "out")
+    run("scan", tomogram(world, 1), *words)
+    found = read(world, tmp_path / "out" / "particles.star")
+    assert len(found)
+    assert found.position_zyx_angstrom[:, 1].min() >= 31 * SPACING
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "give either --examples to learn from, or --model"),
+        (("--examples", "PICKS", "--model", "MODEL"), "give either --examples to learn from, or --model"),
+        (("--model", "MODEL", "--radii", "virus", 100), "radii name virus, expected classes of the detector: apof"),
+        (("--examples", "HERE", "--radii", "virus", 100), "radii name virus, expected classes of the detector: apof"),
+        (("--model", "MODEL", "--radius", 0), "the radius of apoferritin is 0 A, expected more than 0"),
+        (("--model", "MODEL", "--least-probability", 0), "least_probability is 0, expected a number between 0 and 1"),
+        (("--model", "MODEL", "--least-probability", 1), "least_probability is 1, expected a number between 0 and 1"),
+        (("--model", "MODEL", "--table", "found.xyz"), "has the suffix '.xyz', expected .star"),
+        (("--model", "general"), "the model knows no classes, but no class 'background'"),
+        (("--model", "dense"), "the model knows no classes, but no class 'background'"),
+        (("--model", "absent"), "absent: folder is missing, expected a run, a model, or the name of a shipped one"),
+        (("--model", "MODEL", "--stride", 0), "stride is 0, expected a multiple of 1"),
+        (("--model", "MODEL", "--workers", -1), "workers is -1, expected 0 or more"),
+        (("--examples", "absent.star"), "absent.star"),
+        (("--examples", "UNNAMED"), "no pick has a class; name one or more of every class"),
+        (("--examples", "PICKS"), "size of tomogram tomogram_002 is unknown"),
+        (("--examples", "ELSEWHERE"), "tomogram names of the particles have no tomogram: 'elsewhere'"),
+        (("--examples", "OUTSIDE"), "picks lie outside of tomogram_001, the first at"),
+        (("--examples", "HERE", "--detector.init", "general"), "expected dense"),
+        (
+            ("--examples", "HERE", "--detector.init", "dense"),
+            "is 16 but dense was trained at 10 A; give that, or",
+        ),
+        (("--model", "MODEL", "--masks", "FOLDER"), "holds masks of tomogram_002, expected one for each of tomogram_0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_sentence(
+    world: Any,
+    scanned: Path,
+    picks: Path,
+    refused: Refused,
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    words: tuple[object, ...],
+    sentence: str,
+) -> None:
+    folder = tmp_path_factory.mktemp("inputs")
+    truth = read(world, picks)
+    here = truth.select(truth.tomogram.astype(str) == "tomogram_001")
+    tables = {
+        "ELSEWHERE": replace(here, tomogram=np.full(len(here), "elsewhere", dtype=object)),
+        "HERE": here,
+        "OUTSIDE": here.with_geometry(here.position_zyx_angstrom + 5000.0),
+        "UNNAMED": replace(here, class_name=np.full(len(here), "", dtype=object), columns=here.columns.iloc[:, :0]),
+    }
+    known: dict[object, object] = {"MODEL": scanned / "detector", "PICKS": picks, "FOLDER": folder / "masks"}
+    for name, table in tables.items():
+        known[name] = folder / f"{name.lower()}.csv"
+        if name in words:
+            write_particles(folder / f"{name.lower()}.csv", replace(table, source=""), voxel_spacing_angstrom=SPACING)
+    if "FOLDER" in words:
+        write_volume(folder / "masks" / "tomogram_002.mrc", np.ones((24, 64, 64), dtype=np.int8), SPACING)
+    quick = QUICK[4:] if "general" in words else QUICK[2:] if "dense" in words else QUICK
+    given = [known.get(word, word) for word in words]
+    assert sentence in refused("scan", tomogram(world, 1), "--out", tmp_path / "out", *quick, *given)
+
+
+def test_a_detector_of_other_examples_is_left_alone(ask: tuple[object, ...], scanned: Path, refused: Refused) -> None:
+    before = state(scanned / "detector" / "result")
+    assert "give another --out" in refused(*ask, "--out", scanned, "--seed", 7)
+    assert state(scanned / "detector" / "result") == before
+
+
+def test_a_detector_whose_last_file_was_not_written_is_finished(
+    ask: tuple[object, ...], scanned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a full disk: weights are there, and what says what they are is not."""
+    card = scanned / "detector" / "result" / "model.json"
+    before = card.read_text()
+    card.unlink()
+    run(*ask, "--out", scanned)
+    assert card.read_text() == before
+
+
+def test_where_nothing_is_found_the_reason_may_be_one_of_three(
+    world: Any, scanned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_volume(tmp_path / "masks" / "tomogram_001.mrc", np.zeros((24, 64, 64), dtype=np.int8), SPACING)
+    with pytest.raises(SystemExit) as end:
+        run(
+            "scan",
+            tomogram(world, 1),
+            "--model",
+            scanned / "detector",
+            "--masks",
+            tmp_path / "masks",
+            "--out",
+            tmp_path,
+        )
+    assert end.value.code == 2
+    assert "nothing was found in 1 tomograms; lower --least-probability" in capsys.readouterr().err
