@@ -57,6 +57,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_of_a_scan_loses_nothing(scanned_world: Any, tmp_path: Path, deadly: Any) -> None:
     tasks = [task_of(scanned_world, tmp_path / "out", name) for name in "ab"]
     assert for_each(deadly.scan_killed_once, tasks, Engine(workers=2)) == [task.result for task in tasks]
