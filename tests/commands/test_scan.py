@@ -60,7 +60,7 @@ def ask(world: Any, picks: Path) -> tuple[object, ...]:
     """A scan of two tomograms by what is learned from all three."""
     return (
         *("scan", tomogram(world, 1), tomogram(world, 2), "--examples", picks),
-        *("--example-tomograms", world.paths.tomograms, "--radius", 160, "--maps", *QUICK),
+        *("--example-tomograms", world.paths.tomograms, "--radius", 100, "--maps", *QUICK),
     )
 
 
@@ -128,7 +128,7 @@ def test_the_same_command_again_makes_nothing_again(
 def test_a_detector_scans_other_tomograms_and_other_settings_make_results_again(
     world: Any, scanned: Path, tmp_path: Path
 ) -> None:
-    words = ("scan", tomogram(world, 3), "--model", scanned / "detector", "--radius", 160, "--out", tmp_path)
+    words = ("scan", tomogram(world, 3), "--model", scanned / "detector", "--radius", 100, "--out", tmp_path)
     run(*words, "--table", "found.csv")
     (result,) = (tmp_path / "found").iterdir()
     before = state(result)
@@ -151,7 +151,7 @@ def test_copick_projects_get_what_was_found_by_run_and_class(world: Any, scanned
     config = {"overlay_root": "local://overlay", "config_type": "filesystem", "pickable_objects": objects}
     write_json(tmp_path / "project.json", config)
     (tmp_path / "overlay").mkdir()
-    words = ("--model", scanned / "detector", "--radius", 160, "--table", "project.json", "--out", tmp_path)
+    words = ("--model", scanned / "detector", "--radius", 100, "--table", "project.json", "--out", tmp_path)
     run("scan", tomogram(world, 1), tomogram(world, 2), *words)
     found = copick.read_project(tmp_path / "project.json")
     expected = read(world, scanned / "particles.star")
@@ -161,7 +161,7 @@ def test_copick_projects_get_what_was_found_by_run_and_class(world: Any, scanned
 
 @pytest.mark.slow
 def test_workers_find_the_same(world: Any, scanned: Path, tmp_path: Path) -> None:
-    words = ("--model", scanned / "detector", "--radius", 160, "--workers", 2, "--out", tmp_path)
+    words = ("--model", scanned / "detector", "--radius", 100, "--workers", 2, "--out", tmp_path)
     run("scan", tomogram(world, 1), tomogram(world, 2), *words)
     one, other = (read(world, folder / "particles.star") for folder in (tmp_path, scanned))
     np.testing.assert_allclose(one.position_zyx_angstrom, other.position_zyx_angstrom, atol=0.01)
@@ -174,7 +174,7 @@ def test_tomograms_of_two_voxel_spacings_give_one_table(world: Any, scanned: Pat
     volume = open_volume(tomogram(world, 1)).read()
     write_volume(tmp_path / "tomograms" / "fine.mrc", volume, SPACING)
     write_volume(tmp_path / "tomograms" / "larger.mrc", np.repeat(np.repeat(np.repeat(volume, 2, 0), 2, 1), 2, 2), 8.0)
-    words = ("--model", scanned / "detector", "--radius", 160, "--table", "found.csv", "--out", tmp_path / "out")
+    words = ("--model", scanned / "detector", "--radius", 100, "--table", "found.csv", "--out", tmp_path / "out")
     run("scan", tmp_path / "tomograms", *words)
     found = read_particles(tmp_path / "out" / "found.csv", grids=grids_by_name(open_tomograms(tmp_path / "tomograms")))
     fine, larger = (found.position_zyx_angstrom[found.tomogram == name] for name in ("fine", "larger"))
@@ -187,7 +187,7 @@ def test_masks_by_the_name_of_the_tomogram_say_where_to_look(world: Any, scanned
     mask = np.ones((24, 64, 64), dtype=np.int8)
     mask[:, :32] = 0
     write_volume(tmp_path / "masks" / "tomogram_001.mrc", mask, SPACING)
-    words = ("--model", scanned / "detector", "--radius", 160, "--masks", tmp_path / "masks", "--out", tmp_path / "out")
+    words = ("--model", scanned / "detector", "--radius", 100, "--masks", tmp_path / "masks", "--out", tmp_path / "out")
     run("scan", tomogram(world, 1), *words)
     found = read(world, tmp_path / "out" / "particles.star")
     assert len(found)
@@ -201,7 +201,7 @@ def test_masks_by_the_name_of_the_tomogram_say_where_to_look(world: Any, scanned
         (("--examples", "PICKS", "--model", "MODEL"), "give either --examples to learn from, or --model"),
         (("--model", "MODEL", "--radii", "virus", 100), "radii name virus, expected classes of the detector: apof"),
         (("--examples", "HERE", "--radii", "virus", 100), "radii name virus, expected classes of the detector: apof"),
-        (("--model", "MODEL", "--radius", 0), "the radius of apoferritin is 0 A, expected more than 0"),
+        (("--model", "MODEL", "--radius", 0), "the radius of every class is 0 A, expected more than 0"),
         (("--model", "MODEL", "--least-probability", 0), "least_probability is 0, expected a number between 0 and 1"),
         (("--model", "MODEL", "--least-probability", 1), "least_probability is 1, expected a number between 0 and 1"),
         (("--model", "MODEL", "--table", "found.xyz"), "has the suffix '.xyz', expected .star"),
