@@ -3,8 +3,8 @@
     ./dev bench scan --work FOLDER                       simulated tomograms of eight classes at SNR 0.1
     ./dev bench scan --work FOLDER --data ../shared/data also DeepFinder's second tomogram, after its first
 
-Simulated tomograms are crowded, with membranes and gold; half of them are for learning and half for the score, which
-is that of `tomosift.evaluate.detection` against true positions. Picks to learn from lie 16 A off the true centers in
+Simulated tomograms are crowded, with membranes and gold; some are for learning and others for the score, which is
+that of `tomosift.evaluate.detection` against true positions. Picks to learn from lie 16 A off the true centers in
 the mean. Template matching is told the structures, their tilt range and defocus, and takes the threshold of each class
 that is best on one of the tomograms for learning. Results are written to FOLDER/scan.csv.
 """
@@ -61,9 +61,10 @@ class Options:
     """Folder for tomograms, detectors and results."""
     data: Path | None = None
     """Folder with DeepFinder's tomograms; without it they are left out."""
-    tomograms: int = 12
+    tomograms: int = 6
+    """To learn from, and as many others for the score."""
     examples: tuple[int, ...] = (0, 5, 1)
-    """Picks of each class to learn from, all in one tomogram; 0 takes all picks of half of the tomograms."""
+    """Picks of each class to learn from, all in one tomogram; 0 takes all picks of all tomograms."""
     seeds: int = 3
     poses: int = 600
     """Of each template."""
@@ -72,6 +73,39 @@ class Options:
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Simulate, learn, scan, score."""
+    learned, asked = (_world(options, seed) for seed in (77, 78))
+    rows: list[dict[str, Any]] = []
+    for seed in range(options.seeds):
+        for each in options.examples:
+            if each == 0 and seed:
+                continue
+            given = _examples(learned, each, seed)
+            for method in options.methods:
+                if method != "templates" and not (method == "one-round" and each == 0):
+                    folder = options.work / f"{method}-{each or 'all'}-{seed}"
+                    found, seconds = _detected(method, given, learned, asked, folder, seed)
+                    score = detection_score(found, asked.truth, RADIUS)
+                    rows.append(_row("simulated", method, each, seed, score, seconds))
+                    _write(options.work, rows)
+    if "templates" in options.methods:
+        found, seconds = _matched(learned, asked, options)
+        rows.append(_row("simulated", "templates", 0, 0, detection_score(found, asked.truth, RADIUS), seconds))
+        _write(options.work, rows)
+    if options.data is not None:
+        rows.append(_deepfinder(options))
+        _write(options.work, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Simulated tomograms, their picks and their true particles."""
+
+    tomograms: dict[str, Tomogram]
+    picks: Particles
+    truth: Particles
+
+
+def _world(options: Options, seed: int) -> World:
     config = TomogramDatasetConfig(
         classes=tuple(DIAMETER),
         particles_per_class=14,
@@ -79,87 +113,61 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
         shape_zyx=(48, 220, 220),
         halves=False,
         labels=False,
-        seed=77,
+        seed=seed,
     )
-    paths = simulate_dataset(config, options.work / "tomograms")
+    paths = simulate_dataset(config, options.work / f"tomograms-{seed}")
     tomograms = open_tomograms(paths.tomograms)
     grids = grids_by_name(tomograms)
     truth = read_particles(paths.particles_truth, grids=grids)
-    picks = replace(read_particles(paths.particles, grids=grids), class_name=truth.class_name)
-    names = sorted(tomograms)
-    learned, asked = names[: len(names) // 2], names[len(names) // 2 :]
-    rows: list[dict[str, Any]] = []
-    for seed in range(options.seeds):
-        for each in options.examples:
-            if each == 0 and seed:
-                continue
-            given = _examples(picks, learned, each, seed)
-            for method in options.methods:
-                if method != "templates" and not (method == "one-round" and each == 0):
-                    folder = options.work / f"{method}-{each or 'all'}-{seed}"
-                    found, seconds = _detected(method, given, tomograms, asked, folder, seed)
-                    rows.append(_row("simulated", method, each, seed, _score(found, truth, asked), seconds))
-                    _write(options.work, rows)
-    if "templates" in options.methods:
-        found, seconds = _matched(tomograms, truth, learned, asked, options)
-        rows.append(_row("simulated", "templates", 0, 0, _score(found, truth, asked), seconds))
-        _write(options.work, rows)
-    if options.data is not None:
-        rows.append(_deepfinder(options))
-        _write(options.work, rows)
+    picks = read_particles(paths.particles, grids=grids)
+    return World(tomograms, replace(picks, class_name=truth.class_name), truth)
 
 
-def _examples(picks: Particles, tomograms: list[str], each: int, seed: int) -> Particles:
+def _examples(learned: World, each: int, seed: int) -> Particles:
+    picks = learned.picks
     if not each:
-        return picks.select(np.flatnonzero(np.isin(picks.tomogram.astype(str), tomograms)))
+        return picks
     rng = np.random.default_rng(seed)
-    here = picks.tomogram == tomograms[seed % len(tomograms)]
+    here = picks.tomogram == sorted(learned.tomograms)[seed % len(learned.tomograms)]
     rows = [rng.permutation(np.flatnonzero(here & (picks.class_name == name)))[:each] for name in DIAMETER]
     return picks.select(np.sort(np.concatenate(rows)))
 
 
 def _detected(
-    method: str, given: Particles, tomograms: dict[str, Tomogram], asked: list[str], folder: Path, seed: int
+    method: str, given: Particles, learned: World, asked: World, folder: Path, seed: int
 ) -> tuple[Particles, float]:
     """What a detector finds that learned from these picks, and the seconds for each tomogram."""
     config = Config(init=None) if method == "scratch" else Config()
     if method == "one-round":
         config = replace(config, rounds=0)
     run = Run.open(folder, {"method": method, "picks": list(map(str, given.particle_id)), "seed": seed})
-    model = train(config, given, tomograms, run, seed)
-    started = time.perf_counter()
-    radii = read_radii(folder)
-    parts = [particles_of(scan(model, tomograms[name]), name, radii, 0.5) for name in asked]
-    return joined(parts), (time.perf_counter() - started) / len(asked)
+    model = train(config, given, learned.tomograms, run, seed)
+    started, radii = time.perf_counter(), read_radii(folder)
+    parts = [particles_of(scan(model, each), name, radii, 0.5) for name, each in asked.tomograms.items()]
+    return joined(parts), (time.perf_counter() - started) / len(parts)
 
 
-def _score(found: Particles, truth: Particles, asked: list[str]) -> Found:
-    return detection_score(found, truth.select(np.flatnonzero(np.isin(truth.tomogram.astype(str), asked))), RADIUS)
-
-
-def _matched(
-    tomograms: dict[str, Tomogram], truth: Particles, learned: list[str], asked: list[str], options: Options
-) -> tuple[Particles, float]:
+def _matched(learned: World, asked: World, options: Options) -> tuple[Particles, float]:
     """What template matching finds, and the seconds for each tomogram."""
     ranges = replace(lab_protocol(), max_tilt_deg=(60.0, 60.0), defocus_um=(3.75, 3.75))
     bank = template_bank(tuple(DIAMETER), ranges, 10.0, 32, options.poses)
     size = 16
     templates = torch.fft.irfftn(bank.reshape(*bank.shape[:2], size, size, size // 2 + 1), s=(size,) * 3, dim=(2, 3, 4))
-    candidates, started = {}, time.perf_counter()
-    for name in [learned[0], *asked]:
-        candidates[name] = _candidates(tomograms[name], templates, name)
-    seconds = (time.perf_counter() - started) / len(candidates)
+    one = sorted(learned.tomograms)[0]
+    told = _candidates(learned.tomograms[one], templates, one)
+    true = learned.truth.select(np.flatnonzero(learned.truth.tomogram == one))
+    started = time.perf_counter()
+    everything = joined([_candidates(each, templates, name) for name, each in asked.tomograms.items()])
+    seconds = (time.perf_counter() - started) / len(asked.tomograms)
     best = {}
-    told = candidates[learned[0]]
     for kind in DIAMETER:
         mine = told.select(np.flatnonzero(told.class_name == kind))
         levels = np.unique(np.quantile(mine.score, np.linspace(0, 1, 200)))
         scores = [
-            _score(mine.select(np.flatnonzero(mine.score >= level)), truth, [learned[0]]).classes[kind].f_score(1.0)
+            detection_score(mine.select(np.flatnonzero(mine.score >= level)), true, {kind: RADIUS[kind]}).f1.value
             for level in levels
         ]
         best[kind] = levels[int(np.argmax(scores))]
-    everything = joined([candidates[name] for name in asked])
     least = np.array([best[str(kind)] for kind in everything.class_name])
     return everything.select(np.flatnonzero(everything.score >= least)), seconds
 
@@ -168,7 +176,7 @@ def _matched(
 def _candidates(tomogram: Tomogram, templates: Tensor, name: str) -> Particles:
     """Peaks of the locally normalized correlation with the best pose of each class, at twice the voxel spacing; of two
     closer than 60 A the higher one of any class is kept."""
-    volume = torch.from_numpy(np.asarray(tomogram.open().data, dtype=np.float32))
+    volume = torch.from_numpy(np.array(tomogram.open().data, dtype=np.float32))
     spectrum = torch.fft.fftn(volume)
     half = [edge // 2 for edge in volume.shape]
     for axis, edge in enumerate(half):
