@@ -66,7 +66,7 @@ class Options:
     examples: tuple[int, ...] = (0, 5, 1)
     """Picks of each class to learn from, all in one tomogram; 0 takes all picks of all tomograms."""
     seeds: int = 3
-    poses: int = 600
+    poses: int = 200
     """Of each template."""
     methods: tuple[str, ...] = ("detector", "scratch", "one-round", "templates")
 
