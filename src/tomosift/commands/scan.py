@@ -3,7 +3,6 @@
 import json
 import os
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -172,12 +171,7 @@ def _scanned(tasks: list[ScanTask], engine: Engine) -> None:
         if engine.workers or engine.scheduler is not None or count > 1:
             for_each(run_task, tasks, engine, lambda done, total: update(done, total, ""))
         else:
-            run_task(tasks[0], partial(_part, update))
-
-
-def _part(update: object, done: int, total: int) -> None:
-    assert callable(update)
-    update(done, total, "blocks")
+            run_task(tasks[0], lambda done, total: update(done, total, "blocks"))
 
 
 def _written(tasks: list[ScanTask], names: list[str], path: Path, tomograms: dict[str, Tomogram]) -> Particles:

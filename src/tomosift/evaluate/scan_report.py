@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tomosift.data.cutting import cut_block
+from tomosift.data.set_reader import normalized
 from tomosift.data.tomograms import Tomogram
 from tomosift.evaluate.figures import STYLE, svg
 from tomosift.evaluate.markup import count, escape, png_uri, section, table
@@ -88,7 +89,7 @@ def _boxes(particles: Particles, rows: NDArray[np.int64], tomograms: Mapping[str
         tomogram = tomograms[str(particles.tomogram[row])]
         spacing = tomogram.grid.voxel_spacing_angstrom
         box = tomogram.crop(np.rint(particles.position_zyx_angstrom[row] / spacing), round(_BOX_ANGSTROM / spacing))
-        boxes.append((box - box.mean()) / max(float(box.std()), 1e-6))
+        boxes.append(normalized(box))
     edges = {len(box) for box in boxes}
     if len(edges) > 1:  # tomograms of several spacings: what the smallest shows
         least = min(edges)

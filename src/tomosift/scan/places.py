@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class Places:
             rows[kind == k] = rng.choice(members, int((kind == k).sum()))
         return Inputs(torch.from_numpy(self.descriptor[rows].astype(np.float32)), torch.from_numpy(self.label[rows]))
 
-    @property
+    @cached_property
     def _members(self) -> list[NDArray[np.int64]]:
         return [np.flatnonzero(self.label == k) for k in range(self.classes + 1)]
 

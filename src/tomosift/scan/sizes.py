@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tomosift.conventions import center_index
 from tomosift.data.cutting import cut_box
+from tomosift.data.set_reader import normalized
 from tomosift.data.tomograms import Tomogram
 from tomosift.particles import Particles
 
@@ -35,8 +36,7 @@ def radii_of(
             spacing = tomogram.grid.voxel_spacing_angstrom
             center = picks.position_zyx_angstrom[row] / spacing
             box = cut_box(tomogram.open().data, center, box_size, voxel_spacing_angstrom / spacing).volume
-            box = -box if tomogram.inverted else box
-            total += (box - box.mean()) / max(float(box.std()), 1e-6)
+            total += normalized(-box if tomogram.inverted else box)
         shells = np.array([total[np.abs(distance - k) < 0.75].mean() for k in range(box_size // 2)])
         profile = shells - total[distance >= _RIM * box_size].mean()
         last = int(np.flatnonzero(profile > _SHARE * profile.max()).max(initial=0))
