@@ -7,8 +7,9 @@
 It learns from complexes that do not exist, crowded, under widely varied imaging; the encoder of ``general`` is left as
 it is. It is measured on all structures of the atlas (unseen) and on other particles of some complexes that it learned
 from (seen), under the conditions of the protocol `centered-ten`, and compared with what needs no training: a low-passed
-box above a threshold, whose width and share of voxels are those that are best for complexes that do not exist. Sets and
-runs are kept below --work, the table is written to FOLDER/masks.csv.
+box above a threshold, whose width and share of voxels are those that are best for complexes that do not exist. Masks
+by averages of the classes are measured with the classes that one example each gives, of five structures or of all, and
+with the true ones. Sets and runs are kept below --work, the table is written to FOLDER/masks.csv.
 """
 
 import csv
@@ -30,13 +31,15 @@ from tomosift.data.batches import Batch, read_batch
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.files import write_json, written_then_renamed
+from tomosift.nn.averages import look, told_by_averages
 from tomosift.nn.center_finder import weights_path
 from tomosift.nn.centering import recentered
-from tomosift.nn.classifier import Classifier, load_classifier, model_digest, save_classifier
+from tomosift.nn.classifier import Classifier, load_classifier, model_digest, save_classifier, shipped_decoder
 from tomosift.nn.crf import PUBLISHED, CrfSettings
 from tomosift.nn.decoders import UNet, moved_back
-from tomosift.nn.encoder import Encoder
-from tomosift.nn.inference import outlines
+from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
+from tomosift.nn.enrolment import enrolled
+from tomosift.nn.inference import IN_MASK, Named, answers, embed, outlines
 from tomosift.nn.losses import soft_dice_loss
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.atlas import atlas_names
@@ -46,6 +49,7 @@ from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
 
 FOLDER = weights_path().parent / "shipped" / "general"
+WAYS = 5
 WIDTHS, SHARES = (1.0, 1.5, 2.0, 3.0), (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15)
 
 
@@ -60,7 +64,11 @@ class Options:
     per_class: int = 50
     training: Training = field(default_factory=lambda: Training(5000, 24, 2e-3))
     snrs: tuple[float, ...] = (0.1, 0.03)
-    asked_per_class: int = 40
+    asked_per_class: int = 100
+    draws: int = 8
+    """Of five classes and an example of each."""
+    crf: bool = False
+    """Also refine masks by dense random fields, which is slow."""
     seed: int = 300
     model: Path = Path("general")
     measure: bool = False
@@ -84,8 +92,33 @@ def above_threshold(volume: NDArray[np.float32], width_voxels: float, share: flo
     return np.asarray(blurred > np.quantile(blurred, 1 - share, axis=(1, 2, 3), keepdims=True))
 
 
-def masks_by(model: Classifier, boxes: Subtomograms, crf: CrfSettings | None = None) -> NDArray[np.bool_]:
-    return np.concatenate([part > 0.5 for part in outlines(model, boxes.volumes, len(boxes), crf=crf)])
+def masks_by(
+    model: Classifier, boxes: Subtomograms, crf: CrfSettings | None = None, named: Named | None = None
+) -> NDArray[np.bool_]:
+    found = outlines(model, boxes.volumes, len(boxes), crf=crf, named=named)
+    return np.concatenate([part > IN_MASK for part in found])
+
+
+def masks_by_averages(
+    model: Classifier, boxes: Subtomograms, rng: np.random.Generator, is_told: bool
+) -> tuple[NDArray[np.bool_], float]:
+    """Masks by averages of classes that one example each names, or of the true ones; and the share named right."""
+    examples = np.array([rng.choice(np.flatnonzero(boxes.label == k)) for k in range(len(boxes.class_names))])
+    embeddings, count = embed(model.encoder, boxes.volumes, len(boxes)), len(boxes.class_names)
+    known = enrolled(model, boxes.class_names, embeddings[examples], boxes.label[examples], embeddings)
+    probability = answers(known, embeddings).probabilities
+    is_given = np.full(len(boxes), is_told)
+    is_given[examples] = True
+    label = np.where(is_given, boxes.label, probability.argmax(axis=1))
+    said = np.log(np.maximum(np.eye(count)[boxes.label] if is_told else probability, 1e-12))
+    seen = look(boxes.volumes, boxes.tilt_range_deg, known.encoder)
+    decoder = shipped_decoder()
+    averages, _ = told_by_averages(boxes.volumes, boxes.tilt_range_deg, seen, label, is_given, said, decoder)
+    known.keep(averages)
+    said = np.exp(said if is_told else averages.reconsidered(said, seen.spectra))
+    made = masks_by(known, boxes, named=Named(said, boxes.tilt_range_deg))
+    asked = np.setdiff1d(np.arange(len(boxes)), examples)
+    return made, float((said.argmax(axis=1) == boxes.label)[asked].mean())
 
 
 def asked_of(options: Options, snr: float) -> dict[str, Subtomograms]:
@@ -119,24 +152,62 @@ def measure(model: Classifier, options: Options) -> list[dict[str, str | float]]
         )
         for group, asked in asked_of(options, snr).items():
             volume, true = asked.volumes(np.arange(len(asked))), asked.masks(np.arange(len(asked)))
+            # As `tomosift identify` does: it tells how far off the middle particles lie.
+            model.encoder.prepare(torch.from_numpy(asked.volumes(asked.spaced_rows(BOXES_TO_PREPARE))))
             rows = {
                 "decoder": masks_by(model, asked),
-                "decoder, published CRF": masks_by(model, asked, PUBLISHED),
-                "decoder, CRF": masks_by(model, asked, CrfSettings()),
                 f"low-pass of {best[0]:g} voxels, densest {best[1]:.0%}": above_threshold(volume, *best),
             }
-            for row, found in rows.items():
-                scores = dice(found, true)
+            if options.crf:
+                rows["decoder, published CRF"] = masks_by(model, asked, PUBLISHED)
+                rows["decoder, CRF"] = masks_by(model, asked, CrfSettings())
+            scored = {row: dice(found, true) for row, found in rows.items()}
+            if group == "unseen":
+                scored |= by_averages(model, asked, true, options.draws)
+            for row, scores in scored.items():
                 classes = [("all", scores)] + [(n, scores[asked.label == k]) for k, n in enumerate(asked.class_names)]
                 for name, mine in classes:
-                    numbers = {"dice": round(float(mine.mean()), 3), "deviation": round(float(mine.std()), 3)}
+                    numbers = {"dice": round(float(np.nanmean(mine)), 3), "deviation": round(float(np.nanstd(mine)), 3)}
                     table.append({"snr": snr, "classes": group, "row": row, "class": name, **numbers})
-                print(f"SNR {snr:g}, {group}, {row}: {scores.mean():.3f}", flush=True)
+                print(f"SNR {snr:g}, {group}, {row}: {np.nanmean(scores):.3f}", flush=True)
     with written_then_renamed(options.work / "masks.csv") as temporary, temporary.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, table[0])
         writer.writeheader()
         writer.writerows(table)
     return table
+
+
+def by_averages(
+    model: Classifier, asked: Subtomograms, true: NDArray[np.bool_], draws: int
+) -> dict[str, NDArray[np.float64]]:
+    """Dice of each mask by averages: five classes at a time, all at once, and with the true classes.
+
+    Examples count as well, as their masks are not told. A particle whose class was never drawn is NaN.
+    """
+    count, everything = len(asked.class_names), np.arange(len(asked))
+    few = np.full((draws, len(asked)), np.nan)
+    for draw in range(draws):
+        rng = np.random.default_rng(draw)
+        rows = np.flatnonzero(np.isin(asked.label, rng.choice(count, WAYS, replace=False)))
+        made, right = masks_by_averages(model, _alone(asked, rows), rng, is_told=False)
+        few[draw, rows] = dice(made, true[rows])
+        print(f"{WAYS} classes, draw {draw}: {right:.3f} named right, Dice {np.nanmean(few[draw]):.3f}", flush=True)
+    made, right = masks_by_averages(model, asked, np.random.default_rng(0), is_told=False)
+    print(f"{count} classes: {right:.3f} named right", flush=True)
+    told, _ = masks_by_averages(model, _alone(asked, everything), np.random.default_rng(0), is_told=True)
+    seldom = np.isnan(few).all(axis=0)
+    few[0, seldom] = 0
+    return {
+        f"averages, one example of {WAYS} classes": np.where(seldom, np.nan, np.nanmean(few, axis=0)),
+        f"averages, one example of {count} classes": dice(made, true),
+        "averages, true classes": dice(told, true),
+    }
+
+
+def _alone(boxes: Subtomograms, rows: NDArray[np.int64]) -> Subtomograms:
+    """These particles with no class but their own."""
+    part = boxes.select(rows)
+    return part.with_labels(part.particles.class_name)
 
 
 @dataclass(frozen=True)
@@ -184,7 +255,11 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
         for number in range(options.sets)
     ]
     base = load_classifier(Path("general"))
-    asked = {key: value for key, value in asdict(options).items() if key not in ("work", "measure", "model", "snrs")}
+    asked = {
+        key: value
+        for key, value in asdict(options).items()
+        if key not in ("work", "measure", "model", "snrs", "draws", "crf")
+    }
     run = Run.open(options.work / "run", {**asked, "starts_from": model_digest(Path("general"))})
     torch.manual_seed(options.seed)
     learner = Learner(base.encoder)

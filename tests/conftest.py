@@ -1,9 +1,14 @@
 """Shared fixtures."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+from tomosift.nn import averages
+from tomosift.physics.rotation import random_rotations
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -15,3 +20,12 @@ def real_data() -> Path:
     if not (folder / "MANIFEST.csv").exists():
         pytest.skip(f"no real files at {folder}; set TOMOSIFT_TEST_DATA to the folder that holds MANIFEST.csv")
     return folder
+
+
+@pytest.fixture(scope="module")
+def few_rotations() -> Iterator[None]:
+    """Particles are looked for in 600 rotations, some 27 degrees apart, which smooth ones can bear, not in 1,500."""
+    rotations = random_rotations(600, torch.Generator().manual_seed(1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(averages, "search_rotations", lambda: rotations)
+        yield

@@ -67,6 +67,7 @@ def chain(world: World, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     run("extract", world.paths.particles, "--tomograms", world.paths.tomograms, "--out", made.subtomograms, *boxes)
     run("train", "contrastive", made.subtomograms, "--out", made.pretrained, *few)
     start = ("--labels", world.labels, "--init", made.pretrained, "--tuning", "probe-then-finetune")
+    start += ("--averages", "never")  # test_sort and test_identify have them
     run("train", "supervised", made.subtomograms, "--out", made.classifier, *start, *few)
     return made
 

@@ -11,12 +11,14 @@ import pytest
 import starfile
 
 from tomosift.cli import main
-from tomosift.commands.inputs import set_grids
+from tomosift.commands.inputs import labeled_set, set_grids
 from tomosift.commands.masks import check_masks
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.io.volumes import open_volume
 from tomosift.nn.classifier import load_classifier
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+
+pytestmark = pytest.mark.usefixtures("few_rotations")
 
 Refused = Callable[..., str]
 CLASSES = ("apoferritin", "groel", "ribosome-70s")
@@ -152,3 +154,60 @@ def test_report_shows_examples_and_particles_beside_them(
     assert "Classes were made from 6 examples; nothing was trained." in text
     assert text.count("most like") == 16 + 1  # cards, and the sentence above them
     assert "White lines show" in text
+
+
+def test_averages_name_and_outline_particles_and_are_kept(world: Any, chain: Any, tmp_path: Path) -> None:
+    given = ("--examples", world.labels, "--out", tmp_path / "named.star", "--averages")
+    files = ("--masks", tmp_path / "masks.mrcs", "--report", tmp_path / "report.html", "--save", tmp_path / "kept")
+    identify(chain, *given, *files)
+    table = starfile.read(tmp_path / "named.star", always_dict=True)["particles"]
+    columns = [f"tomosiftProbability_{name}" for name in CLASSES]
+    np.testing.assert_allclose(table[columns].to_numpy().sum(1), 1, atol=1e-4)
+    boxes = open_subtomograms(chain.subtomograms)
+    true, shown = (labeled_set(boxes, path, None, None, 30.0) for path in (world.paths.particles_truth, world.labels))
+    asked = true.particles.class_name[shown.label < 0]
+    assert (table["tomosiftClass"].to_numpy() == asked).mean() > 0.9
+    masks = np.asarray(open_volume(tmp_path / "masks.mrcs").data).reshape(len(table), -1)
+    assert set(np.unique(masks)) == {0, 1}
+    assert masks.any(axis=1).all()
+    assert "compared with" in (tmp_path / "report.html").read_text()
+    identify(chain, "--examples", world.labels, "--out", tmp_path / "plain.star", "--masks", tmp_path / "plain.mrcs")
+    plain = np.asarray(open_volume(tmp_path / "plain.mrcs").data).reshape(len(table), -1)
+    assert (masks != plain).any(axis=1).mean() > 0.5
+    kept = load_classifier(tmp_path / "kept")
+    assert kept.card.averages
+    main(["classify", str(tmp_path / "kept"), str(chain.subtomograms), "--out", str(tmp_path / "again.star")])
+    again = starfile.read(tmp_path / "again.star", always_dict=True)["particles"]
+    np.testing.assert_allclose(again[columns][shown.label < 0], table[columns], atol=1e-3)
+
+
+def test_averages_need_an_encoder_that_centers_and_particles_to_make_them_of(
+    world: Any, chain: Any, tmp_path: Path, refused: Refused
+) -> None:
+    dense = tmp_path / "dense"
+    few = ("--training.steps", "1", "--training.batch-size", "8", "--init", "None", "--encoder", "dense")
+    main(["train", "contrastive", str(chain.subtomograms), "--out", str(dense), *few])
+    given = ("identify", chain.subtomograms, "--examples", world.labels, "--averages", "--out", tmp_path / "a.star")
+    said = refused(*given, "--model", dense, "--save", tmp_path / "kept")
+    assert "the encoder dense does not look for the middle of a particle, which averages need" in said
+    config = SubtomogramSetConfig(CLASSES, per_class=5, box_size=16, voxel_spacing_angstrom=16.0, max_neighbors=0)
+    small = simulate_subtomograms(config, tmp_path / "small")
+    examples = simulate_subtomograms(replace(config, per_class=1, seed=9), tmp_path / "examples")
+    given = ("identify", small.path, "--examples", examples.path, "--averages", "--out", tmp_path / "a.star")
+    assert "fewer than two classes have 10 particles to make an average of" in refused(*given)
+
+
+def test_averages_of_larger_boxes_than_those_of_earlier_classes_are_kept_in_a_model_that_loads(
+    world: Any, chain: Any, tmp_path: Path
+) -> None:
+    words = ["extract", str(world.paths.particles), "--tomograms", str(world.paths.tomograms)]
+    main([*words, "--out", str(tmp_path / "set"), "--voxel-spacing", "16", "--box-size", "20"])
+    config = SubtomogramSetConfig(("rubisco",), per_class=2, box_size=16, voxel_spacing_angstrom=16.0, max_neighbors=0)
+    simulate_subtomograms(config, tmp_path / "rubisco")
+    first = ("--examples", tmp_path / "rubisco", "--save", tmp_path / "one")
+    identify(chain, "--out", tmp_path / "one.star", *first)
+    more = ("--examples", world.labels, "--model", tmp_path / "one", "--averages", "--save", tmp_path / "four")
+    main(["identify", str(tmp_path / "set"), "--out", str(tmp_path / "four.star"), *(str(word) for word in more)])
+    card = load_classifier(tmp_path / "four").card
+    assert card.averages
+    assert card.box_size == 20

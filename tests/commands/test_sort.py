@@ -11,8 +11,13 @@ import pytest
 import starfile
 
 from tomosift.cli import main
+from tomosift.data.subtomograms import open_subtomograms
 from tomosift.io import csv
+from tomosift.nn.classifier import load_classifier
+from tomosift.nn.inference import predict
 from tomosift.particles import Particles
+
+pytestmark = pytest.mark.usefixtures("few_rotations")
 
 Refused = Callable[..., str]
 TINY = [
@@ -28,7 +33,7 @@ def words(world: Any, out: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def sorted_world(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sorted_world(few_rotations: None, world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sorted") / "out"
     main([*words(world, out), "--label.truth", str(world.paths.particles_truth), "--compare-scratch"])
     return out
@@ -53,6 +58,20 @@ def test_report_judges_by_the_truth_and_shows_both_ways_of_training(sorted_world
     assert "45 particles sorted" in page
     assert "6 particles that were labeled for training are left out" in page
     assert "from scratch" in page
+
+
+def test_classes_are_told_apart_by_averages_that_are_kept_and_shown(sorted_world: Path) -> None:
+    kept, scratch = (load_classifier(sorted_world / name) for name in ("classifier", "from scratch"))
+    assert kept.card.averages
+    assert kept.averages is not None
+    assert kept.averages.known.all()
+    assert not scratch.card.averages
+    assert "Compared with" in (sorted_world / "report.html").read_text()
+    boxes = open_subtomograms(sorted_world / "subtomograms")
+    before = predict(kept, boxes.volumes, len(boxes)).probabilities
+    table = starfile.read(sorted_world / "classified.star", always_dict=True)["particles"]
+    after = table[[f"tomosiftProbability_{name}" for name in kept.card.class_names]].to_numpy()
+    assert (np.abs(after - before).max(axis=1) > 0.01).mean() > 0.5
 
 
 def test_the_same_command_again_trains_nothing_again(world: Any, sorted_world: Path) -> None:

@@ -184,6 +184,16 @@ def test_without_poses_averages_are_named_not_aligned() -> None:
     assert "<b>not aligned</b>" in without
 
 
+def test_averages_that_particles_were_compared_with_are_shown_where_a_class_has_one() -> None:
+    averages = np.random.default_rng(0).normal(size=(3, 16, 16, 16))
+    averages[1] = 0
+    text = render_report(report(averages=averages))
+    Page(text)
+    assert text.count('<p class="kind">compared with</p>') == 2
+    assert "<b>Compared with</b>: what the model found" in text
+    assert "ompared with</" not in render_report(report())
+
+
 def test_one_class_one_particle_and_no_right_answer_still_make_a_page() -> None:
     Page(render_report(report(k=1)))
     Page(render_report(report(n=1)))
@@ -246,6 +256,7 @@ def test_a_written_report_is_the_rendered_one_and_leaves_nothing_else(tmp_path: 
         ({"true_label": np.full(24, 3)}, "true label 3 names no class"),
         ({"embeddings": np.full((24, 2), np.nan)}, "embeddings holds NaN"),
         ({"rotation": np.zeros((1, 3, 3))}, r"rotation has shape \(1, 3, 3\)"),
+        ({"averages": np.zeros((2, 16, 16, 16))}, r"averages has shape \(2, 16, 16, 16\), expected \(3, 16, 16, 16\)"),
         ({"particles": Particles.create([], np.zeros((0, 3)))}, "no particle to report on"),
     ],
 )

@@ -230,7 +230,7 @@ def test_run_folder_of_another_configuration_is_refused_and_left_alone(sets: Tra
 def test_runs_that_were_moved_together_go_on(sets: TrainingSets, tmp_path: Path) -> None:
     def tuned(folder: Path) -> torch.Tensor:
         methods.train("contrastive", short("contrastive", 1), sets, folder / "pretrained", 0)
-        config = replace(short("supervised", 1), init=folder / "pretrained")
+        config = replace(short("supervised", 1), init=folder / "pretrained", averages="never")
         return methods.train("supervised", config, sets, folder / "tuned", 0).head.linear.weight
 
     before = tuned(tmp_path / "here")
@@ -241,7 +241,7 @@ def test_runs_that_were_moved_together_go_on(sets: TrainingSets, tmp_path: Path)
 def test_another_start_or_a_corrected_label_is_another_run(sets: TrainingSets, tmp_path: Path) -> None:
     for seed in (0, 1):
         methods.train("contrastive", short("contrastive", 1), sets, tmp_path / f"start{seed}", seed)
-    config = replace(short("supervised", 1), init=tmp_path / "start0")
+    config = replace(short("supervised", 1), init=tmp_path / "start0", averages="never")
     methods.train("supervised", config, sets, tmp_path / "run", 0)
     with pytest.raises(FormatError, match="starts_from"):
         methods.train("supervised", replace(config, init=tmp_path / "start1"), sets, tmp_path / "run", 0)
@@ -321,7 +321,7 @@ def test_few_labels_are_spread_from_pretrained_encoders_unless_they_are_enough(
         if mixed:  # every class holds two or one of each shape, so that no particle is named by the others
             few = few.with_labels(np.tile(SHAPES, per_class).astype(object), few.class_names)
         given = TrainingSets(few, sets.unlabeled, sets.validation.select(np.zeros(0, dtype=np.int64)))
-        config = replace(short("supervised", 1), tuning="probe", **changes)
+        config = replace(short("supervised", 1), tuning="probe", averages="never", **changes)
         methods.train("supervised", config, given, tmp_path / name, 0)
         log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         asked = [entry for entry in log if entry.get("event") == "spread"]
@@ -341,6 +341,36 @@ def test_few_labels_are_spread_from_pretrained_encoders_unless_they_are_enough(
         methods.train("supervised", replace(short("supervised", 1), spread="always"), apart, tmp_path / "apart", 0)
     monkeypatch.setattr(supervised, "_LABELS_TO_SPREAD", 5)
     assert not spread("enough", 5, init=general)
+
+
+@pytest.mark.usefixtures("few_rotations")
+def test_averages_are_kept_from_a_pretrained_encoder_on_unless_they_are_not_wanted(
+    sets: TrainingSets, tmp_path: Path
+) -> None:
+    def kept(name: str, per_class: int, **changes: object) -> list[dict[str, int]]:
+        """What the log says of averages, of a run that has as many labels of each class."""
+        rows = np.concatenate([np.flatnonzero(sets.labeled.label == k)[:per_class] for k in range(3)])
+        none = sets.validation.select(np.zeros(0, dtype=np.int64))
+        given = TrainingSets(sets.labeled.select(rows), sets.unlabeled, none)
+        config = replace(short("supervised", 1), **{"init": Path("general"), "tuning": "probe", **changes})
+        methods.train("supervised", config, given, tmp_path / name, 0)
+        model = load_classifier(tmp_path / name)
+        log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        said = [entry for entry in log if entry.get("event") == "averages"]
+        assert model.card.averages == (model.averages is not None) == any(entry["classes"] > 1 for entry in said)
+        assert model.averages is None or int(model.averages.known.sum()) == said[-1]["classes"]
+        return said
+
+    (alone,) = kept("labels alone", 10, spread="never")
+    assert alone["classes"] == 3
+    assert "labeled" not in alone
+    (spread,) = kept("spread", 2, spread="always")
+    assert spread["classes"] == 3
+    assert 6 <= spread["labeled"] <= len(sets.unlabeled)
+    (few,) = kept("too few labels", 9, spread="never")
+    assert few["classes"] == 0
+    assert not kept("never", 10, spread="never", averages="never")
+    assert not kept("scratch", 10, spread="never", init=None, tuning="finetune")
 
 
 def test_a_rehearsal_calibrates_unless_all_labels_can(sets: TrainingSets, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tomosift import methods
 from tomosift.commands.classify import command as classify
 from tomosift.commands.evaluate import report_of
 from tomosift.commands.inputs import labeled_set
-from tomosift.commands.terminal import progress_bar, say
+from tomosift.commands.terminal import progress_bar, say, step_note
 from tomosift.data.batches import Batch
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
@@ -90,7 +90,7 @@ def command(
             data,
             out / "adapted",
             seed,
-            lambda step, total, losses: update(step, total, f"loss {losses['loss']:.3f}"),
+            lambda step, total, losses: update(step, total, step_note(losses)),
         )
     table = out / "classified.star"
     classify(out / "adapted", target, table)

@@ -16,7 +16,7 @@ from tomosift.io.formats import format_to_write, write_particles
 from tomosift.jobs.embedding import embed_part, part_tasks, taken_together
 from tomosift.jobs.engine import Engine, for_each
 from tomosift.nn.classifier import Classifier, load_classifier
-from tomosift.nn.inference import Predictions, answers, predict
+from tomosift.nn.inference import Predictions, answers, compared, predict
 from tomosift.particles import Particles
 
 
@@ -85,12 +85,21 @@ def predictions_of(
     check_spacing(boxes, run, card.voxel_spacing_angstrom)
     if not len(boxes):
         raise ValueError(f"{boxes.path} is empty; extract particles first")
+    if classifier.averages is not None:
+        classifier.averages.check_size(boxes.box_size)
     with progress_bar("classify", "boxes") as update:
         if parts is not None and (engine.workers or engine.scheduler is not None):
             tasks = part_tasks(run, boxes.path, len(boxes), parts)
             for_each(embed_part, tasks, engine, lambda done, total: update(tasks[done - 1].last, len(boxes), ""))
-            return answers(classifier, taken_together(tasks))
-        return predict(classifier, boxes.volumes, len(boxes), done=lambda done, total: update(done, total, ""))
+            found = answers(classifier, taken_together(tasks))
+        else:
+            found = predict(classifier, boxes.volumes, len(boxes), done=lambda done, total: update(done, total, ""))
+    if classifier.averages is None:
+        return found
+    with progress_bar("compare with averages", "boxes") as update:
+        return compared(
+            classifier, found, boxes.volumes, boxes.tilt_range_deg, lambda done, total: update(done, total, "")
+        )
 
 
 def write_classified(

@@ -86,6 +86,7 @@ def report_of(run: Path, boxes: Subtomograms, compare: Sequence[Path] = (), titl
         true_label=boxes.label if known.any() else None,
         embeddings=predictions.embeddings,
         volumes=boxes.volumes,
+        averages=None if classifier.averages is None else classifier.averages.pictures(boxes.box_size),
         comparisons=tuple(_comparison(other, boxes) for other in compare) if known.any() else (),
         labels_per_class=_labels_per_class(run),
         unknown_threshold=classifier.card.unknown_below or None,

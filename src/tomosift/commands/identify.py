@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
+from numpy.typing import NDArray
 
 from tomosift.commands.classify import show_counts, write_classified
 from tomosift.commands.identify_report import write_identify_report
@@ -17,10 +18,11 @@ from tomosift.data.predictions import with_predictions
 from tomosift.data.sets import SPACING_TOLERANCE
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.io.formats import format_to_write
-from tomosift.nn.classifier import load_classifier, save_classifier
+from tomosift.nn.averages import LEAST_MEMBERS, look, told_by_averages
+from tomosift.nn.classifier import Classifier, load_classifier, save_classifier, shipped_decoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.enrolment import enrolled
-from tomosift.nn.inference import answers, embed
+from tomosift.nn.inference import answers, compared, embed
 
 
 def command(
@@ -33,6 +35,7 @@ def command(
     label_tolerance: float = 30.0,
     unknown_below: float = 0.0,
     unfamiliar_below: float = 0.0,
+    averages: bool = False,
     masks: Path | None = None,
     crf: bool = False,
     report: Path | None = None,
@@ -53,6 +56,8 @@ def command(
         unknown_below: Answer "unknown" where the best probability is lower.
         unfamiliar_below: Answer "unknown" where a particle looks less like any class than this; 0 is as far off as a
             particle of the set drawn at random.
+        averages: Also turn the particles of each class onto each other, and name and outline particles by how well the
+            averages fit: more are right, in minutes instead of seconds for 10,000 boxes.
         masks: Where to write which voxels are each particle's: .mrcs, a stack in the order of the table, or .zarr, a
             folder of OME-Zarr volumes in the frame of the tomograms, whose voxels hold the number of the class.
         crf: Let a dense random field smooth the masks along what the boxes show.
@@ -64,6 +69,11 @@ def command(
     boxes, base = open_subtomograms(subtomograms), load_classifier(model)
     if masks is not None:
         check_masks(masks, base, boxes)
+    if averages and not base.encoder.centers:
+        raise ValueError(
+            f"the encoder {base.card.encoder} does not look for the middle of a particle, which averages need; "
+            "leave --averages out or take the model general"
+        )
     given = _examples(examples, boxes, label_column, label_tolerance)
     if not base.card.class_names:
         # Whoever pretrained on other boxes has other spacing and picks; what knows classes is not to be moved any more.
@@ -74,8 +84,6 @@ def command(
         everything = embed(base.encoder, boxes.volumes, len(boxes), done=lambda done, total: update(done, total, ""))
     shown = embed(base.encoder, given.volumes, len(given))
     classifier = enrolled(base, given.class_names, shown, given.label, everything)
-    if save is not None:
-        save_classifier(save, classifier)
     is_example = np.isin(boxes.particles.particle_id.astype(str), given.particles.particle_id.astype(str))
     if is_example.any():
         say(f"{is_example.sum()} particles of the set are examples and are left out of the answer")
@@ -83,6 +91,18 @@ def command(
     if not len(asked):
         raise ValueError(f"every particle of {boxes.path} is an example; extract more particles")
     predictions = answers(classifier, everything[~is_example])
+    if averages:
+        _keep_averages(classifier, boxes, given, everything)
+        with progress_bar("compare with averages", "boxes") as update:
+            predictions = compared(
+                classifier,
+                predictions,
+                asked.volumes,
+                asked.tilt_range_deg,
+                lambda done, total: update(done, total, ""),
+            )
+    if save is not None:
+        save_classifier(save, classifier)
     card = classifier.card
     classified = with_predictions(
         asked.particles,
@@ -99,7 +119,47 @@ def command(
         write_identify_report(report, classifier, asked, predictions, given, shown, thresholds)
         say(f"{report}: report on {len(asked)} particles written")
     if masks is not None:
-        write_masks(masks, classifier, asked, written.columns["rlnClassNumber"].to_numpy(np.int64), crf)
+        write_masks(
+            masks,
+            classifier,
+            asked,
+            written.columns["rlnClassNumber"].to_numpy(np.int64),
+            predictions.probabilities,
+            crf,
+        )
+
+
+def _keep_averages(
+    classifier: Classifier, boxes: Subtomograms, given: Subtomograms, embeddings: NDArray[np.float32]
+) -> None:
+    """Let the model keep averages of what it names the particles of a set; examples stay what they are."""
+    probability = answers(classifier, embeddings).probabilities
+    names = dict(zip(given.particles.particle_id.astype(str), given.particles.class_name.astype(str), strict=True))
+    number = {name: k for k, name in enumerate(classifier.card.class_names)}
+    label = probability.argmax(axis=1)
+    is_given = np.isin(boxes.particles.particle_id.astype(str), list(names))
+    for row in np.flatnonzero(is_given):
+        label[row] = number[names[str(boxes.particles.particle_id[row])]]
+    with progress_bar("look at boxes", "boxes") as update:
+        seen = look(
+            boxes.volumes, boxes.tilt_range_deg, classifier.encoder, done=lambda done, total: update(done, total, "")
+        )
+    with progress_bar("averages", "classes") as update:
+        found, _ = told_by_averages(
+            boxes.volumes,
+            boxes.tilt_range_deg,
+            seen,
+            label,
+            is_given,
+            np.log(np.maximum(probability, 1e-12)),
+            shipped_decoder(),
+            lambda done, total: update(done, total, ""),
+        )
+    if found.known.sum() < 2:
+        raise ValueError(
+            f"fewer than two classes have {LEAST_MEMBERS} particles to make an average of; leave --averages out"
+        )
+    classifier.keep(found)
 
 
 def _examples(path: Path, boxes: Subtomograms, column: str | None, tolerance: float) -> Subtomograms:

@@ -13,7 +13,7 @@ from tomosift.evaluate.report_input import ReportInput
 from tomosift.evaluate.support_section import Support, nearest_examples
 from tomosift.nn.classifier import Classifier
 from tomosift.nn.heads import PrototypeHead
-from tomosift.nn.inference import Predictions, outlines
+from tomosift.nn.inference import IN_MASK, Named, Predictions, outlines
 from tomosift.train.run import environment
 
 
@@ -42,8 +42,9 @@ def write_identify_report(
 
     def masks(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         part = asked.select(rows)
-        found: Iterable[NDArray[np.float32]] = outlines(classifier, part.volumes, len(part))
-        return np.concatenate(list(found)) > 0.5
+        named = Named(predictions.probabilities[rows], part.tilt_range_deg)
+        found: Iterable[NDArray[np.float32]] = outlines(classifier, part.volumes, len(part), named=named)
+        return np.concatenate(list(found)) > IN_MASK
 
     assert isinstance(classifier.head, PrototypeHead)
     unknown_below, unfamiliar_below = thresholds
@@ -55,6 +56,7 @@ def write_identify_report(
         true_label=truth if (truth >= 0).any() else None,
         embeddings=predictions.embeddings,
         volumes=asked.volumes,
+        averages=None if classifier.averages is None else classifier.averages.pictures(asked.box_size),
         labels_per_class=int(np.bincount(given.label).min()),
         unknown_threshold=unknown_below,
         familiarity=predictions.familiarity,

@@ -15,7 +15,7 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.io import mrc, zarr
 from tomosift.nn.classifier import Classifier
 from tomosift.nn.crf import CrfSettings
-from tomosift.nn.inference import NO_DECODER, outlines
+from tomosift.nn.inference import IN_MASK, NO_DECODER, Named, outlines
 
 LABEL_VOLUMES = ".zarr"
 
@@ -50,9 +50,14 @@ def _file_name(tomogram: str) -> str:
 
 
 def write_masks(
-    out: Path, classifier: Classifier, boxes: Subtomograms, class_number: NDArray[np.int64], crf: bool = False
+    out: Path,
+    classifier: Classifier,
+    boxes: Subtomograms,
+    class_number: NDArray[np.int64],
+    probability: NDArray[np.float64],
+    crf: bool = False,
 ) -> None:
-    """Masks of n particles whose classes count from 1, 0 for unknown.
+    """Masks of n particles whose classes count from 1, 0 for unknown, with the (n, k) probabilities of the classes.
 
     ``out`` in .mrc or .mrcs is a stack in the order of the particles. In .zarr it is a folder that gets one OME-Zarr
     label volume per tomogram, at the spacing of the boxes, its first voxel where that of the tomogram is; voxels hold
@@ -65,27 +70,36 @@ def write_masks(
     """
     check_masks(out, classifier, boxes)
     if out.suffix == LABEL_VOLUMES:
-        _write_label_volumes(out, classifier, boxes, class_number, crf)
+        _write_label_volumes(out, classifier, boxes, class_number, probability, crf)
         return
-    mrc.write_stack(out, _masks(classifier, boxes, crf), len(boxes), boxes.box_size, boxes.voxel_spacing_angstrom)
+    made = _masks(classifier, boxes, probability, crf)
+    mrc.write_stack(out, made, len(boxes), boxes.box_size, boxes.voxel_spacing_angstrom)
     say(f"{out}: {len(boxes)} masks, in the order of the table")
 
 
-def _masks(classifier: Classifier, boxes: Subtomograms, crf: bool) -> Iterator[Bool[np.ndarray, "b d d d"]]:
+def _masks(
+    classifier: Classifier, boxes: Subtomograms, probability: NDArray[np.float64], crf: bool
+) -> Iterator[Bool[np.ndarray, "b d d d"]]:
     settings = CrfSettings() if crf else None
     with progress_bar("masks", "boxes") as update:
-        for probability in outlines(
+        for outline in outlines(
             classifier,
             boxes.volumes,
             len(boxes),
             crf=settings,
             done=lambda done, total: update(done, total, ""),
+            named=Named(probability, boxes.tilt_range_deg),
         ):
-            yield probability > 0.5
+            yield outline > IN_MASK
 
 
 def _write_label_volumes(
-    out: Path, classifier: Classifier, boxes: Subtomograms, class_number: NDArray[np.int64], crf: bool
+    out: Path,
+    classifier: Classifier,
+    boxes: Subtomograms,
+    class_number: NDArray[np.int64],
+    probability: NDArray[np.float64],
+    crf: bool,
 ) -> None:
     grids = set_grids(boxes)
     names = np.asarray(boxes.particles.tomogram, dtype=object).astype(str)
@@ -93,7 +107,7 @@ def _write_label_volumes(
         rows = np.flatnonzero((names == name) & (class_number > 0))
         volume = LabelVolume(grids[name], boxes.voxel_spacing_angstrom)
         done = 0
-        for masks in _masks(classifier, boxes.select(rows), crf):
+        for masks in _masks(classifier, boxes.select(rows), probability[rows], crf):
             mine = rows[done : done + len(masks)]
             volume.paint(masks, boxes.particles.position_zyx_angstrom[mine], class_number[mine])
             done += len(masks)

@@ -12,7 +12,7 @@ from tomosift.commands.classify import predictions_of, write_classified
 from tomosift.commands.evaluate import report_of
 from tomosift.commands.extract import summary
 from tomosift.commands.inputs import labeled_set, read_labels, tomograms_of
-from tomosift.commands.terminal import progress_bar, say
+from tomosift.commands.terminal import progress_bar, say, step_note
 from tomosift.conventions import WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.extract import extract
 from tomosift.data.labels import transfer_labels
@@ -169,7 +169,7 @@ def _fit(what: str, method: str, config: Any, data: TrainingSets, folder: Path, 
             data,
             folder,
             seed,
-            lambda step, steps, losses: update(step, steps, f"loss {losses['loss']:.3f}"),
+            lambda step, steps, losses: update(step, steps, step_note(losses)),
         )
 
 

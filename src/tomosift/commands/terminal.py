@@ -58,6 +58,11 @@ def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int, str], Non
         yield update
 
 
+def step_note(losses: dict[str, float]) -> str:
+    """What a bar of training says beside its steps."""
+    return "averages of the classes" if "averages" in losses else f"loss {losses['loss']:.3f}"
+
+
 def _line_printer(what: str, unit: str) -> Callable[[int, int, str], None]:
     started = time.monotonic()
     first: list[int] = []

@@ -9,7 +9,7 @@ import tyro
 
 from tomosift import methods
 from tomosift.commands.inputs import labeled_set
-from tomosift.commands.terminal import progress_bar, say
+from tomosift.commands.terminal import progress_bar, say, step_note
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.errors import FormatError
@@ -261,7 +261,7 @@ def _train(name: str, config: Any, data: TrainingSets | None, out: Path, seed: i
             data,
             out,
             seed,
-            lambda step, steps, losses: update(step, steps, f"loss {losses['loss']:.3f}" if losses else "simulating"),
+            lambda step, steps, losses: update(step, steps, step_note(losses) if losses else "simulating"),
         )
     say(f"{out}: finished; the model is in {out / 'result'}")
 

@@ -30,34 +30,34 @@ def _augmentations() -> Rows:
         if group not in SWITCHED_ON:
             config = Contrastive(views=replace(CONTRASTED, **off))  # type: ignore[arg-type]
             name = f"without-{group}"
-            rows[name] = (f"The default recipe without the augmentation group {group}.", from_pretrained(config, name))
+            rows[name] = (f"As cssl, but without the augmentation group {group}.", from_pretrained(config, name))
     for group, on in SWITCHED_ON.items():
         config = Contrastive(views=replace(CONTRASTED, **on))  # type: ignore[arg-type]
         name = f"with-{group}"
-        rows[name] = (f"The default recipe with the augmentation group {group}.", from_pretrained(config, name))
+        rows[name] = (f"As cssl, but with the augmentation group {group}.", from_pretrained(config, name))
     return rows
 
 
 ABLATIONS: Rows = {
     **_augmentations(),
     "moco": (
-        "The default recipe with momentum contrast and a queue instead of NT-Xent.",
+        "As cssl, but with momentum contrast and a queue instead of NT-Xent.",
         from_pretrained(Contrastive(framework="moco"), "moco"),
     ),
     "sectors": (
-        "The default recipe with views of independent noise, from alternating Fourier sectors.",
+        "As cssl, but with views of independent noise, from alternating Fourier sectors.",
         from_pretrained(Contrastive(independent_noise="sectors"), "sectors"),
     ),
     **{
         f"pretrained-{size}": (
-            f"The default recipe pretrained on {size} particles.",
+            f"As cssl, but pretrained on {size} particles.",
             from_pretrained(Contrastive(), f"pretrained-{size}", size),
         )
         for size in PRETRAINING_SIZES
     },
     **{
         f"cssl-{name.replace('_', '-')}": (
-            f"The default recipe with the encoder {name}.",
+            f"As cssl, but with the encoder {name}.",
             from_pretrained(Contrastive(encoder=name), f"contrastive-{name}"),
         )
         for name in ENCODERS

@@ -83,9 +83,9 @@ def labels_of(budget: str) -> str:
 
 
 def reference(rows: Sequence[Row]) -> str:
-    """The row of the table that the others are compared with."""
-    known = PROTOCOLS.get(rows[0].protocol)
-    return known.methods[0] if known else ""
+    """The row of the table that the others are compared with: the first of the protocol's that is there."""
+    known, there = PROTOCOLS.get(rows[0].protocol), {row.method for row in rows}
+    return next((method for method in known.methods if method in there), "") if known else ""
 
 
 def compared(rows: Sequence[Row]) -> bool:

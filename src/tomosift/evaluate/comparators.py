@@ -87,11 +87,11 @@ def torchio_views(task: Task) -> Answer:
     boxes = task.world.pretraining
     stream = Uniform(boxes, config.training.batch_size, task.seed)
     init = _trained(task, "torchio", learner, config, boxes, stream)
-    return supervised(task, Supervised(init=init))
+    return supervised(task, Supervised(init=init, averages="never"))
 
 
 def triplet(task: Task) -> Answer:
-    """An encoder trained by triplets of labeled simulations of other structures, then the default fine-tuning."""
+    """An encoder trained by triplets of labeled simulations of other structures, then fine-tuning as of cssl."""
     config = scaled(contrastive.Config(), task)
     known = task.protocol.classes + task.protocol.others
     others = tuple(name for name in atlas_names() if name not in known)
@@ -100,7 +100,7 @@ def triplet(task: Task) -> Answer:
     learner = _TripletLearner(config, boxes.voxel_spacing_angstrom)
     stream = Balanced(boxes, config.training.batch_size, task.seed)
     init = _trained(task, "triplet", learner, config, boxes, stream)
-    return supervised(task, Supervised(init=init))
+    return supervised(task, Supervised(init=init, averages="never"))
 
 
 class _TorchIOLearner(contrastive.Learner):

@@ -24,20 +24,29 @@ from tomosift.physics.augmentation import NO_VIEWS
 
 
 def _from_labels(**changes: object) -> Callable[[Task], Answer]:
-    return lambda task: supervised(task, replace(Supervised(), **changes))  # type: ignore[arg-type]
+    settings = {"averages": "never", **changes}
+    return lambda task: supervised(task, replace(Supervised(), **settings))  # type: ignore[arg-type]
 
 
 CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
-    "cssl": (
+    "cssl-averages": (
         "Contrastive pretraining from the shipped general model, then the default fine-tuning (the default recipe).",
+        from_pretrained(Contrastive(), "contrastive", averages="auto"),
+    ),
+    "general-averages": (
+        "The shipped general model, then the default fine-tuning; no pretraining on these particles.",
+        _from_labels(init=GENERAL, averages="auto"),
+    ),
+    "cssl": (
+        "Contrastive pretraining from the shipped general model, then fine-tuning without averages of classes.",
         from_pretrained(Contrastive(), "contrastive"),
     ),
     "cssl-alone": (
-        "Contrastive pretraining from random weights, then the default fine-tuning.",
+        "Contrastive pretraining from random weights, then fine-tuning without averages of classes.",
         from_pretrained(Contrastive(init=None), "contrastive-alone"),
     ),
     "general": (
-        "The shipped general model, then the default fine-tuning; no pretraining on these particles.",
+        "The shipped general model, then fine-tuning without averages of classes.",
         _from_labels(init=GENERAL),
     ),
     "general-probe": (
@@ -53,7 +62,7 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
         from_pretrained(Contrastive(), "contrastive", tuning="probe"),
     ),
     "cssl-labels-only": (
-        "The default recipe, but learning from the labeled particles alone.",
+        "As cssl, but learning from the labeled particles alone.",
         from_pretrained(Contrastive(), "contrastive", spread="never"),
     ),
     "cssl-whole": (
@@ -68,11 +77,11 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
     "random-probe": ("Logistic regression on embeddings of the untrained network.", _from_labels(tuning="probe")),
     "pca": ("Logistic regression on principal components of the descriptors.", principal_components),
     "simclr-plain": (
-        "SimCLR from random weights, its views and temperature as for photographs, then the default fine-tuning.",
+        "SimCLR from random weights, its views and temperature as for photographs, then fine-tuning as of cssl.",
         from_pretrained(Contrastive(init=None, temperature=0.5, views=PLAIN_VIEWS), "simclr-plain"),
     ),
-    "torchio": ("Pretraining on TorchIO's default transforms, then the default fine-tuning.", torchio_views),
-    "triplet": ("Triplets of other, simulated structures, then the default fine-tuning.", triplet),
+    "torchio": ("Pretraining on TorchIO's default transforms, then fine-tuning as of cssl.", torchio_views),
+    "triplet": ("Triplets of other, simulated structures, then fine-tuning as of cssl.", triplet),
     "templates": ("Correlation with the true structures: told what no label tells.", template_matching),
     "slices-scratch": (
         "A 2-D ConvNeXt on three orthogonal slices, trained on the labels alone.",

@@ -107,6 +107,8 @@ def averages_section(report: ReportInput) -> str:
     for c, name in enumerate(report.class_names):
         kinds = ["called", "true"][: len(averages)]
         rows = "".join(_average_row(kind, one[c]) for kind, one in zip(kinds, averages, strict=True))
+        if report.averages is not None and report.averages[c].any():
+            rows += _views("compared with", report.averages[c])
         cards += f'<div class="average"><h3>{escape(name)}</h3>{rows}</div>'
     spacing = report.voxel_spacing_angstrom
     size = next((one.density.shape[0] for kind in averages for one in kind if one is not None), 0)
@@ -116,6 +118,11 @@ def averages_section(report: ReportInput) -> str:
         "where at least half have one; otherwise particles are averaged as they lie. At most "
         f"{AVERAGED_PER_CLASS} particles each, a plain mean: the missing wedge is not compensated.{scale}"
     )
+    if report.averages is not None:
+        lead += (
+            " <b>Compared with</b>: what the model found by turning the surest particles of a class onto each other, "
+            "cut out along its outline; it told classes apart with these."
+        )
     return section(
         "averages", f"{report.groups[0].capitalize()} averages", f'<div class="gallery wide">{cards}</div>', lead
     )
@@ -184,14 +191,17 @@ def _picture(image: NDArray[Any], limits: tuple[float, float], description: str,
 def _average_row(kind: str, average: ClassAverage | None) -> str:
     if average is None:
         return f'<p class="kind">{kind}: no particle</p>'
-    views = [slab(average.density[None], axis, 1)[0] for axis, _ in _VIEWS]
+    how = "aligned" if average.aligned else "not aligned"
+    return _views(f"{kind}: mean of {average.count:,} of {average.members:,}, <b>{how}</b>", average.density)
+
+
+def _views(heading: str, density: NDArray[Any]) -> str:
+    views = [slab(density[None], axis, 1)[0] for axis, _ in _VIEWS]
     limits = window(np.stack(views))
     pictures = "".join(
         _picture(view, limits, f"central {name} slice", name) for view, (_, name) in zip(views, _VIEWS, strict=True)
     )
-    how = "aligned" if average.aligned else "not aligned"
-    made_of = f"mean of {average.count:,} of {average.members:,}, <b>{how}</b>"
-    return f'<p class="kind">{kind}: {made_of}</p><div class="views">{pictures}</div>'
+    return f'<p class="kind">{heading}</p><div class="views">{pictures}</div>'
 
 
 def _example(report: ReportInput, row: int, box: NDArray[np.float32]) -> str:

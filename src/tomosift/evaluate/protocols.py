@@ -12,7 +12,17 @@ from tomosift.physics.imaging import ImagingRanges, lab_protocol
 BUDGETS = ("1", "5", "10", "25", "100", "1%", "5%", "25%", "all")
 """Labels per class, shares of the training part, or all labels there are."""
 
-LEARNING_METHODS = ("cssl", "cssl-alone", "general", "cssl-probe", "scratch", "random-probe", "pca")
+LEARNING_METHODS = (
+    "cssl-averages",
+    "general-averages",
+    "cssl",
+    "cssl-alone",
+    "general",
+    "cssl-probe",
+    "scratch",
+    "random-probe",
+    "pca",
+)
 """Rows that two cores get through; the published convolutional shapes take a GPU or patience."""
 
 FEW_SHOT_METHODS = (

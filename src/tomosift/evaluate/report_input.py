@@ -47,6 +47,8 @@ class ReportInput:
     """Rows to boxes ``(b, d, d, d)``, zyx, density positive; None leaves out every picture."""
     rotation: NDArray[np.floating[Any]] | None = None
     """(n, 3, 3) poses for the averages, reference to tomogram, zyx, NaN where unknown; None takes the particles'."""
+    averages: NDArray[np.floating[Any]] | None = None
+    """(k, d, d, d) averages of the classes that particles were compared with, zero where a class has none."""
     comparisons: tuple[Comparison, ...] = ()
     labels_per_class: int | None = None
     unknown_threshold: float | None = None
@@ -77,6 +79,8 @@ class ReportInput:
             expected["familiarity"] = (self.familiarity, (n,))
         if self.rotation is not None:
             expected["rotation"] = (self.rotation, (n, 3, 3))
+        if self.averages is not None:
+            expected["averages"] = (self.averages, (k, *3 * (self.averages.shape[-1],)))
         for name, (array, shape) in expected.items():
             if array.shape != shape:
                 raise ValueError(f"{name} has shape {array.shape}, expected {shape}: {n} particles, {k} classes")

@@ -51,7 +51,7 @@ def _probe(task: Task) -> Answer:
 
 def _probed(task: Task, source: Subtomograms) -> Answer:
     none = source.select(np.zeros(0, dtype=np.int64))
-    config = Supervised(init=GENERAL, tuning="probe", spread="never")
+    config = Supervised(init=GENERAL, tuning="probe", spread="never", averages="never")
     model = methods.train("supervised", config, TrainingSets(source, source, none), task.folder / "run", task.seed)
     said = predict(model, task.world.test.volumes, len(task.world.test))
     return Answer(said.probabilities, said.familiarity)

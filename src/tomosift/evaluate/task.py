@@ -19,7 +19,7 @@ from tomosift.methods.domain_adversarial import Config as DomainAdversarial
 from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.inference import predict
+from tomosift.nn.inference import compared, predict
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,8 @@ def pretrained(task: Task, config: Contrastive, name: str, at_most: int | None =
 def supervised(task: Task, config: Supervised) -> Answer:
     """What a classifier trained on the task's labels says of the test particles."""
     classifier = methods.train("supervised", scaled(config, task), task.data, task.folder / "run", task.seed)
-    said = predict(classifier, task.world.test.volumes, len(task.world.test))
+    test = task.world.test
+    said = compared(classifier, predict(classifier, test.volumes, len(test)), test.volumes, test.tilt_range_deg)
     return Answer(said.probabilities, said.familiarity)
 
 
@@ -87,11 +88,13 @@ def from_pretrained(
 ) -> Callable[[Task], Answer]:
     """A row: pretrain with this configuration (under this name, on so many particles), then train on the labels.
 
-    ``changes`` are settings of supervised training that differ from its defaults.
+    ``changes`` are settings of supervised training that differ from its defaults; averages of classes are left out
+    unless they ask for them, so that rows compare encoders.
     """
+    settings = {"averages": "never", **changes}
 
     def row(task: Task) -> Answer:
         init = pretrained(task, config, name, at_most)
-        return supervised(task, replace(Supervised(init=init), **changes))  # type: ignore[arg-type]
+        return supervised(task, replace(Supervised(init=init), **settings))  # type: ignore[arg-type]
 
     return row

@@ -13,7 +13,7 @@ import torch
 
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.nn.classifier import Classifier, model_digest, save_classifier
+from tomosift.nn.classifier import Classifier, load_classifier, model_digest, save_classifier
 from tomosift.train.loop import Progress, Training
 from tomosift.train.processes import first_does, joined
 from tomosift.train.run import Run
@@ -109,6 +109,8 @@ def train(
         for name in parts[part].particles.particle_id[parts[part].labeled_rows]
     }
     run.write(SEEN, sorted(seen))
+    if first_does((run.result / "model.json").exists):
+        return load_classifier(run.result)
     torch.manual_seed(seed)
     try:
         classifier = module.train(config, data, run, seed, progress)

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,9 +22,10 @@ from tomosift.data.labels import are_among, labeled_as, rows_around
 from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, temperature_for_accuracy
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, starting_encoder
-from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.nn.averages import ClassAverages, look, told_by_averages
+from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, temperature_of_few
+from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, shipped_decoder, starting_encoder
+from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.heads import DiscriminantHead, LinearHead
 from tomosift.nn.inference import embed, predict
 from tomosift.nn.probe import crossed_logits, fit_probe, surely_right
@@ -68,6 +70,9 @@ class Config:
     """Let the labels spread over unlabeled particles of the same set first, and learn from those too on which this
     agrees with the labeled ones alone; auto: from a pretrained encoder, with fewer than 20 labels per class, unless
     the others surely name most of them right."""
+    averages: Literal["auto", "never"] = "auto"
+    """Turn the particles of each class onto each other, name unlabeled ones by how their averages fit as well, and
+    keep the averages for those that are classified later; auto: from a pretrained encoder."""
     encoder_rate: float = 0.3
     """Learning rate of a pretrained encoder, as a share of that of the head."""
     unknown_below: float = 0.0
@@ -161,12 +166,19 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     embeddings = _standardize(classifier, labeled)
     classes, nothing = len(data.class_names), np.zeros((0, len(data.class_names)))
     told, crossed = labeled, nothing
+    compares = _compares(config, classifier.encoder) and not lesson.is_rehearsal
+    averages: ClassAverages | None = None
     spare = not len(held_out) and (lesson.last_step is None or lesson.spreads)
     if lesson.spreads:
         around = data.unlabeled.select(rows_around(told, data.unlabeled, held_out, _MOST_TO_SPREAD_OVER))
         asked = embed(classifier.encoder, around.volumes, len(around))
         label = agreed_labels(embeddings, told.label, asked, classes, lesson.directions)
         run.log(event="spread", particles=len(around), agreed=int((label >= 0).sum()))
+        if compares:
+            probe = fit_probe(asked[label >= 0], label[label >= 0], classes)
+            said = log_softmax(probe.logits(asked), axis=1)
+            averages, label = _averages(lesson, classifier, around, told, label, said)
+            run.log(event="averages", classes=int(averages.known.sum()), labeled=int((label >= 0).sum()))
         if spare:
             crossed = crossed_spread_logits(embeddings, told.label, asked, classes, lesson.directions)
         labeled, rows = labeled_as(around, label, told)
@@ -174,6 +186,10 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
         head.standardize(torch.from_numpy(embeddings))
     elif spare:
         crossed = crossed_logits(embeddings, told.label, classes)
+    if compares and averages is None:
+        even = np.zeros((len(labeled), classes))
+        averages, _ = _averages(lesson, classifier, labeled, told, labeled.label, even)
+        run.log(event="averages", classes=int(averages.known.sum()))
     if tuning != "finetune":
         head.load_probe(fit_probe(embeddings, labeled.label, classes))
     steps = 0
@@ -203,7 +219,29 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     if spare or len(held_out):
         run.log(event="calibrated" if temperature else "not calibrated: no labels to spare", temperature=temperature)
     classifier.card = replace(classifier.card, temperature=temperature or 1.0)
+    if averages is not None and averages.known.sum() > 1:
+        classifier.keep(averages)
     return classifier.eval(), steps
+
+
+def _compares(config: Config, encoder: Encoder) -> bool:
+    return config.averages == "auto" and config.init is not None and encoder.centers
+
+
+def _averages(
+    lesson: _Lesson,
+    classifier: Classifier,
+    boxes: Subtomograms,
+    told: Subtomograms,
+    label: NDArray[np.int64],
+    log_probability: NDArray[np.float64],
+) -> tuple[ClassAverages, NDArray[np.int64]]:
+    """Averages of the classes of these boxes, and what they say of those whose class was not told."""
+    progress = lesson.progress
+    done = None if progress is None else lambda k, total: progress(k, total, {"averages": float(k)})
+    seen = look(boxes.volumes, boxes.tilt_range_deg, classifier.encoder)
+    given = (label, are_among(boxes, told), log_probability, shipped_decoder())
+    return told_by_averages(boxes.volumes, boxes.tilt_range_deg, seen, *given, done)
 
 
 def _resolve(config: Config) -> Tuning:
@@ -294,20 +332,6 @@ def _temperature(
     crossed: NDArray[np.float64],
     frozen: bool,
 ) -> float | None:
-    """Temperature from particles that the weights have not seen; None where there is nothing to fit it to.
-
-    Held-out labels are best. Without them a frozen probe is calibrated on its cross-validated logits; a tuned network,
-    or one that learned from spread labels, has none, so its mean confidence on unlabeled particles is brought to the
-    probe's cross-validated accuracy.
-    """
     if len(held_out):
         return fit_temperature(predict(classifier, held_out.volumes, len(held_out)).logits, held_out.label)
-    if not len(crossed):
-        return None
-    if frozen:
-        return fit_temperature(crossed, labeled.label)
-    if not len(unlabeled_logits):
-        return None
-    # Laplace's rule: a few dozen labels all called right do not make a particle certain.
-    right = int((crossed.argmax(axis=1) == labeled.label).sum())
-    return temperature_for_accuracy(unlabeled_logits, (right + 1) / (len(labeled) + 2))
+    return temperature_of_few(crossed, labeled.label, None if frozen else unlabeled_logits)

@@ -91,3 +91,25 @@ def fit_temperature(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " 
     best = int(np.argmin([loss(float(value)) for value in grid]))
     bounds = (float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)]))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5}).x))
+
+
+def temperature_of_few(
+    crossed: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, " p"],
+    unlabeled_logits: Float[np.ndarray, "m k"] | None,
+) -> float | None:
+    """Temperature where no labels can be held out; None where there is nothing to fit it to. n is p or 0.
+
+    A frozen probe, which has no ``unlabeled_logits``, is calibrated on its cross-validated logits. A tuned network, or
+    one that learned from spread labels, has none of its own, so its mean confidence on unlabeled particles is brought
+    to the accuracy of the cross-validated probe.
+    """
+    if not len(crossed):
+        return None
+    if unlabeled_logits is None:
+        return fit_temperature(crossed, labels)
+    if not len(unlabeled_logits):
+        return None
+    # Laplace's rule: a few dozen labels all called right do not make a particle certain.
+    right = int((crossed.argmax(axis=1) == labels).sum())
+    return temperature_for_accuracy(unlabeled_logits, (right + 1) / (len(labels) + 2))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from tomosift.errors import FormatError
 from tomosift.files import write_json, written_then_renamed
+from tomosift.nn.averages import ClassAverages
 from tomosift.nn.center_finder import finder_digest
-from tomosift.nn.decoders import DECODERS, build_decoder
+from tomosift.nn.decoders import DECODERS, UNet, build_decoder
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.encoders import ENCODERS, build_encoder
 from tomosift.nn.familiarity import Familiarity
@@ -50,6 +51,8 @@ class ModelCard:
     """A trained linear layer, or one of those that compare with the mean of each class and take up new classes."""
     decoder: str = ""
     """Name in `DECODERS`, of what makes masks; empty for none."""
+    averages: bool = False
+    """Whether averages of the classes are kept, with which particles are compared."""
     center_finder: str = field(default_factory=finder_digest)
     """Checksum of the weights that centered the boxes in training."""
 
@@ -65,6 +68,12 @@ class Classifier(nn.Module):
         self.head = build_head(card.head, size, classes)
         self.familiarity = Familiarity(size, classes) if classes else None
         self.decoder = build_decoder(card.decoder, encoder)
+        self.averages = ClassAverages(classes, card.box_size) if card.averages else None
+
+    def keep(self, averages: ClassAverages) -> None:
+        """Compare particles with these averages from now on."""
+        self.averages = averages
+        self.card = replace(self.card, averages=True, box_size=averages.outline.shape[-1])
 
     def forward(self, volume: Float[Tensor, "b d d d"], is_centered: bool = False) -> Float[Tensor, "b k"]:
         """Logits, before the temperature; ``is_centered`` as for the encoder."""
@@ -140,6 +149,13 @@ def load_classifier(folder: Path) -> Classifier:
         first = str(error).splitlines()[-1].strip()
         raise FormatError(weights, "weights", first, f"those of a {card['encoder']} model") from None
     return classifier.eval()
+
+
+def shipped_decoder() -> UNet:
+    """What outlines particles in `GENERAL`, whatever the encoder of a model is: a tool, as what finds centers."""
+    decoder = load_classifier(GENERAL).decoder
+    assert isinstance(decoder, UNet)
+    return decoder.float().requires_grad_(False).eval()
 
 
 def start_from(model: Path, voxel_spacing_angstrom: float) -> Classifier:

@@ -2,8 +2,9 @@
 
 from functools import lru_cache
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from tomosift.nn.center_finder import COARSE, PLACES, CenterFinder, center_finder, coarse
@@ -101,20 +102,22 @@ def _on_places(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b p p p"]:
     return coarse(volume, PLACES) if size >= PLACES else _resampled(volume, _interpolation(size, PLACES))
 
 
-def _resampled(volume: Float[Tensor, "b p p p"], turn: Float[Tensor, "d p"]) -> Float[Tensor, "b d d d"]:
+def _resampled(volume: Float[Tensor, "b p p p"], turn: Float32[np.ndarray, "d p"]) -> Float[Tensor, "b d d d"]:
+    turned = torch.from_numpy(turn.T).to(volume)
     for _ in range(3):  # the last axis each time, which then becomes the first of the three
-        volume = (volume @ turn.T.to(volume)).movedim(3, 1)
+        volume = (volume @ turned).movedim(3, 1)
     return volume
 
 
+# Kept as numpy arrays: a tensor made in inference mode and kept could not be used for training afterwards.
 @lru_cache(maxsize=16)
-def _interpolation(given: int, asked: int) -> Float[Tensor, "a g"]:
+def _interpolation(given: int, asked: int) -> Float32[np.ndarray, "a g"]:
     """Takes numbers at i / given of the edge to i / asked of the edge, linearly."""
-    place = torch.arange(asked) * (given / asked)
-    low = place.floor().clamp(max=given - 1).long()
+    place = np.arange(asked) * (given / asked)
+    low = np.minimum(np.floor(place), given - 1).astype(np.int64)
     share = (place - low)[:, None]
-    one = torch.eye(given)
-    return (1 - share) * one[low] + share * one[(low + 1).clamp(max=given - 1)]
+    one = np.eye(given)
+    return np.asarray((1 - share) * one[low] + share * one[np.minimum(low + 1, given - 1)], dtype=np.float32)
 
 
 def build_decoder(name: str, encoder: Encoder) -> Decoder | None:

@@ -51,8 +51,8 @@ def enrolled(
             raise ValueError(f"class {name} is enrolled already; use another name, or enrol all examples at once")
     names = (*card.class_names, *class_names)
     head: HeadName = "prototypes" if card.head == "linear" else card.head
-    # The encoder is shared: it is not changed by enrolment.
-    made = Classifier(model.encoder, replace(card, class_names=names, head=head)).eval()
+    # The encoder is shared: it is not changed by enrolment. Averages are of the classes that there were.
+    made = Classifier(model.encoder, replace(card, class_names=names, head=head, averages=False)).eval()
     made.decoder = model.decoder
     comparing, memory = _parts(made)
     given, known, around = torch.from_numpy(examples), torch.from_numpy(label), torch.from_numpy(background)

@@ -1,15 +1,19 @@
 """Running a trained encoder or classifier over many boxes that do not fit into memory."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
+from tomosift.nn.averages import ClassAverages, look
 from tomosift.nn.calibration import softmax
+from tomosift.nn.centering import recentered
 from tomosift.nn.classifier import Classifier
 from tomosift.nn.crf import CrfSettings, refined
 from tomosift.nn.encoder import Encoder
@@ -19,11 +23,30 @@ _ROWS_AT_ONCE = 1024
 
 NO_DECODER = "this model makes no masks; take the shipped model general, pretraining from it, or one_shot"
 
+IN_MASK = 0.45
+"""Probability from which a voxel is counted to a mask: where outlines are unsure, one half leaves too little."""
+_SHARED = 0.75
+"""Share of a mask that comes from averages of a class that is certain; on complexes that do not exist, see
+experiments/LOG.md."""
+
 ReadBoxes = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Gives the boxes ``(b, d, d, d)`` of these rows."""
 
 ReportDone = Callable[[int, int], None]
 """Called with the boxes done and the boxes in all."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """What is known of n particles whose masks are asked for."""
+
+    probability: Float[np.ndarray, "n k"]
+    """Of each class, calibrated."""
+    tilt_range_deg: Float[np.ndarray, "n 2"]
+
+    def of(self, rows: NDArray[np.int64]) -> "Named":
+        """The same of these rows."""
+        return Named(self.probability[rows], self.tilt_range_deg[rows])
 
 
 def usable_device() -> torch.device:
@@ -68,13 +91,17 @@ def outlines(
     batch_size: int = 32,
     crf: CrfSettings | None = None,
     done: ReportDone | None = None,
+    named: Named | None = None,
 ) -> Iterator[Float[np.ndarray, "b d d d"]]:
     """Batch by batch the probabilities that voxels belong to the particle, refined by a random field if one is given.
+
+    With a model that keeps averages of its classes, and what the particles were ``named``, their outlines come in as
+    they lie in each box; they are worth `_SHARED` of the answer, as far as the classes are sure.
 
     Raises
     ------
     ValueError
-        When the model has no decoder.
+        When the model has no decoder, or boxes are of another size than those that its averages were made of.
     """
     if classifier.decoder is None:
         raise ValueError(NO_DECODER)
@@ -84,9 +111,28 @@ def outlines(
         with torch.inference_mode():
             volume = torch.from_numpy(read(rows)).to(device)
             probability = classifier.decoder(volume, classifier.encoder)[1].float().sigmoid()
+            if named is not None and classifier.averages is not None:
+                probability = _with_outlines(
+                    probability, volume, classifier.encoder, classifier.averages, named.of(rows)
+                )
             yield (probability if crf is None else refined(probability, volume, crf)).cpu().numpy()
         if done is not None:
             done(int(rows[-1]) + 1, count)
+
+
+def _with_outlines(
+    probability: Float[Tensor, "b d d d"],
+    volume: Float[Tensor, "b d d d"],
+    encoder: Encoder,
+    averages: ClassAverages,
+    named: Named,
+) -> Float[Tensor, "b d d d"]:
+    averages.check_size(volume.shape[-1])
+    seen = look(volume.cpu().numpy().__getitem__, named.tilt_range_deg, encoder, averages.weight)
+    shown, share = averages.outlines(named.probability, seen.spectra)
+    shown = recentered(shown, -seen.offset_zyx_voxels).to(probability)
+    alone = (1 - _SHARED * share).to(probability)
+    return _SHARED * shown + alone[:, None, None, None] * probability
 
 
 def predict(
@@ -94,6 +140,42 @@ def predict(
 ) -> Predictions:
     """Embeddings, logits and calibrated probabilities of all boxes in order."""
     return answers(classifier, embed(classifier.encoder, read, count, batch_size, done))
+
+
+def compared(
+    classifier: Classifier,
+    predictions: Predictions,
+    read: ReadBoxes,
+    tilt_range_deg: Float[np.ndarray, "n 2"],
+    done: ReportDone | None = None,
+) -> Predictions:
+    """The predictions after comparing boxes with the averages of their most probable classes.
+
+    Nothing changes where the model keeps no averages.
+
+    Raises
+    ------
+    ValueError
+        When boxes are of another size than those that averages were made of.
+    """
+    averages, count = classifier.averages, len(tilt_range_deg)
+    if averages is None or not count:
+        return predictions
+    averages.check_size(read(np.arange(1)).shape[-1])
+    said = np.log(np.maximum(predictions.probabilities, 1e-12))
+    if done is not None:
+        done(0, count)
+    for start in range(0, count, _ROWS_AT_ONCE):
+        rows = np.arange(start, min(start + _ROWS_AT_ONCE, count))
+        seen = look(partial(_rows_of, read, rows), tilt_range_deg[rows], classifier.encoder, averages.weight)
+        said[rows] = averages.reconsidered(said[rows], seen.spectra)
+        if done is not None:
+            done(int(rows[-1]) + 1, count)
+    return replace(predictions, logits=said * classifier.card.temperature, probabilities=np.exp(said))
+
+
+def _rows_of(read: ReadBoxes, rows: NDArray[np.int64], part: NDArray[np.int64]) -> NDArray[np.float32]:
+    return read(rows[part])
 
 
 @torch.inference_mode()

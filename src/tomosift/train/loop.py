@@ -103,7 +103,8 @@ class Validation:
 
 
 Progress = Callable[[int, int, dict[str, float]], None]
-"""Called after each step with the steps done, the steps in all and the newest losses."""
+"""Called after each step with the steps done, the steps in all and the newest losses; other numbers, or none, where the
+steps are not those of an optimizer."""
 
 
 def step_generator(seed: int, step: int, rank: int = 0, count: int = 1) -> torch.Generator:
