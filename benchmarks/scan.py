@@ -221,11 +221,24 @@ def _peaks(score: NDArray[np.float32], name: str) -> Particles:
 
 def _deepfinder(options: Options) -> dict[str, Any]:
     """DeepFinder's second simulated tomogram by a detector of the first: nine classes, three particles of each."""
+    assert options.data is not None
+    work = options.work / "deepfinder"
+    tomograms, lists = deepfinder_tomograms(options.data, work)
+    run = Run.open(work / "detector", {"of": "tomo1"})
+    model = train(Config(), lists[1], tomograms, run, 0)
+    started = time.perf_counter()
+    radii = read_radii(run.folder)
+    found = particles_of(scan(model, tomograms["tomo2"]), "tomo2", radii, 0.5)
+    seconds = time.perf_counter() - started
+    return _row("deepfinder", "detector", 3, 0, detection_score(found, lists[2], dict.fromkeys(radii, 100.0)), seconds)
+
+
+def deepfinder_tomograms(data: Path, work: Path) -> tuple[dict[str, Tomogram], dict[int, Particles]]:
+    """DeepFinder's two simulated tomograms as files that tomosift reads, and what is in each."""
     import h5py  # type: ignore[import-untyped]
 
-    assert options.data is not None
-    folder, work = options.data / "tomograms" / "deepfinder_synth", options.work / "deepfinder"
-    work.mkdir(exist_ok=True)
+    folder = data / "tomograms" / "deepfinder_synth"
+    work.mkdir(parents=True, exist_ok=True)
     lists = {}
     for number in (1, 2):
         path = work / f"tomo{number}.mrc"
@@ -234,14 +247,7 @@ def _deepfinder(options: Options) -> dict[str, Any]:
             write_volume(path, np.asarray(file["dataset"]).transpose(2, 1, 0), 10.0)
         particles = read_object_list(folder / f"tomo{number}_objlist.xml", voxel_spacing_angstrom=10.0)
         lists[number] = replace(particles, tomogram=np.full(len(particles), f"tomo{number}", dtype=object))
-    tomograms = open_tomograms(work, inverted=True)
-    run = Run.open(work / "detector", {"of": "tomo1"})
-    model = train(Config(), lists[1], tomograms, run, 0)
-    started = time.perf_counter()
-    radii = read_radii(run.folder)
-    found = particles_of(scan(model, tomograms["tomo2"]), "tomo2", radii, 0.5)
-    seconds = time.perf_counter() - started
-    return _row("deepfinder", "detector", 3, 0, detection_score(found, lists[2], dict.fromkeys(radii, 100.0)), seconds)
+    return open_tomograms(work, inverted=True), lists
 
 
 def _row(world: str, method: str, each: int, seed: int, found: Found, seconds: float) -> dict[str, Any]:
