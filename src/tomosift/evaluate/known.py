@@ -9,8 +9,9 @@ from jaxtyping import Float, Int
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.nn.classifier import Classifier
 from tomosift.nn.clusters import comparable
+from tomosift.nn.encoder import ReportDone
 from tomosift.nn.heads import DiscriminantHead
-from tomosift.nn.inference import ReportDone, embed
+from tomosift.nn.inference import embed
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.dataset_config import class_name_of
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms

@@ -6,21 +6,19 @@ nothing of poses. And the outline of an average, laid back into a box, is a bett
 alone gives.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Int64
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tomosift.nn.center_finder import coarse
 from tomosift.nn.centering import recentered
 from tomosift.nn.decoders import UNet
-from tomosift.nn.encoder import Encoder
+from tomosift.nn.encoder import Encoder, ReadBoxes, ReportDone
 from tomosift.physics.alignment import (
     COEFFICIENTS,
     GRID,
@@ -53,9 +51,6 @@ _CUTOFFS = (4.0, 5.0, 6.0, 7.0, 8.0)
 """Highest frequency of each round, in 1 / edge: orientations are found coarsely first."""
 _AT_ONCE = 64
 
-Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-Done = Callable[[int, int], None]
-
 
 @lru_cache(maxsize=1)
 def _rotations() -> Float[np.ndarray, "r 3 3"]:
@@ -79,11 +74,11 @@ class Seen:
 
 @torch.inference_mode()
 def look(
-    read: Read,
+    read: ReadBoxes,
     tilt_range_deg: Float[np.ndarray, "n 2"],
     encoder: Encoder,
     weight: Float[Tensor, " f"] | None = None,
-    done: Done | None = None,
+    done: ReportDone | None = None,
 ) -> Seen:
     """Look at boxes; spectra are whitened by ``weight`` or, without it, by the mean power of all of them."""
     count, offsets, small = len(tilt_range_deg), [], []
@@ -197,14 +192,14 @@ _LEAST_PROBABILITY = 0.05  # of a class after that, for its outline to take part
 
 @torch.inference_mode()
 def found_averages(
-    read: Read,
+    read: ReadBoxes,
     tilt_range_deg: Float[np.ndarray, "n 2"],
     seen: Seen,
     label: Int[np.ndarray, " n"],
     surety: Float[np.ndarray, " n"],
     classes: int,
     decoder: UNet,
-    done: Done | None = None,
+    done: ReportDone | None = None,
 ) -> ClassAverages:
     """Averages of the classes that have enough of n boxes, -1 in ``label`` for those that are left out.
 
@@ -236,14 +231,14 @@ def found_averages(
 
 
 def told_by_averages(
-    read: Read,
+    read: ReadBoxes,
     tilt_range_deg: Float[np.ndarray, "n 2"],
     seen: Seen,
     label: Int[np.ndarray, " n"],
     is_given: Bool[np.ndarray, " n"],
     log_probability: Float[np.ndarray, "n k"],
     decoder: UNet,
-    done: Done | None = None,
+    done: ReportDone | None = None,
 ) -> tuple[ClassAverages, Int[np.ndarray, " n"]]:
     """Labels of n boxes after a look at averages of what they were labeled before, and averages of the new labels.
 
@@ -263,7 +258,7 @@ def told_by_averages(
     return averages, label
 
 
-def _later(done: Done, before: int, total: int, count: int, _: int) -> None:
+def _later(done: ReportDone, before: int, total: int, count: int, _: int) -> None:
     done(before + count, total)
 
 

@@ -4,10 +4,13 @@ Contract: ``encoder(volume (b, d, d, d)) -> (b, embedding_size)`` for any cubic 
 between the members of a batch at evaluation, and no knowledge of classes.
 """
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tomosift.nn.centering import REACH, find_centers, fit_spread, probable_centers, recentered
@@ -17,6 +20,13 @@ BOXES_TO_PREPARE = 500
 """Plain boxes that an encoder gets to see in `Encoder.prepare`."""
 MINIMUM_BOX_SIZE = 16
 MAXIMUM_BOX_SIZE = 64
+
+
+ReadBoxes = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""Gives the boxes ``(b, d, d, d)`` of these rows."""
+
+ReportDone = Callable[[int, int], None]
+"""Called with the boxes, or classes, done and those in all."""
 
 
 class Encoder(nn.Module):

@@ -1,6 +1,6 @@
 """Running a trained encoder or classifier over many boxes that do not fit into memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from tomosift.nn.calibration import softmax
 from tomosift.nn.centering import recentered
 from tomosift.nn.classifier import Classifier
 from tomosift.nn.crf import CrfSettings, refined
-from tomosift.nn.encoder import Encoder
+from tomosift.nn.encoder import Encoder, ReadBoxes, ReportDone
 
 _ROWS_AT_ONCE = 1024
 """Embeddings compared with classes at a time; heads that look at pairs make tensors of a thousand times that size."""
@@ -28,12 +28,6 @@ IN_MASK = 0.45
 _SHARED = 0.75
 """Share of a mask that comes from averages of a class that is certain; on complexes that do not exist, see
 experiments/LOG.md."""
-
-ReadBoxes = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""Gives the boxes ``(b, d, d, d)`` of these rows."""
-
-ReportDone = Callable[[int, int], None]
-"""Called with the boxes done and the boxes in all."""
 
 
 @dataclass(frozen=True)
