@@ -31,7 +31,8 @@ from tomosift.data.batches import Batch, read_batch
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.files import write_json, written_then_renamed
-from tomosift.nn.averages import look, told_by_averages
+from tomosift.nn.averages import look
+from tomosift.nn.averaging import told_by_averages
 from tomosift.nn.center_finder import weights_path
 from tomosift.nn.centering import recentered
 from tomosift.nn.classifier import Classifier, load_classifier, model_digest, save_classifier, shipped_decoder
@@ -112,8 +113,8 @@ def masks_by_averages(
     label = np.where(is_given, boxes.label, probability.argmax(axis=1))
     said = np.log(np.maximum(np.eye(count)[boxes.label] if is_told else probability, 1e-12))
     seen = look(boxes.volumes, boxes.tilt_range_deg, known.encoder)
-    decoder = shipped_decoder()
-    averages, _ = told_by_averages(boxes.volumes, boxes.tilt_range_deg, seen, label, is_given, said, decoder)
+    given = (label, is_given, said, shipped_decoder())
+    averages = told_by_averages(boxes.volumes, boxes.tilt_range_deg, seen, *given).averages
     known.keep(averages)
     said = np.exp(said if is_told else averages.reconsidered(said, seen.spectra))
     made = masks_by(known, boxes, named=Named(said, boxes.tilt_range_deg))

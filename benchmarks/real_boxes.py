@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from tomosift.data.extract import import_boxes
 from tomosift.io.boxes import read_boxes
-from tomosift.nn.averages import Seen, look, told_by_averages
+from tomosift.nn.averages import Seen, look
+from tomosift.nn.averaging import told_by_averages
 from tomosift.nn.classifier import load_classifier, shipped_decoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.enrolment import enrolled
@@ -82,7 +83,8 @@ def _by_averages(
     first[shown] = label
     is_given = np.isin(np.arange(len(volume)), shown)
     tilts = TILTS.repeat(len(volume), axis=0)
-    averages, _ = told_by_averages(lambda rows: volume[rows], tilts, seen, first, is_given, said, shipped_decoder())
+    given = (first, is_given, said, shipped_decoder())
+    averages = told_by_averages(lambda rows: volume[rows], tilts, seen, *given).averages
     return np.asarray(averages.reconsidered(said, seen.spectra).argmax(1))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tomosift.nn import averages
+from tomosift.nn import averages, averaging
 from tomosift.physics.rotation import random_rotations
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,5 +27,6 @@ def few_rotations() -> Iterator[None]:
     """Particles are looked for in 600 rotations, some 27 degrees apart, which smooth ones can bear, not in 1,500."""
     rotations = random_rotations(600, torch.Generator().manual_seed(1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(averages, "search_rotations", lambda: rotations)
+        for module in (averages, averaging):
+            patch.setattr(module, "search_rotations", lambda: rotations)
         yield

@@ -9,8 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tomosift.nn import averages
-from tomosift.nn.averages import LEAST_MEMBERS, ClassAverages, Seen, found_averages, look, told_by_averages
+from tomosift.nn import averages, averaging
+from tomosift.nn.averages import STARTS, ClassAverages, Seen, look
+from tomosift.nn.averaging import (
+    LEAST_MEMBERS,
+    MOST_SPARED,
+    found_averages,
+    keep_calibrated,
+    spared,
+    told_by_averages,
+)
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, save_classifier, shipped_decoder
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.encoders import build_encoder
@@ -47,14 +55,14 @@ class Boxes:
     """Which voxels are the particle's."""
 
     @property
-    def tilts(self) -> NDArray[np.float32]:
+    def tilt_range_deg(self) -> NDArray[np.float32]:
         return np.tile(np.float32([-60, 60]), (len(self.label), 1))
 
-    def __call__(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def volumes(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.volume[rows]
 
     def look(self, encoder: Encoder, weight: Tensor | None = None) -> Seen:
-        return look(self, self.tilts, encoder, weight)
+        return look(self.volumes, self.tilt_range_deg, encoder, weight)
 
     def select(self, rows: NDArray[np.int64]) -> "Boxes":
         return Boxes(self.volume[rows], self.label[rows], self.is_particle[rows])
@@ -97,7 +105,9 @@ def found(few_rotations: None, given: Boxes, encoder: Encoder) -> ClassAverages:
 
 def averages_of(boxes: Boxes, label: NDArray[np.int64], encoder: Encoder) -> ClassAverages:
     surety = np.ones(len(label))
-    return found_averages(boxes, boxes.tilts, boxes.look(encoder), label, surety, CLASSES, shipped_decoder())
+    return found_averages(
+        boxes.volumes, boxes.tilt_range_deg, boxes.look(encoder), label, surety, CLASSES, shipped_decoder()
+    )
 
 
 def unsure(count: int) -> NDArray[np.float64]:
@@ -143,6 +153,80 @@ def test_what_is_reconsidered_are_logarithms_of_probabilities(
     assert said.shape == (len(asked.label), CLASSES)
     assert np.isfinite(said).all()
     np.testing.assert_allclose(np.exp(said).sum(axis=1), 1)
+
+
+def mean_confidence(log_probability: NDArray[np.float64]) -> float:
+    return float(np.exp(log_probability.max(axis=1)).mean())
+
+
+def test_probabilities_are_as_sure_as_spared_particles_are_right(
+    found: ClassAverages, asked: Boxes, encoder: Encoder
+) -> None:
+    spectra, before = asked.look(encoder, found.weight).spectra, any_odds(len(asked.label))
+    # Of labels that are wrong for half of the particles, half is met.
+    half = np.where(np.arange(len(asked.label)) % 2, asked.label, (asked.label + 1) % CLASSES)
+    for label, least, most in ((asked.label, 0.85, 1.0), (half, 0.4, 0.6)):
+        made = ClassAverages(CLASSES, SIZE)
+        made.load_state_dict(found.state_dict())
+        right = int((made.reconsidered(before, spectra).argmax(1) == label).sum())
+        made.calibrate(before, spectra, label, spectra, before)
+        after = made.reconsidered(before, spectra)
+        assert mean_confidence(after) == pytest.approx((right + 1) / (len(label) + 2), abs=0.01)
+        assert least < mean_confidence(after) < most
+        np.testing.assert_array_equal(after.argmax(1), found.reconsidered(before, spectra).argmax(1))
+
+
+def test_one_label_each_is_trusted_as_far_as_averages_and_embeddings_agree(
+    found: ClassAverages, asked: Boxes, encoder: Encoder
+) -> None:
+    made = ClassAverages(CLASSES, SIZE)
+    made.load_state_dict(found.state_dict())
+    spectra, before = asked.look(encoder, found.weight).spectra, any_odds(len(asked.label))
+    one_each = np.arange(CLASSES)
+    agreed = (before.argmax(1) == asked.label).mean()  # averages name all of them right
+    made.calibrate(before, spectra, asked.label[one_each], spectra.select(torch.from_numpy(one_each)), None)
+    after = made.reconsidered(before, spectra)
+    assert mean_confidence(after) == pytest.approx(agreed * (CLASSES + 1) / (CLASSES + 2), abs=0.1)
+    assert mean_confidence(after) < mean_confidence(found.reconsidered(before, spectra))
+
+
+def test_averages_of_guessed_labels_make_nobody_sure(encoder: Encoder) -> None:
+    boxes, asked = drawn(EACH, 6, snr=0.02), drawn(ASKED_EACH, 7, snr=0.02)
+    guessed = np.random.default_rng(0).permutation(boxes.label)
+    is_spared = spared(guessed, np.ones(len(guessed), dtype=bool))
+    model = Classifier(encoder, ModelCard("radial", 10.0, SIZE, ("bent", "rod", "lump"))).eval()
+    surety = np.ones(len(guessed))
+    made = found_averages(
+        boxes.volumes,
+        boxes.tilt_range_deg,
+        boxes.look(encoder),
+        guessed,
+        surety,
+        CLASSES,
+        shipped_decoder(),
+        is_spared=is_spared,
+    )
+    spectra, even = asked.look(encoder, made.weight).spectra, unsure(len(asked.label))
+    before = mean_confidence(made.reconsidered(even, spectra))
+    known = boxes.select(np.flatnonzero(is_spared))
+    keep_calibrated(model, made, asked, known, known.label, unsure(len(known.label)))
+    assert model.averages is made
+    assert before > 0.6
+    assert mean_confidence(made.reconsidered(even, spectra)) < before - 0.05
+
+
+def test_without_labels_to_ask_averages_are_kept_as_they_are(
+    found: ClassAverages, asked: Boxes, encoder: Encoder
+) -> None:
+    model = Classifier(encoder, ModelCard("radial", 10.0, SIZE, ("bent", "rod", "lump"))).eval()
+    none = asked.select(np.zeros(0, dtype=np.int64))
+    keep_calibrated(model, found, asked, none, none.label, None)
+    assert model.averages is found
+    assert float(found.temperature) == 1.0
+    few = ClassAverages(CLASSES, SIZE)
+    few.density[:1] = found.density[:1]
+    keep_calibrated(model, few, asked, asked, asked.label, None)
+    assert model.averages is found
 
 
 @pytest.mark.parametrize("known", [0, 1])
@@ -211,9 +295,9 @@ def test_labels_that_were_given_stay_and_wrong_ones_are_corrected(given: Boxes, 
     label, wrong = given.label.copy(), np.arange(0, len(given.label), 5)
     label[wrong] = (label[wrong] + 1) % CLASSES  # among them two of those that were given
     told: list[tuple[int, int]] = []
-    made, after = told_by_averages(
-        given,
-        given.tilts,
+    said = told_by_averages(
+        given.volumes,
+        given.tilt_range_deg,
         given.look(encoder),
         label,
         is_given,
@@ -221,9 +305,10 @@ def test_labels_that_were_given_stay_and_wrong_ones_are_corrected(given: Boxes, 
         shipped_decoder(),
         lambda done, total: told.append((done, total)),
     )
-    assert made.known.all()
+    after = said.label
+    assert said.averages.known.all()
     np.testing.assert_array_equal(after[is_given], label[is_given])
-    assert (after == given.label)[~is_given].mean() > (label == given.label)[~is_given].mean() + 0.1
+    assert (after == given.label)[~is_given].mean() > (label == given.label)[~is_given].mean() + 0.05
     assert set(after) <= {-1, *range(CLASSES)}
     assert told == [(k + 1, 2 * CLASSES) for k in range(2 * CLASSES)]
 
@@ -231,9 +316,9 @@ def test_labels_that_were_given_stay_and_wrong_ones_are_corrected(given: Boxes, 
 def test_where_all_labels_were_given_averages_are_made_once(given: Boxes, encoder: Encoder) -> None:
     told: list[tuple[int, int]] = []
     every = np.ones(len(given.label), dtype=bool)
-    made, label = told_by_averages(
-        given,
-        given.tilts,
+    said = told_by_averages(
+        given.volumes,
+        given.tilt_range_deg,
         given.look(encoder),
         given.label,
         every,
@@ -241,23 +326,52 @@ def test_where_all_labels_were_given_averages_are_made_once(given: Boxes, encode
         shipped_decoder(),
         lambda done, total: told.append((done, total)),
     )
-    np.testing.assert_array_equal(label, given.label)
+    np.testing.assert_array_equal(said.label, given.label)
+    np.testing.assert_array_equal(said.is_spared, spared(given.label, every))
     assert told == [(1, 3), (2, 3), (3, 3)]
-    assert made.known.all()
+    assert said.averages.known.all()
 
 
 def test_averages_are_of_the_surest_particles(given: Boxes, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(averages, "MOST_MEMBERS", LEAST_MEMBERS)
+    monkeypatch.setattr(averaging, "MOST_MEMBERS", LEAST_MEMBERS)
     surety = np.random.default_rng(0).permutation(len(given.label)).astype(float)
     rank = [int((surety[given.label == own] > mine).sum()) for own, mine in zip(given.label, surety, strict=True)]
     label = np.where(np.array(rank) < LEAST_MEMBERS, given.label, -1)
     seen, decoder = given.look(encoder), shipped_decoder()
     of_most, of_all = (
-        found_averages(given, given.tilts, seen, some, surety, CLASSES, decoder) for some in (label, given.label)
+        found_averages(given.volumes, given.tilt_range_deg, seen, some, surety, CLASSES, decoder)
+        for some in (label, given.label)
     )
     assert of_most.known.all()
     assert torch.equal(of_most.density, of_all.density)
     assert torch.equal(of_most.outline, of_all.outline)
+
+
+def test_a_quarter_of_the_labeled_particles_is_spared_where_enough_are_left() -> None:
+    label = np.repeat(np.arange(5), [100, 16, 11, 9, 40])
+    is_given = np.ones(len(label), dtype=bool)
+    is_given[np.flatnonzero(label == 4)[3:]] = False  # three labels, the others only found
+    left = spared(label, is_given)
+    assert [int(left[label == k].sum()) for k in range(5)] == [MOST_SPARED, 4, 1, 0, 3]
+    assert not left[~is_given].any()
+    assert not spared(np.full(3, -1), np.zeros(3, dtype=bool)).any()
+
+
+def test_of_spared_particles_averages_take_no_more_than_an_outline(given: Boxes, encoder: Encoder) -> None:
+    is_spared = np.zeros(len(given.label), dtype=bool)
+    is_spared[np.flatnonzero(given.label == 0)[:STARTS]] = True
+    other = replace(given, volume=np.where(is_spared[:, None, None, None], given.volume[::-1], given.volume))
+    seen, decoder, surety = given.look(encoder), shipped_decoder(), np.where(is_spared, 0.0, 1.0)
+    made = [
+        found_averages(
+            boxes.volumes, given.tilt_range_deg, seen, given.label, surety, CLASSES, decoder, is_spared=is_spared
+        )
+        for boxes in (given, other)
+    ]
+    assert made[0].known.all()
+    assert torch.equal(made[0].density, made[1].density)
+    all_in = found_averages(given.volumes, given.tilt_range_deg, seen, given.label, surety, CLASSES, decoder)
+    assert not torch.equal(made[0].density[0], all_in.density[0])
 
 
 def test_averages_of_no_labeled_particle_are_refused(given: Boxes, encoder: Encoder) -> None:
@@ -295,9 +409,11 @@ def classifier(encoder: Encoder, found: ClassAverages) -> Classifier:
 def test_a_model_that_keeps_averages_is_saved_and_loaded_with_them(
     classifier: Classifier, asked: Boxes, tmp_path: Path
 ) -> None:
-    said = predict(classifier, asked, len(asked.label))
+    said = predict(classifier, asked.volumes, len(asked.label))
     done: list[tuple[int, int]] = []
-    after = compared(classifier, said, asked, asked.tilts, lambda count, total: done.append((count, total)))
+    after = compared(
+        classifier, said, asked.volumes, asked.tilt_range_deg, lambda count, total: done.append((count, total))
+    )
     assert done == [(0, len(asked.label)), (len(asked.label), len(asked.label))]
     assert (after.probabilities.argmax(1) == asked.label).mean() > 0.9
     np.testing.assert_allclose(after.probabilities.sum(1), 1)
@@ -308,7 +424,7 @@ def test_a_model_that_keeps_averages_is_saved_and_loaded_with_them(
     loaded = load_classifier(tmp_path / "kept")
     assert loaded.card == classifier.card
     assert loaded.card.averages
-    again = compared(loaded, predict(loaded, asked, len(asked.label)), asked, asked.tilts)
+    again = compared(loaded, predict(loaded, asked.volumes, len(asked.label)), asked.volumes, asked.tilt_range_deg)
     np.testing.assert_array_equal(again.probabilities, after.probabilities)
 
 
@@ -316,10 +432,10 @@ def test_comparing_changes_nothing_without_averages_or_without_boxes(
     classifier: Classifier, encoder: Encoder, asked: Boxes
 ) -> None:
     plain = Classifier(encoder, replace(classifier.card, averages=False)).eval()
-    said = predict(plain, asked, 5)
-    assert compared(plain, said, asked, asked.tilts[:5]) is said
-    none = predict(classifier, asked, 0)
-    assert compared(classifier, none, asked, asked.tilts[:0]) is none
+    said = predict(plain, asked.volumes, 5)
+    assert compared(plain, said, asked.volumes, asked.tilt_range_deg[:5]) is said
+    none = predict(classifier, asked.volumes, 0)
+    assert compared(classifier, none, asked.volumes, asked.tilt_range_deg[:0]) is none
 
 
 def test_boxes_of_another_size_are_refused(classifier: Classifier) -> None:
@@ -332,7 +448,7 @@ def test_boxes_of_another_size_are_refused(classifier: Classifier) -> None:
 
 
 def test_enrolling_drops_averages_of_the_classes_that_there_were(classifier: Classifier, given: Boxes) -> None:
-    examples = predict(classifier, given, CLASSES).embeddings
+    examples = predict(classifier, given.volumes, CLASSES).embeddings
     names = ("ring", "cube", "plate")
     base = Classifier(classifier.encoder, replace(classifier.card, class_names=(), averages=False))
     first = enrolled(base, names, examples, np.arange(3), examples)
@@ -344,8 +460,8 @@ def test_enrolling_drops_averages_of_the_classes_that_there_were(classifier: Cla
 
 
 def masks(classifier: Classifier, boxes: Boxes, probability: NDArray[np.float64] | None) -> NDArray[np.float32]:
-    named = None if probability is None else Named(probability, boxes.tilts)
-    return np.concatenate(list(outlines(classifier, boxes, len(boxes.label), batch_size=3, named=named)))
+    named = None if probability is None else Named(probability, boxes.tilt_range_deg)
+    return np.concatenate(list(outlines(classifier, boxes.volumes, len(boxes.label), batch_size=3, named=named)))
 
 
 def test_outlines_of_averages_come_in_as_far_as_classes_are_sure(classifier: Classifier, asked: Boxes) -> None:

@@ -9,8 +9,8 @@ import torch
 
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, save_classifier
 from tomosift.nn.encoders import build_encoder
-from tomosift.nn.enrolment import enrolled
-from tomosift.nn.heads import CosineHead
+from tomosift.nn.enrolment import crossed_comparison, enrolled
+from tomosift.nn.heads import CosineHead, PrototypeHead
 from tomosift.nn.inference import answers
 
 SIZE = 256
@@ -77,3 +77,19 @@ def test_what_cannot_be_enrolled_is_refused() -> None:
     trained = Classifier(model.encoder, replace(model.card, head="linear"))
     with pytest.raises(ValueError, match="trained head, which takes up no new class"):
         enrolled(trained, ("thermosome",), examples[:1], label[:1], examples)
+
+
+def test_an_example_is_compared_with_the_others_of_its_class_alone() -> None:
+    examples, label = clusters(3, 1)
+    examples, label = examples[:7], label[:7]  # the last class has one example
+    model = enrolled(base(), NAMES, examples, label, examples)
+    assert isinstance(model.head, PrototypeHead)
+    logits, rows = crossed_comparison(model.head, torch.from_numpy(examples), torch.from_numpy(label))
+    assert rows.tolist() == [0, 1, 2, 3, 4, 5]
+    without = np.arange(1, 7)
+    fewer = enrolled(base(), NAMES, examples[without], label[without], examples)
+    assert isinstance(fewer.head, PrototypeHead)
+    np.testing.assert_allclose(logits[0], fewer.head(torch.from_numpy(examples[:1]))[0].detach(), atol=1e-5)
+    none, alone = crossed_comparison(model.head, torch.from_numpy(examples[[0, 6]]), torch.tensor([0, 2]))
+    assert none.shape == (0, 3)
+    assert len(alone) == 0

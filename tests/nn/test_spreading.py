@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tomosift.nn import spreading
-from tomosift.nn.spreading import agreed_labels, crossed_spread_logits, spread_labels
+from tomosift.nn.spreading import agreed_labels, crossed_spread_logits, name_one_another, spread_labels
 
 
 def clusters(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -91,3 +91,11 @@ def test_accuracy_of_spreading_is_told_from_few_labels() -> None:
     shuffled = np.random.default_rng(0).permutation(label[given])
     assert (crossed_spread_logits(points[given], shuffled, points, 3).argmax(1) == shuffled).mean() < 0.6
     assert len(crossed_spread_logits(points[:3], label[:3], points, 3)) == 0
+
+
+def test_labels_name_one_another_where_their_classes_lie_apart() -> None:
+    rng, label = np.random.default_rng(0), np.repeat(np.arange(2), 20)
+    apart = (4 * label[:, None] + rng.normal(size=(40, 8))).astype(np.float32)
+    assert name_one_another(apart, label, 2)
+    assert not name_one_another(apart, rng.permutation(label), 2)
+    assert not name_one_another(apart[[0, 20]], label[[0, 20]], 2)  # none has another of its class

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from tomosift.commands.classify import show_counts, write_classified
 from tomosift.commands.identify_report import write_identify_report
@@ -18,10 +19,12 @@ from tomosift.data.predictions import with_predictions
 from tomosift.data.sets import SPACING_TOLERANCE
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.io.formats import format_to_write
-from tomosift.nn.averages import LEAST_MEMBERS, look, told_by_averages
+from tomosift.nn.averages import look
+from tomosift.nn.averaging import LEAST_MEMBERS, MOST_TO_COMPARE, keep_calibrated, told_by_averages
 from tomosift.nn.classifier import Classifier, load_classifier, save_classifier, shipped_decoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.enrolment import enrolled
+from tomosift.nn.enrolment import crossed_comparison, enrolled
+from tomosift.nn.heads import PrototypeHead
 from tomosift.nn.inference import answers, compared, embed
 
 
@@ -92,7 +95,7 @@ def command(
         raise ValueError(f"every particle of {boxes.path} is an example; extract more particles")
     predictions = answers(classifier, everything[~is_example])
     if averages:
-        _keep_averages(classifier, boxes, given, everything)
+        _keep_averages(classifier, boxes, given, shown, everything)
         with progress_bar("compare with averages", "boxes") as update:
             predictions = compared(
                 classifier,
@@ -130,22 +133,25 @@ def command(
 
 
 def _keep_averages(
-    classifier: Classifier, boxes: Subtomograms, given: Subtomograms, embeddings: NDArray[np.float32]
+    classifier: Classifier,
+    boxes: Subtomograms,
+    given: Subtomograms,
+    shown: NDArray[np.float32],
+    embeddings: NDArray[np.float32],
 ) -> None:
     """Let the model keep averages of what it names the particles of a set; examples stay what they are."""
     probability = answers(classifier, embeddings).probabilities
-    names = dict(zip(given.particles.particle_id.astype(str), given.particles.class_name.astype(str), strict=True))
-    number = {name: k for k, name in enumerate(classifier.card.class_names)}
-    label = probability.argmax(axis=1)
-    is_given = np.isin(boxes.particles.particle_id.astype(str), list(names))
-    for row in np.flatnonzero(is_given):
-        label[row] = number[names[str(boxes.particles.particle_id[row])]]
+    first = len(classifier.card.class_names) - len(given.class_names)
+    names, example = (part.particles.particle_id.astype(str) for part in (boxes, given))
+    label, is_given = probability.argmax(axis=1), np.isin(names, example)
+    number = dict(zip(example, first + given.label, strict=True))
+    label[is_given] = [number[name] for name in names[is_given]]
     with progress_bar("look at boxes", "boxes") as update:
         seen = look(
             boxes.volumes, boxes.tilt_range_deg, classifier.encoder, done=lambda done, total: update(done, total, "")
         )
     with progress_bar("averages", "classes") as update:
-        found, _ = told_by_averages(
+        said = told_by_averages(
             boxes.volumes,
             boxes.tilt_range_deg,
             seen,
@@ -155,11 +161,21 @@ def _keep_averages(
             shipped_decoder(),
             lambda done, total: update(done, total, ""),
         )
-    if found.known.sum() < 2:
+    if said.averages.known.sum() < 2:
         raise ValueError(
             f"fewer than two classes have {LEAST_MEMBERS} particles to make an average of; leave --averages out"
         )
-    classifier.keep(found)
+    assert isinstance(classifier.head, PrototypeHead)
+    logits, compared_rows = crossed_comparison(
+        classifier.head, torch.from_numpy(shown), torch.from_numpy(first + given.label)
+    )
+    rows = compared_rows.numpy()
+    is_spared = ~np.isin(example, names[is_given & ~said.is_spared])
+    crossed = log_softmax(logits.numpy()[is_spared[rows]] / classifier.card.temperature, axis=1)
+    # With one example each there is nothing to leave out, and no row.
+    asked = given.select(rows[is_spared[rows]] if len(rows) else np.flatnonzero(is_spared))
+    around = boxes.select(boxes.spaced_rows(MOST_TO_COMPARE))
+    keep_calibrated(classifier, said.averages, around, asked, first + asked.label, crossed if len(rows) else None)
 
 
 def _examples(path: Path, boxes: Subtomograms, column: str | None, tolerance: float) -> Subtomograms:

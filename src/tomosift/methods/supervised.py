@@ -22,14 +22,15 @@ from tomosift.data.labels import are_among, labeled_as, rows_around
 from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.nn.averages import ClassAverages, look, told_by_averages
+from tomosift.nn.averages import look
+from tomosift.nn.averaging import MOST_TO_COMPARE, Told, keep_calibrated, told_by_averages
 from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, temperature_of_few
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, shipped_decoder, starting_encoder
-from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
+from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.heads import DiscriminantHead, LinearHead
 from tomosift.nn.inference import embed, predict
-from tomosift.nn.probe import crossed_logits, fit_probe, surely_right
-from tomosift.nn.spreading import agreed_labels, crossed_spread_logits
+from tomosift.nn.probe import crossed_logits, fit_probe
+from tomosift.nn.spreading import agreed_labels, crossed_spread_logits, name_one_another
 from tomosift.nn.views import augmented
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Progress, Training, Validation, fit
@@ -48,9 +49,6 @@ _LABELS_TO_SPLIT = 8
 """Labels per class from which a fifth can be spared in a rehearsal."""
 _LABELS_TO_SPREAD = 20
 """Labels per class from which labeled particles alone teach as much."""
-_RIGHT_ENOUGH = 0.85
-"""Share of labeled particles that a probe of the others surely (95 %) names right, from which unlabeled ones can only
-mislead. To take too few labels for enough costs ten times what unlabeled particles cost where they are enough."""
 USES_LABELS = True
 SHARES_BATCHES = True
 
@@ -165,31 +163,29 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     assert isinstance(head, LinearHead)
     embeddings = _standardize(classifier, labeled)
     classes, nothing = len(data.class_names), np.zeros((0, len(data.class_names)))
-    told, crossed = labeled, nothing
-    compares = _compares(config, classifier.encoder) and not lesson.is_rehearsal
-    averages: ClassAverages | None = None
+    told, boxes, crossed = labeled, labeled, nothing
+    compares = config.averages == "auto" and config.init is not None and classifier.encoder.centers
+    compares &= not lesson.is_rehearsal
+    said: Told | None = None
     spare = not len(held_out) and (lesson.last_step is None or lesson.spreads)
     if lesson.spreads:
-        around = data.unlabeled.select(rows_around(told, data.unlabeled, held_out, _MOST_TO_SPREAD_OVER))
-        asked = embed(classifier.encoder, around.volumes, len(around))
+        boxes = data.unlabeled.select(rows_around(told, data.unlabeled, held_out, _MOST_TO_SPREAD_OVER))
+        asked = embed(classifier.encoder, boxes.volumes, len(boxes))
         label = agreed_labels(embeddings, told.label, asked, classes, lesson.directions)
-        run.log(event="spread", particles=len(around), agreed=int((label >= 0).sum()))
+        run.log(event="spread", particles=len(boxes), agreed=int((label >= 0).sum()))
         if compares:
             probe = fit_probe(asked[label >= 0], label[label >= 0], classes)
-            said = log_softmax(probe.logits(asked), axis=1)
-            averages, label = _averages(lesson, classifier, around, told, label, said)
-            run.log(event="averages", classes=int(averages.known.sum()), labeled=int((label >= 0).sum()))
+            said = _averages(lesson, classifier, boxes, told, label, log_softmax(probe.logits(asked), axis=1))
+            label = said.label
         if spare:
             crossed = crossed_spread_logits(embeddings, told.label, asked, classes, lesson.directions)
-        labeled, rows = labeled_as(around, label, told)
+        labeled, rows = labeled_as(boxes, label, told)
         embeddings = asked[rows]
         head.standardize(torch.from_numpy(embeddings))
-    elif spare:
+    elif spare or compares:
         crossed = crossed_logits(embeddings, told.label, classes)
-    if compares and averages is None:
-        even = np.zeros((len(labeled), classes))
-        averages, _ = _averages(lesson, classifier, labeled, told, labeled.label, even)
-        run.log(event="averages", classes=int(averages.known.sum()))
+    if compares and said is None:
+        said = _averages(lesson, classifier, told, told, told.label, np.zeros((len(told), classes)))
     if tuning != "finetune":
         head.load_probe(fit_probe(embeddings, labeled.label, classes))
     steps = 0
@@ -215,17 +211,14 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     # What a rehearsal leads to is a number of steps and a temperature, for which held-out labels are enough.
     logits = nothing if lesson.is_rehearsal else _look_around(classifier, data, told)
     frozen = tuning == "probe" and labeled is told
-    temperature = _temperature(classifier, logits, told, held_out, crossed, frozen)
+    temperature = _temperature(classifier, logits, told, held_out, crossed if spare else nothing, frozen)
     if spare or len(held_out):
         run.log(event="calibrated" if temperature else "not calibrated: no labels to spare", temperature=temperature)
     classifier.card = replace(classifier.card, temperature=temperature or 1.0)
-    if averages is not None and averages.known.sum() > 1:
-        classifier.keep(averages)
+    if said is not None:
+        _keep_averages(classifier, said, boxes, data, told, held_out, crossed)
+        run.log(event="averages", classes=int(said.averages.known.sum()), temperature=float(said.averages.temperature))
     return classifier.eval(), steps
-
-
-def _compares(config: Config, encoder: Encoder) -> bool:
-    return config.averages == "auto" and config.init is not None and encoder.centers
 
 
 def _averages(
@@ -235,13 +228,33 @@ def _averages(
     told: Subtomograms,
     label: NDArray[np.int64],
     log_probability: NDArray[np.float64],
-) -> tuple[ClassAverages, NDArray[np.int64]]:
+) -> Told:
     """Averages of the classes of these boxes, and what they say of those whose class was not told."""
     progress = lesson.progress
     done = None if progress is None else lambda k, total: progress(k, total, {"averages": float(k)})
     seen = look(boxes.volumes, boxes.tilt_range_deg, classifier.encoder)
     given = (label, are_among(boxes, told), log_probability, shipped_decoder())
     return told_by_averages(boxes.volumes, boxes.tilt_range_deg, seen, *given, done)
+
+
+def _keep_averages(
+    classifier: Classifier,
+    said: Told,
+    boxes: Subtomograms,
+    data: TrainingSets,
+    told: Subtomograms,
+    held_out: Subtomograms,
+    crossed: NDArray[np.float64],
+) -> None:
+    """Keep averages, to be trusted as far as held-out labels say, or else those of particles that they were not of."""
+    around = data.unlabeled if len(data.unlabeled) else told
+    asked, logits = held_out, predict(classifier, held_out.volumes, len(held_out)).logits
+    if not len(held_out):
+        is_spared = are_among(told, boxes.select(np.flatnonzero(said.is_spared)))
+        asked, logits = told.select(np.flatnonzero(is_spared)), crossed[is_spared[: len(crossed)]]
+    known = log_softmax(logits, axis=1) if len(logits) else None
+    some = around.select(around.spaced_rows(MOST_TO_COMPARE))
+    keep_calibrated(classifier, said.averages, some, asked, asked.label, known)
 
 
 def _resolve(config: Config) -> Tuning:
@@ -267,9 +280,7 @@ def _is_to_spread(config: Config, data: TrainingSets, labeled: Subtomograms, rar
     if config.init is None or rarest >= _LABELS_TO_SPREAD:
         return False
     embeddings = embed(_starting_classifier(config, data).encoder, labeled.volumes, len(labeled))
-    crossed = crossed_logits(embeddings, labeled.label, len(data.class_names))
-    # A single label of a class cannot be asked how well the others name it.
-    return not len(crossed) or surely_right(crossed, labeled.label) < _RIGHT_ENOUGH
+    return not name_one_another(embeddings, labeled.label, len(data.class_names))
 
 
 def _directions(config: Config) -> DiscriminantHead | None:

@@ -5,8 +5,8 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax as _log_softmax
 
-TEMPERATURE_RANGE = (0.05, 20.0)
-"""Temperatures that are considered."""
+TEMPERATURE_RANGE = (0.05, 500.0)
+"""Temperatures that are considered; high ones where averages of the wrong particles fit clean boxes well."""
 
 
 def softmax(logits: Float[np.ndarray, "n k"], temperature: float = 1.0) -> Float[np.ndarray, "n k"]:

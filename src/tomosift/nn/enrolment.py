@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
 
 from tomosift.nn.calibration import temperature_for_accuracy
 from tomosift.nn.classifier import Classifier
@@ -70,9 +71,10 @@ def enrolled(
         comparing.prototype[first + k] = given[known == k].mean(0)
     temperature = card.temperature if first else comparing.uncalibrated
     if (counts > 1).any() and len(background):
-        right, asked = _recognized(comparing, given, known, first)
+        crossed, asked = crossed_comparison(comparing, given, first + known)
+        right = int((crossed.argmax(1) == first + known[asked]).sum())
         # Laplace's rule: a few examples all called right do not make a particle certain.
-        accuracy = (right + 1) / (asked + 2)
+        accuracy = (right + 1) / (len(asked) + 2)
         temperature = temperature_for_accuracy(answers(made, background).logits, accuracy)
     made.card = replace(made.card, temperature=temperature)
     return made
@@ -85,16 +87,16 @@ def _parts(made: Classifier) -> tuple[PrototypeHead, Familiarity]:
 
 
 @torch.inference_mode()
-def _recognized(head: PrototypeHead, examples: torch.Tensor, label: torch.Tensor, first: int) -> tuple[int, int]:
-    """How many examples are nearest to the mean of the others of their class, and how many have such others."""
-    right = asked = 0
-    for row in range(len(examples)):
+def crossed_comparison(
+    head: PrototypeHead, examples: Float[Tensor, "n e"], label: Int64[Tensor, " n"]
+) -> tuple[Float[Tensor, "m k"], Int64[Tensor, " m"]]:
+    """Logits of examples by the means of the others of their class, and rows of the examples that have such others."""
+    rows = [row for row in range(len(examples)) if (label == label[row]).sum() > 1]
+    logits = torch.zeros(len(rows), len(head.prototype))
+    for place, row in enumerate(rows):
         others = label == label[row]
         others[row] = False
-        if others.any():
-            own = first + int(label[row])
-            prototypes = head.prototype.clone()
-            prototypes[own] = examples[others].mean(0)
-            said = int(head.compare(examples[row : row + 1], prototypes).argmax())
-            right, asked = right + int(said == own), asked + 1
-    return right, asked
+        prototypes = head.prototype.clone()
+        prototypes[label[row]] = examples[others].mean(0)
+        logits[place] = head.compare(examples[row : row + 1], prototypes)[0]
+    return logits, torch.tensor(rows, dtype=torch.int64)

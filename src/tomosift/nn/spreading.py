@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 
 from tomosift.nn.heads import DiscriminantHead
 from tomosift.nn.mixture import mixture_labels
-from tomosift.nn.probe import FEW_LABELS_REGULARIZATION, fit_probe
+from tomosift.nn.probe import FEW_LABELS_REGULARIZATION, crossed_logits, fit_probe, surely_right
 
 NEIGHBORS = 12
 """Particles to which each one is tied."""
@@ -13,6 +13,9 @@ SPREADING = 0.9
 """Share of a particle's label that comes from its neighbors in each round."""
 DIRECTIONS = 32
 """Principal directions of the embeddings in which neighbors are looked for."""
+_RIGHT_ENOUGH = 0.85
+"""Share of labeled particles that a probe of the others surely (95 %) names right, from which unlabeled ones can only
+mislead. To take too few labels for enough costs ten times what unlabeled particles cost where they are enough."""
 _FOLDS = 5
 _ROUNDS = 2
 """Times that labels spread: from the labeled particles, then from those that agreed as well."""
@@ -134,6 +137,15 @@ def crossed_spread_logits(
         source, given = _joined(source, given, embeddings, agreed_labels(source, given, embeddings, class_count, head))
         logits[left] = fit_probe(source, given, class_count, FEW_LABELS_REGULARIZATION).logits(known_embeddings[left])
     return logits
+
+
+def name_one_another(
+    known_embeddings: Float[np.ndarray, "n e"], known_labels: Int[np.ndarray, " n"], class_count: int
+) -> bool:
+    """Whether a probe of the other labels surely names most labeled particles right, so that no others are needed."""
+    crossed = crossed_logits(known_embeddings, known_labels, class_count)
+    # A single label of a class cannot be asked how well the others name it.
+    return len(crossed) > 0 and surely_right(crossed, known_labels) >= _RIGHT_ENOUGH
 
 
 def _where_same(other: Int[np.ndarray, " m"], label: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:

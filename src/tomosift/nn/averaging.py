@@ -1,0 +1,205 @@
+"""How averages of classes are found from a few named particles: turned onto each other, and named again by the result.
+
+What averages are and what they say is in `tomosift.nn.averages`.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Int64
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from tomosift.nn.averages import STARTS, ClassAverages, Seen, look, search_rotations
+from tomosift.nn.center_finder import coarse
+from tomosift.nn.centering import recentered
+from tomosift.nn.classifier import Classifier
+from tomosift.nn.decoders import UNet
+from tomosift.nn.encoder import ReadBoxes, ReportDone
+from tomosift.nn.inference import predict
+from tomosift.physics.alignment import GRID, Spectra, averaged, find_poses
+
+LEAST_MEMBERS = 10
+"""Particles of a class from which an average says more than they do one by one."""
+MOST_MEMBERS = 100
+MOST_SPARED = 10
+"""Labeled particles of each class that are left out of averages, to be asked how far these are to be trusted."""
+
+MOST_TO_COMPARE = 300
+"""Particles of any kind that are enough to say how sure averages make a classifier."""
+
+ROUNDS = 2
+"""Times that averages are made and particles named by them."""
+
+_CUTOFFS = (4.0, 5.0, 6.0, 7.0, 8.0)
+"""Highest frequency of each round, in 1 / edge: orientations are found coarsely first."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What averages told of n boxes."""
+
+    averages: ClassAverages
+    label: Int64[np.ndarray, " n"]
+    """As given or after a look at the averages, -1 where no class is more probable than all others together."""
+    is_spared: Bool[np.ndarray, " n"]
+    """Which of the labeled ones took no part in the averages."""
+
+
+def spared(label: Int[np.ndarray, " n"], is_given: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Which labeled particles are left out of averages, so that these can be asked about them as about any other.
+
+    At most a quarter of those of a class, and none where it would be left with too few.
+    """
+    left = np.zeros(len(label), dtype=bool)
+    for k in np.unique(label[is_given]):
+        rows, count = np.flatnonzero(is_given & (label == k)), int((label == k).sum())
+        left[rows[: max(0, min(MOST_SPARED, count // 4, count - LEAST_MEMBERS))]] = True
+    return left
+
+
+@torch.inference_mode()
+def found_averages(
+    read: ReadBoxes,
+    tilt_range_deg: Float[np.ndarray, "n 2"],
+    seen: Seen,
+    label: Int[np.ndarray, " n"],
+    surety: Float[np.ndarray, " n"],
+    classes: int,
+    decoder: UNet,
+    done: ReportDone | None = None,
+    is_spared: Bool[np.ndarray, " n"] | None = None,
+) -> ClassAverages:
+    """Averages of the classes that have enough of n boxes, -1 in ``label`` for those of no class.
+
+    The surest particles of a class are turned onto the outline of one of them, and onto what comes of that, with more
+    detail each time; the decoder outlines averages as it does boxes. ``surety`` says how sure labels are. Of those
+    that are spared only the outline may be taken.
+
+    Source: ours; the loop is that of subtomogram averaging without a reference, poses weighed by their probability as
+    in Scheres et al. 2009, Structure 17.
+    """
+    made: ClassAverages | None = None
+    tilts = torch.from_numpy(np.asarray(tilt_range_deg, dtype=np.float32))
+    for k in range(classes):
+        surest = np.flatnonzero(label == k)
+        surest = surest[np.argsort(-surety[surest], kind="stable")]
+        if len(surest) and made is None:
+            made = ClassAverages(classes, read(surest[:1]).shape[-1])
+        rows = (surest if is_spared is None else surest[~is_spared[surest]])[:MOST_MEMBERS]
+        if made is not None and len(rows) >= LEAST_MEMBERS:
+            volume, first = (
+                recentered(torch.from_numpy(read(part)), seen.offset_zyx_voxels[part])
+                for part in (rows, surest[:STARTS])
+            )
+            spectra, mine = seen.spectra.select(torch.from_numpy(rows)), tilts[rows]
+            for start in range(STARTS):
+                outline = decoder.centered(first[start : start + 1])[0].sigmoid()
+                made.density[k, start], made.outline[k, start] = _average(outline, volume, mine, spectra, decoder)
+        if done is not None:
+            done(k + 1, classes)
+    if made is None:
+        raise ValueError("no particle has a class; label a few first")
+    made.weight.copy_(seen.spectra.weight)
+    return made
+
+
+def told_by_averages(
+    read: ReadBoxes,
+    tilt_range_deg: Float[np.ndarray, "n 2"],
+    seen: Seen,
+    label: Int[np.ndarray, " n"],
+    is_given: Bool[np.ndarray, " n"],
+    log_probability: Float[np.ndarray, "n k"],
+    decoder: UNet,
+    done: ReportDone | None = None,
+) -> Told:
+    """Labels of n boxes after a look at averages of what they were labeled before, and averages of the new labels.
+
+    Those that were given stay, and where all were, that is all; a particle of which no class is more probable than all
+    others together gets -1. Some that were given are spared, see `spared`.
+    """
+    classes, said = log_probability.shape[1], log_probability
+    is_spared = spared(label, is_given)
+    rounds = 1 if is_given.all() else ROUNDS
+    for turn in range(rounds):
+        surety = np.where(is_given, np.inf, np.take_along_axis(said, np.maximum(label, 0)[:, None], axis=1)[:, 0])
+        step = None if done is None else partial(_later, done, turn * classes, rounds * classes)
+        averages = found_averages(read, tilt_range_deg, seen, label, surety, classes, decoder, step, is_spared)
+        if rounds > 1:
+            said = averages.reconsidered(log_probability, seen.spectra)
+            told = np.where(said.max(axis=1) > np.log(0.5), said.argmax(axis=1), -1)
+            label = np.where(is_given, label, told)
+    return Told(averages, label, is_spared)
+
+
+@runtime_checkable
+class Boxes(Protocol):
+    """What is asked of a set of particles."""
+
+    @property
+    def tilt_range_deg(self) -> Float[np.ndarray, "n 2"]:
+        """Lowest and highest tilt of each."""
+
+    def volumes(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Boxes of these rows."""
+
+
+def keep_calibrated(
+    classifier: Classifier,
+    averages: ClassAverages,
+    around: Boxes,
+    spared: Boxes,
+    label: Int[np.ndarray, " m"],
+    crossed: Float[np.ndarray, "m k"] | None,
+) -> None:
+    """Let a classifier compare particles with averages from now on, and be as sure of that as it should be.
+
+    See `ClassAverages.calibrate`; ``around`` are particles of any kind. Nothing is kept of fewer than two averages, and
+    where no particle is spared these are taken at their word.
+    """
+    if averages.known.sum() < 2:
+        return
+    classifier.keep(averages)
+    if not len(label):
+        return
+    said = predict(classifier, around.volumes, len(around.tilt_range_deg)).probabilities
+    spectra, mine = (
+        look(boxes.volumes, boxes.tilt_range_deg, classifier.encoder, averages.weight).spectra
+        for boxes in (around, spared)
+    )
+    averages.calibrate(np.log(np.maximum(said, 1e-12)), spectra, label, mine, crossed)
+
+
+def _later(done: ReportDone, before: int, total: int, count: int, _: int) -> None:
+    done(before + count, total)
+
+
+def _average(
+    start: Float[Tensor, "d d d"],
+    volume: Float[Tensor, "b d d d"],
+    tilt_range_deg: Float[Tensor, "b 2"],
+    spectra: Spectra,
+    decoder: UNet,
+) -> tuple[Float[Tensor, "g g g"], Float[Tensor, "d d d"]]:
+    """Density and outline of the average of centered boxes of one class, from the outline of one of them."""
+    # What the search does not look at need not be averaged, but for the last time.
+    small = coarse(volume, GRID)
+    density = _on_grid(start) - _on_grid(start).mean()
+    outline = start
+    for cutoff in _CUTOFFS:
+        poses = find_poses(density, spectra, search_rotations(), cutoff)
+        mean = averaged(volume if cutoff == _CUTOFFS[-1] else small, tilt_range_deg, poses)
+        normalized = (mean - mean.mean()) / mean.std().clamp(min=1e-9)
+        outline = decoder.centered(normalized[None])[0].sigmoid()
+        wide = functional.max_pool3d(outline[None, None], 2 * round(len(mean) / GRID) + 1, 1, round(len(mean) / GRID))
+        density = coarse(mean[None], GRID)[0] * _on_grid(wide[0, 0])
+    return density, outline
+
+
+def _on_grid(outline: Float[Tensor, "d d d"]) -> Float[Tensor, "g g g"]:
+    return functional.adaptive_avg_pool3d(outline[None, None], GRID)[0, 0]
