@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 import tyro
 from timing.clock import Timing, Work, in_turn, matrix_product, peak_memory_gb, spread_of
-from timing.counts import Counts, counted, time_shares
+from timing.counts import counted, time_shares
 from timing.stages import (
     Extraction,
     Pretraining,
@@ -95,10 +95,7 @@ class Table:
             "highest": round(high, 1),
         }
         if stage.countable:
-            counts, shares = counted(stage.work), time_shares(stage.work) if stage.without is None else None
-            if stage.without is not None:
-                beside = counted(stage.without)
-                counts = Counts(counts.matrix - beside.matrix, counts.fft - beside.fft)
+            counts, shares = counted(stage.work), time_shares(stage.work)
             peak_per_s = [self.product_gflop / seconds for seconds in peak.seconds]
             share = spread_of([counts.matrix / s / p for s, p in zip(timing.seconds, peak_per_s, strict=True)])[0]
             row |= {
@@ -106,8 +103,7 @@ class Table:
                 "fft_gflop_per_s": round(counts.fft / timing.median, 2),
                 "share_of_peak": round(share, 3),
             }
-            if shares is not None:
-                row |= {"time_in_products": round(shares["matrix"], 3), "time_in_fft": round(shares["fft"], 3)}
+            row |= {"time_in_products": round(shares["matrix"], 3), "time_in_fft": round(shares["fft"], 3)}
         row["peak_memory_gb"] = round(peak_memory_gb(), 2)
         self.rows.append(row)
         print("  ".join(f"{key} {value}" for key, value in row.items() if key not in ("threads", "clock")), flush=True)
@@ -190,16 +186,19 @@ def training(table: Table, name: str, read: Timing) -> None:
         works["convolutions"] = convolutions
     timings = table.together(works)
     step, peak = timings["step"], timings["peak"]
-    centers = timings.get("centers", Timing((0.0,) * len(step.seconds)))
-    views = less(timings["views"], centers)
-    learning = less(step, timings["views"], timings["inputs"])
+    views = timings["views"]
+    learning = less(step, views, timings["inputs"])
     table.add(Stage(f"pretraining step, {name}", count, pretraining.step), step, peak)
-    table.add(Stage(f"search for middles, {name}", count, pretraining.centers), centers, peak)
-    seen = Stage(f"augment, views for {name}", 2 * count, pretraining.views, "views", without=pretraining.centers)
-    table.add(seen, views, peak)
+    if "centers" in timings:
+        centers = timings["centers"]
+        table.add(Stage(f"search for middles, {name}", count, pretraining.centers), centers, peak)
+        table.say(
+            f"Where {name} meets a box for the first time it looks for its middle as well, which adds "
+            f"{share_of(centers, step):.0f} % to a step."
+        )
+    table.add(Stage(f"augment, views for {name}", 2 * count, pretraining.views, "views"), views, peak)
     parts = {
         "augmentation": share_of(views, step),
-        "the search for middles": share_of(centers, step),
         "descriptors" if pretraining.learner.encoder.has_fixed_part else "masks": share_of(timings["inputs"], step),
         "network, loss and optimizer": share_of(learning, step),
     }
@@ -217,7 +216,7 @@ def training(table: Table, name: str, read: Timing) -> None:
         table.say(
             f"Pretraining of {name} runs at {middle:.0f} % ({low:.0f} to {high:.0f}) of the throughput of its bare "
             f"convolutions, forward and backward; of what follows the views they are "
-            f"{share_of(bare, less(step, timings['views'])):.0f} %."
+            f"{share_of(bare, less(step, views)):.0f} %."
         )
     table.stage(Stage(f"supervised step, {name}", count, supervised_step(name, batch)))
 

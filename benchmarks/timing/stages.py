@@ -41,8 +41,6 @@ class Stage:
     """Reads or writes files, so that only the clock on the wall tells."""
     countable: bool = True
     """Whether its matrix products and transforms are torch's, and can be counted."""
-    without: Work | None = None
-    """What the work does besides and is not part of the stage."""
 
 
 def noise_batch(count: int, size: int) -> Batch:
@@ -122,7 +120,7 @@ class Reading:
 
 
 class Pretraining:
-    """Contrastive steps on one batch, and what they are made of."""
+    """Contrastive steps on one batch, whose boxes were met before, and what they are made of."""
 
     def __init__(self, encoder: str, batch: Batch) -> None:
         torch.manual_seed(0)
@@ -133,11 +131,11 @@ class Pretraining:
 
     @torch.no_grad()
     def views(self) -> tuple[Tensor, Tensor]:
-        """Two views of each box, the search for its middle included."""
+        """Two views of each box, whose middle is known."""
         return self.learner.two_views(self.batch, self.generator)
 
     def centers(self) -> Tensor:
-        """The search alone."""
+        """The search for the middles of boxes that are met first."""
         return self.learner.encoder.offset(self.batch.volume)
 
     @torch.no_grad()

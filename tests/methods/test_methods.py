@@ -347,7 +347,7 @@ def test_few_labels_are_spread_from_pretrained_encoders_unless_they_are_enough(
 def test_averages_are_kept_from_a_pretrained_encoder_on_unless_they_are_not_wanted(
     sets: TrainingSets, tmp_path: Path
 ) -> None:
-    def kept(name: str, per_class: int, **changes: object) -> list[dict[str, int]]:
+    def kept(name: str, per_class: int, **changes: object) -> list[dict[str, float]]:
         """What the log says of averages, of a run that has as many labels of each class."""
         rows = np.concatenate([np.flatnonzero(sets.labeled.label == k)[:per_class] for k in range(3)])
         none = sets.validation.select(np.zeros(0, dtype=np.int64))
@@ -363,10 +363,11 @@ def test_averages_are_kept_from_a_pretrained_encoder_on_unless_they_are_not_want
 
     (alone,) = kept("labels alone", 10, spread="never")
     assert alone["classes"] == 3
-    assert "labeled" not in alone
+    assert alone["labeled"] == 30
     (spread,) = kept("spread", 2, spread="always")
     assert spread["classes"] == 3
     assert 6 <= spread["labeled"] <= len(sets.unlabeled)
+    assert spread["temperature"] != 1
     (few,) = kept("too few labels", 9, spread="never")
     assert few["classes"] == 0
     assert not kept("never", 10, spread="never", averages="never")

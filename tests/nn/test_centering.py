@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tomosift.nn.centering import find_centers, fit_spread, probable_centers, recentered
+from tomosift.nn.centering import KnownCenters, find_centers, fit_spread, probable_centers, recentered
 
 
 def ball(size: int, center: tuple[int, ...], radius: float, hollow: bool = False) -> torch.Tensor:
@@ -79,3 +79,22 @@ def test_probable_centers_come_in_order_with_shares_that_sum_to_one_and_begin_wi
     assert all(len({tuple(place) for place in box}) == 4 for box in offsets.tolist())
     assert bool((share.diff(dim=1) <= 0).all())
     torch.testing.assert_close(share.sum(1), torch.ones(5))
+
+
+def test_each_box_of_a_set_is_looked_at_once() -> None:
+    looked: list[int] = []
+
+    def find(volume: torch.Tensor) -> torch.Tensor:
+        looked.append(len(volume))
+        return volume[:, :3, 0, 0].long()
+
+    volume = torch.arange(6.0)[:, None, None, None].expand(6, 4, 4, 4)
+    centers = KnownCenters()
+    first = centers.of(volume[:3], torch.tensor([7, 8, 9]), find)
+    again = centers.of(volume[[2, 5, 0]], torch.tensor([9, 11, 7]), find)
+    known = centers.of(volume[[1, 1]], torch.tensor([8, 8]), find)
+    assert looked == [3, 1]
+    assert first[:, 0].tolist() == [0, 1, 2]
+    assert again[:, 0].tolist() == [2, 5, 0]
+    assert known[:, 0].tolist() == [1, 1]
+    assert known.dtype == torch.int64

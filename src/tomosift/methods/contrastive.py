@@ -22,7 +22,7 @@ from tomosift.data.batches import Batch, Uniform
 from tomosift.data.sets import TrainingSets
 from tomosift.draws import uniform
 from tomosift.nn.across import gathered
-from tomosift.nn.centering import recentered
+from tomosift.nn.centering import KnownCenters, recentered
 from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, load_classifier
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.encoders import build_encoder
@@ -74,7 +74,7 @@ class Learner(nn.Module):
 
     def __init__(self, config: Config, voxel_spacing_angstrom: float, start: Classifier | None) -> None:
         super().__init__()
-        self.config, self.voxel_spacing_angstrom = config, voxel_spacing_angstrom
+        self.config, self.voxel_spacing_angstrom, self.centers = config, voxel_spacing_angstrom, KnownCenters()
         self.encoder, self.projection = self._pair()
         if start is not None:
             self.encoder.load_state_dict(start.encoder.state_dict())
@@ -125,7 +125,7 @@ class Learner(nn.Module):
         self, batch: Batch, generator: torch.Generator
     ) -> tuple[Float[Tensor, "b d d d"], Float[Tensor, "b d d d"]]:
         """Two independently drawn views of centered boxes, with independent noise if the configuration asks for it."""
-        offset = self.encoder.offset(batch.volume)
+        offset = self.centers.of(batch.volume, batch.index, self.encoder.offset)
         volume = recentered(batch.volume, offset)
         sources = (volume, volume)
         if self.config.independent_noise == "halves":

@@ -28,6 +28,7 @@ from tomosift.data.batches import Batch
 from tomosift.data.episodes import Episode, Episodes
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.nn.centering import KnownCenters
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, starting_encoder
 from tomosift.nn.discriminant import fit_discriminant
 from tomosift.nn.encoder import BOXES_TO_PREPARE
@@ -80,7 +81,7 @@ class Learner(nn.Module):
 
     def __init__(self, classifier: Classifier, views: ViewRanges) -> None:
         super().__init__()
-        self.classifier, self.views = classifier, views
+        self.classifier, self.views, self.centers = classifier, views, KnownCenters()
 
     def forward(self, episode: Episode, generator: torch.Generator) -> dict[str, Tensor]:
         support, query = (self._embedded(part, generator) for part in (episode.support, episode.query))
@@ -101,7 +102,8 @@ class Learner(nn.Module):
 
     def _embedded(self, batch: Batch, generator: torch.Generator) -> Tensor:
         encoder, spacing = self.classifier.encoder, self.classifier.card.voxel_spacing_angstrom
-        seen = augmented(encoder, batch.volume, batch.tilt_range_deg, self.views, spacing, generator)
+        boxes = (batch.volume, batch.index, batch.tilt_range_deg)
+        seen = augmented(encoder, *boxes, self.views, spacing, generator, self.centers)
         return encoder(seen, True).float()  # type: ignore[no-any-return]
 
 

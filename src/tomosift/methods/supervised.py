@@ -25,6 +25,7 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.nn.averages import look
 from tomosift.nn.averaging import MOST_TO_COMPARE, Told, keep_calibrated, told_by_averages
 from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, temperature_of_few
+from tomosift.nn.centering import KnownCenters
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, shipped_decoder, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.heads import DiscriminantHead, LinearHead
@@ -92,12 +93,12 @@ class Learner(nn.Module):
 
     def __init__(self, classifier: Classifier, views: ViewRanges) -> None:
         super().__init__()
-        self.classifier, self.views = classifier, views
+        self.classifier, self.views, self.centers = classifier, views, KnownCenters()
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         spacing = self.classifier.card.voxel_spacing_angstrom
-        encoder = self.classifier.encoder
-        seen = augmented(encoder, batch.volume, batch.tilt_range_deg, self.views, spacing, generator)
+        encoder, boxes = self.classifier.encoder, (batch.volume, batch.index, batch.tilt_range_deg)
+        seen = augmented(encoder, *boxes, self.views, spacing, generator, self.centers)
         logits = self.classifier(seen, True).float()
         accuracy = (logits.argmax(1) == batch.label).float().mean()
         return {"loss": functional.cross_entropy(logits, batch.label), "accuracy": accuracy}
@@ -217,7 +218,8 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     classifier.card = replace(classifier.card, temperature=temperature or 1.0)
     if said is not None:
         _keep_averages(classifier, said, boxes, data, told, held_out, crossed)
-        run.log(event="averages", classes=int(said.averages.known.sum()), temperature=float(said.averages.temperature))
+        made, found = said.averages, int((said.label >= 0).sum())
+        run.log(event="averages", classes=int(made.known.sum()), labeled=found, temperature=float(made.temperature))
     return classifier.eval(), steps
 
 

@@ -1,6 +1,7 @@
 """Where in its box a particle lies, found without knowing what it is, and boxes moved so that it lies in the middle."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -108,6 +109,27 @@ def probable_centers(
     expected = places.square().sum(1) / (2 * (max(spread, 1e-6) * volume.shape[-1]) ** 2)
     likelihood, best = (evidence - expected).topk(most, dim=1)
     return places[best].round().long(), torch.softmax(likelihood, dim=1)
+
+
+class KnownCenters:
+    """Middles of the plain boxes of one set, each looked for once: a training meets the same boxes again and again."""
+
+    def __init__(self) -> None:
+        self._offset: dict[int, list[int]] = {}
+
+    def of(
+        self,
+        volume: Float[Tensor, "b d d d"],
+        index: Int64[Tensor, " b"],
+        find: Callable[[Tensor], Tensor],
+    ) -> Int64[Tensor, "b 3"]:
+        """What ``find`` gives of each box, or once gave of the one of this ``index`` in its set."""
+        rows = index.tolist()
+        new = [place for place, row in enumerate(rows) if row not in self._offset]
+        if new:
+            found = find(volume if len(new) == len(rows) else volume[new]).tolist()
+            self._offset.update(zip((rows[place] for place in new), found, strict=True))
+        return torch.tensor([self._offset[row] for row in rows], device=volume.device)
 
 
 def recentered(volume: Float[Tensor, "b d d d"], offset_zyx_voxels: Int64[Tensor, "b 3"]) -> Float[Tensor, "b d d d"]:

@@ -1,9 +1,10 @@
 """Augmented views of boxes as an encoder wants them."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tomosift.nn.centering import KnownCenters, recentered
 from tomosift.nn.encoder import Encoder
 from tomosift.physics.augmentation import ViewRanges, view
 
@@ -12,12 +13,17 @@ from tomosift.physics.augmentation import ViewRanges, view
 def augmented(
     encoder: Encoder,
     volume: Float[Tensor, "b d d d"],
+    index: Int64[Tensor, " b"],
     tilt_range_deg: Float[Tensor, "b 2"],
     ranges: ViewRanges,
     voxel_spacing_angstrom: float,
     generator: torch.Generator,
+    centers: KnownCenters,
 ) -> Float[Tensor, "b d d d"]:
-    """One view of each plain box, centered first and turned as the encoder asks; give it to the encoder as centered."""
+    """One view of each plain box, centered first and turned as the encoder asks; give it to the encoder as centered.
+
+    ``index`` says which boxes of their set these are, ``centers`` remembers where their particles were found.
+    """
     parameters = ranges.sample(len(volume), generator)
-    centered = encoder.centered(volume)
+    centered = recentered(volume, centers.of(volume, index, encoder.offset)) if encoder.centers else volume
     return view(centered, tilt_range_deg, parameters, voxel_spacing_angstrom, generator, encoder.turns)
