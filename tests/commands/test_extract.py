@@ -103,3 +103,12 @@ def test_boxes_of_nothing_are_cut_away_from_all_picks(world: Any, chain: Any, tm
     for name in set(empty.tomogram):
         mine, theirs = (table.position_zyx_angstrom[table.tomogram == name] for table in (empty, picks))
         assert np.linalg.norm(mine[:, None] - theirs, axis=2).min() >= 130
+
+
+@pytest.mark.slow
+def test_workers_cut_the_same_set_one_tomogram_at_a_time(world: Any, chain: Any, tmp_path: Path) -> None:
+    words = ["extract", str(world.paths.particles), "--tomograms", str(world.paths.tomograms)]
+    main([*words, "--out", str(tmp_path / "set"), "--voxel-spacing", "16", "--box-size", "16", "--workers", "2"])
+    made, expected = open_subtomograms(tmp_path / "set"), open_subtomograms(chain.subtomograms)
+    np.testing.assert_array_equal(made.volumes(np.arange(45)), expected.volumes(np.arange(45)))
+    assert made.provenance == expected.provenance

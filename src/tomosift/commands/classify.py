@@ -88,7 +88,7 @@ def predictions_of(
     if classifier.averages is not None:
         classifier.averages.check_size(boxes.box_size)
     with progress_bar("classify", "boxes") as update:
-        if parts is not None and (engine.workers or engine.scheduler is not None):
+        if parts is not None and engine.is_shared:
             tasks = part_tasks(run, boxes.path, len(boxes), parts)
             for_each(embed_part, tasks, engine, lambda done, total: update(tasks[done - 1].last, len(boxes), ""))
             found = answers(classifier, taken_together(tasks))

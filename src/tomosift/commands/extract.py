@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -11,10 +11,14 @@ from tomosift.commands.terminal import progress_bar, say
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG, WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.empty import empty_places
 from tomosift.data.extract import extract, import_boxes
+from tomosift.data.extract_parts import cut_tomogram, extract_in_parts
 from tomosift.data.set_reader import Subtomograms
 from tomosift.data.tomogram_folder import grids_by_name
+from tomosift.data.tomograms import Tomogram
 from tomosift.io.boxes import read_boxes
 from tomosift.io.formats import read_particles
+from tomosift.jobs.engine import Engine, for_each
+from tomosift.particles import Particles
 
 
 def command(
@@ -31,7 +35,7 @@ def command(
     tomogram_spacing: float | None = None,
     empty: int = 0,
     empty_distance: float = 160.0,
-    workers: int = 0,
+    engine: Annotated[Engine, tyro.conf.arg(name="")] = Engine(),
 ) -> None:
     """Cut a box around every pick, rescaled to one voxel spacing, into a set that can be trained on.
 
@@ -50,7 +54,8 @@ def command(
         tomogram_spacing: Voxel edge of the tomograms in Angstrom, where their headers are wrong or silent.
         empty: Instead of the picks, so many boxes from random places away from all of them: noise and surroundings.
         empty_distance: Least distance of such a place from every pick in Angstrom.
-        workers: Threads that cut; 0 for one per processor.
+        engine: Where boxes are cut: without workers in this process, by one thread per processor; with them one
+            tomogram at a time each. For ready-made boxes there is nothing to share out.
     """
     if empty and not tomograms:
         raise ValueError("empty places are looked for in tomograms; give them with --tomograms")
@@ -72,18 +77,37 @@ def command(
         edge = 32 if box_size is None else box_size
         if empty:
             particles = empty_places(particles, found, empty, empty_distance, 0.5 * edge * spacing, seed=0)
-        with progress_bar("extract", "boxes") as update:
-            made = extract(
-                particles,
-                found,
-                out,
-                voxel_spacing_angstrom=spacing,
-                box_size=edge,
-                borders=borders,
-                workers=workers or os.cpu_count() or 1,
-                progress=lambda done, total: update(done, total, ""),
-            )
+        grid = {"voxel_spacing_angstrom": spacing, "box_size": edge, "borders": borders}
+        made = (
+            _shared_out(particles, found, out, grid, engine) if engine.is_shared else _cut(particles, found, out, grid)
+        )
     say(summary(made))
+
+
+def _cut(particles: Particles, tomograms: dict[str, Tomogram], out: Path, grid: dict[str, Any]) -> Subtomograms:
+    with progress_bar("extract", "boxes") as update:
+        return extract(
+            particles,
+            tomograms,
+            out,
+            workers=os.cpu_count() or 1,
+            progress=lambda done, total: update(done, total, ""),
+            **grid,
+        )
+
+
+def _shared_out(
+    particles: Particles, tomograms: dict[str, Tomogram], out: Path, grid: dict[str, Any], engine: Engine
+) -> Subtomograms:
+    with progress_bar("extract", "tomograms") as update:
+        return extract_in_parts(
+            particles,
+            tomograms,
+            out,
+            lambda tasks: for_each(cut_tomogram, tasks, engine, lambda done, total: update(done, total, "")),
+            threads=engine.slurm_cores if engine.slurm else 1,
+            **grid,
+        )
 
 
 def summary(made: Subtomograms) -> str:

@@ -168,7 +168,7 @@ def _check_radii(names: list[str], radius: float | None, radii: dict[str, float]
 def _scanned(tasks: list[ScanTask], engine: Engine) -> None:
     with progress_bar("scan", "tomograms") as update:
         count = len(tasks)
-        if engine.workers or engine.scheduler is not None or count > 1:
+        if engine.is_shared or count > 1:
             for_each(run_task, tasks, engine, lambda done, total: update(done, total, ""))
         else:
             run_task(tasks[0], lambda done, total: update(done, total, "blocks"))

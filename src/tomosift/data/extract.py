@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,59 @@ Progress = Callable[[int, int], None]
 
 DROPPED_FILE = "dropped.csv"
 RESAMPLING = "slice where spacing and center fit the voxels, else band-limited resampling in Fourier space"
+
+
+class NoBoxesError(ValueError):
+    """No particle gave a box; ``dropped`` says why for each row."""
+
+    def __init__(self, sentence: str, dropped: dict[int, str]) -> None:
+        super().__init__(sentence)
+        self.dropped = dropped
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What an extraction asks for, checked."""
+
+    tomograms: dict[str, Tomogram]
+    """Those that particles are in."""
+    key: NDArray[Any]
+    """(n,) Name of the tomogram of each particle."""
+    halves: bool
+    request: dict[str, Any]
+    """By which a set is known to be the answer."""
+
+
+def asked_of(
+    particles: Particles,
+    tomograms: Mapping[str, Tomogram],
+    borders: str,
+    halves: bool | None,
+    class_names: tuple[str, ...] | None,
+) -> Asked:
+    """The tomograms that are needed, and the description of the set; errors and arguments as of `extract`."""
+    if not len(particles):
+        raise ValueError("there are no particles to extract; check the particle table")
+    if borders not in ("pad", "drop"):
+        raise ValueError(f"borders is {borders!r}, expected 'pad' or 'drop'")
+    key_of = match_tomograms([str(name) for name in particles.tomogram], tomograms)
+    used = {key: tomograms[key] for key in dict.fromkeys(key_of.values())}
+    without = [key for key, tomogram in used.items() if tomogram.half_paths is None]
+    if halves and without:
+        raise ValueError(f"{len(without)} tomograms have no half tomograms, for example {without[0]!r}; set halves off")
+    halved = not without if halves is None else halves
+    request = {
+        "made_by": "extract",
+        "version": tomosift.__version__,
+        "borders": borders,
+        "halves": halved,
+        "class_names_asked": None if class_names is None else list(class_names),
+        "resampling": RESAMPLING,
+        "particles": _digest(particles),
+        "tomograms": {key: _described(tomogram) for key, tomogram in used.items()},
+    }
+    key = np.asarray([key_of[str(name)] for name in particles.tomogram], dtype=object)
+    return Asked(used, key, halved, request)
 
 
 def extract(
@@ -77,39 +131,20 @@ def extract(
         No particle gave a box (the sentence says why), a tomogram is missing, half tomograms are asked for and
         missing, or the folder holds another set.
     """
-    if not len(particles):
-        raise ValueError("there are no particles to extract; check the particle table")
-    if borders not in ("pad", "drop"):
-        raise ValueError(f"borders is {borders!r}, expected 'pad' or 'drop'")
     if workers < 1:
         raise ValueError(f"workers is {workers}, expected at least 1")
-    key_of = match_tomograms([str(name) for name in particles.tomogram], tomograms)
-    used = {key: tomograms[key] for key in dict.fromkeys(key_of.values())}
-    without = [key for key, tomogram in used.items() if tomogram.half_paths is None]
-    if halves and without:
-        raise ValueError(f"{len(without)} tomograms have no half tomograms, for example {without[0]!r}; set halves off")
-    halved = not without if halves is None else halves
-    request = {
-        "made_by": "extract",
-        "version": tomosift.__version__,
-        "borders": borders,
-        "halves": halved,
-        "class_names_asked": None if class_names is None else list(class_names),
-        "resampling": RESAMPLING,
-        "particles": _digest(particles),
-        "tomograms": {key: _described(tomogram) for key, tomogram in used.items()},
-    }
+    asked = asked_of(particles, tomograms, borders, halves, class_names)
+    halved = asked.halves
     grid = {"box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
-    if (finished := finished_set(out, {**request, **grid})) is not None:
+    if (finished := finished_set(out, {**asked.request, **grid})) is not None:
         return finished
-    writer = SubtomogramWriter(out, box_size, voxel_spacing_angstrom, shard_size, halved, class_names, request)
-    keys = np.asarray([key_of[str(name)] for name in particles.tomogram], dtype=object)
+    writer = SubtomogramWriter(out, box_size, voxel_spacing_angstrom, shard_size, halved, class_names, asked.request)
     remaining = np.setdiff1d(np.arange(len(particles)), writer.written_order)
     done, dropped = len(particles) - len(remaining), dict[int, str]()
     try:
         with ThreadPoolExecutor(workers, thread_name_prefix="extract") as pool:
-            for key, tomogram in used.items():
-                rows = remaining[keys[remaining] == key]
+            for key, tomogram in asked.tomograms.items():
+                rows = remaining[asked.key[remaining] == key]
                 # Down the tomogram, so that neighboring reads share pages; the order of rows is restored at the end.
                 rows = rows[np.argsort(particles.position_zyx_angstrom[rows, 0], kind="stable")]
                 cutter = Cutter(tomogram, particles, voxel_spacing_angstrom, box_size, borders, halved)
@@ -120,7 +155,7 @@ def extract(
                     done += len(cut.rows) + len(cut.dropped)
                     if progress is not None:
                         progress(done, len(particles))
-        return _finish(writer, particles, dropped)
+        return finish(writer, particles, dropped)
     finally:
         writer.abandon()
 
@@ -207,17 +242,25 @@ def import_boxes(
             done += len(rows)
             if progress is not None:
                 progress(done, len(boxes))
-        return _finish(writer, boxes.particles, dropped)
+        return finish(writer, boxes.particles, dropped)
     finally:
         writer.abandon()
 
 
-def _finish(writer: SubtomogramWriter, particles: Particles, dropped: dict[int, str]) -> Subtomograms:
+def finish(writer: SubtomogramWriter, particles: Particles, dropped: dict[int, str]) -> Subtomograms:
+    """Close a set, and name the particles (by row) that were left out of it.
+
+    Raises
+    ------
+    NoBoxesError
+        When that is all of them.
+    """
     reasons = Counter(dropped.values())
     if len(dropped) == len(particles):
         why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
-        raise ValueError(
-            f"none of {len(particles)} particles gave a box: {why}; check voxel spacing, coordinates and box size"
+        raise NoBoxesError(
+            f"none of {len(particles)} particles gave a box: {why}; check voxel spacing, coordinates and box size",
+            dropped,
         )
     if dropped:
         rows = np.asarray(sorted(dropped))

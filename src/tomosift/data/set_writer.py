@@ -1,6 +1,8 @@
 """Writing a set of subtomograms, and going on with one that was interrupted."""
 
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +25,7 @@ from tomosift.data.set_reader import (
 )
 from tomosift.data.shards import MASK_DTYPE, ShardWriter, open_shard
 from tomosift.errors import FormatError
-from tomosift.files import write_json
+from tomosift.files import write_json, written_then_renamed
 from tomosift.particles import Particles
 
 BEGUN_FILE = "begun.json"
@@ -222,6 +224,38 @@ class SubtomogramWriter:
         self._shards.append(name)
         self._pending, self._open = [], None
 
+    def adopt(self, part: Subtomograms, order: NDArray[np.int64]) -> None:
+        """Take the shards of a finished set as they are, which keeps them; those that are here already are left out.
+
+        Parameters
+        ----------
+        order
+            ``(len(part),)`` keys as of `append`.
+        """
+        self._finish_shard()
+        here, first = set(self.written_order.tolist()), 0
+        for number, shard in enumerate(part.shards):
+            rows = np.flatnonzero((part.stored >= first) & (part.stored < first + shard.count))
+            rows = rows[np.argsort(part.stored[rows])]
+            first += shard.count
+            if order[rows[0]] in here:
+                continue
+            name = self._name(len(self._shards))
+            tilt = part.tilt_range_deg[rows]
+            added: dict[str, NDArray[Any]] = {
+                "order": order[rows],
+                "tilt_low_deg": tilt[:, 0],
+                "tilt_high_deg": tilt[:, 1],
+            }
+            particles = part.particles.select(rows)
+            write_particle_table(self._table(name), particles, added)
+            if self.has_halves:
+                _shared_or_copied(part.half_shards[number].path, self.path / half_name(name))
+            # Last: a shard of boxes that exists has everything else beside it.
+            _shared_or_copied(shard.path, self.path / name)
+            self._parts.append((particles, added))
+            self._shards.append(name)
+
     def close(self, report: dict[str, Any] | None = None) -> Subtomograms:
         """Finish the set and open it; ``report`` (JSON values) joins its provenance.
 
@@ -276,6 +310,15 @@ class SubtomogramWriter:
             self.abandon()
         elif not (self.path / SET_FILE).exists():
             self.close()
+
+
+def _shared_or_copied(source: Path, target: Path) -> None:
+    """The same file under another name, or a copy where the file system knows no second names."""
+    with written_then_renamed(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,11 @@ class Engine:
     """How often a task is tried again after its worker died; not for a scheduler that runs already, which has a number
     of its own."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether tasks are done by others than this process."""
+        return bool(self.workers) or self.scheduler is not None
+
     def check(self) -> None:
         """Refuse settings that do not go together.
 
@@ -120,7 +125,7 @@ Outcome = tuple[int, Any, Exception | None]
 def _outcomes(function: Callable[[T], R], tasks: Sequence[T], engine: Engine) -> Generator[Outcome, None, None]:
     if not tasks:
         return
-    if engine.workers or engine.scheduler is not None:
+    if engine.is_shared:
         yield from _from_dask(function, tasks, engine)
         return
     for place, task in enumerate(tasks):
