@@ -149,25 +149,41 @@ class ClassAverages(nn.Module):
     ) -> None:
         """Bring the mean confidence on n particles to the accuracy that m others of known class let expect.
 
-        These took no part in averages, see `spared`; ``crossed`` are logarithms of probabilities from which the label
-        of each was left out. Without them, as with one label per class, two guesses are multiplied, since labels that
-        named their own surroundings make either too good: how many labeled particles fit the average of their class
-        best, and on how many of the others the best fitting candidate is the most probable.
+        These took no part in averages, see `tomosift.nn.averaging.spared`; ``crossed`` are logarithms of probabilities
+        from which the label of each was left out. Without them, as with one label per class, see `_expected`.
 
-        Source: ours; Laplace's rule as in `temperature_of_few`. Fitted to nothing; on complexes that do not exist, see
-        experiments/LOG.md.
+        Source: ours; Laplace's rule as in `temperature_of_few`.
         """
         self.temperature = torch.ones(())
-        agreed = 1.0
-        if crossed is not None:
-            said = self.reconsidered(crossed, spared)
+        said = self.reconsidered(log_probability, spectra)
+        if crossed is None:
+            expected = self._expected(log_probability, said, spectra, label, spared)
         else:
-            said = self._evidence(np.tile(self.known.cpu().numpy(), (len(label), 1)), spared)
-            fit = self._evidence(self._candidates(log_probability), spectra)
-            agreed = float((fit.argmax(axis=1) == log_probability.argmax(axis=1)).mean())
-        right = int((said.argmax(axis=1) == label).sum())
-        expected = agreed * (right + 1) / (len(label) + 2)
-        self.temperature = torch.tensor(temperature_for_accuracy(self.reconsidered(log_probability, spectra), expected))
+            expected = _laplace(self.reconsidered(crossed, spared), label)
+        self.temperature = torch.tensor(temperature_for_accuracy(said, expected))
+
+    def _expected(
+        self,
+        log_probability: Float[np.ndarray, "n k"],
+        said: Float[np.ndarray, "n k"],
+        spectra: Spectra,
+        label: Int[np.ndarray, " m"],
+        spared: Spectra,
+    ) -> float:
+        """Accuracy where labels that are left out leave a class without any: that of names times that of particles.
+
+        A class is named wrongly where its label lies among particles of another. So averages are asked about all
+        classes of a labeled particle, which is named by them as often as any particle goes where in the end it is put,
+        if only its class has the right name. Particles are put where they belong about as often as averages agree with
+        embeddings.
+        """
+        known = self.known.cpu().numpy()
+        fit = self._evidence(np.tile(known, (len(said), 1)), spectra)
+        candidate = self._candidates(log_probability)
+        agreed = (np.where(candidate, fit, -np.inf).argmax(axis=1) == log_probability.argmax(axis=1)).mean()
+        consistent = (fit.argmax(axis=1) == said.argmax(axis=1)).mean()
+        named = _laplace(self._evidence(np.tile(known, (len(label), 1)), spared), label)
+        return float(agreed * min(1.0, named / max(consistent, 1e-9)))
 
     def _candidates(self, log_probability: Float[np.ndarray, "n k"]) -> Bool[np.ndarray, "n k"]:
         known = self.known.cpu().numpy()
@@ -218,3 +234,8 @@ class ClassAverages(nn.Module):
 
 _FLATNESS = 3.0
 _LEAST_PROBABILITY = 0.05  # of a class after that, for its outline to take part in a mask
+
+
+def _laplace(said: Float[np.ndarray, "m k"], label: Int[np.ndarray, " m"]) -> float:
+    """Accuracy by Laplace's rule: a few dozen labels all called right do not make a particle certain."""
+    return float(((said.argmax(axis=1) == label).sum() + 1) / (len(label) + 2))
