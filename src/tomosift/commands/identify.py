@@ -171,6 +171,7 @@ def _keep_averages(
     )
     rows = compared_rows.numpy()
     is_spared = ~np.isin(example, names[is_given & ~said.is_spared])
+    is_spared &= given.box_size == boxes.box_size  # averages do not fit boxes of another size
     crossed = log_softmax(logits.numpy()[is_spared[rows]] / classifier.card.temperature, axis=1)
     # With one example each there is nothing to leave out, and no row.
     asked = given.select(rows[is_spared[rows]] if len(rows) else np.flatnonzero(is_spared))
