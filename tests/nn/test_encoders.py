@@ -3,11 +3,12 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from tomosift.nn import encoders
 from tomosift.nn.centering import recentered
 from tomosift.nn.encoder import Encoder
-from tomosift.nn.encoders import ENCODERS, build_encoder
+from tomosift.nn.encoders import ENCODERS, _halved, build_encoder
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.rotation import random_rotations
 
@@ -61,7 +62,8 @@ def test_batch_gives_what_single_boxes_give(name: str) -> None:
     with torch.inference_mode():
         together = encoder(batch)
         alone = torch.cat([encoder(box[None]) for box in batch])
-    assert torch.allclose(together, alone, rtol=1e-4, atol=1e-5)
+    # Products of one row and of several are rounded differently, how much is up to the processor.
+    assert torch.allclose(together, alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -139,3 +141,9 @@ def test_widths_of_the_multi_kernel_encoder_are_those_of_its_branches() -> None:
         embedding = yopo(boxes(1, 32))
     assert seen == {"pooled": 290, "hidden": 546}
     assert embedding.shape[1] == yopo.embedding_size == 674
+
+
+@pytest.mark.parametrize("size", [16, 17])
+def test_halving_is_pooling(size: int) -> None:
+    x = torch.randn(2, 3, size, size, size, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(_halved(x), functional.avg_pool3d(x, 2, ceil_mode=True))

@@ -46,16 +46,27 @@ class _ResidualBlock(nn.Module):
         self.norm2 = nn.GroupNorm(8, outputs)
         self.conv2 = nn.Conv3d(outputs, outputs, 3, padding=1, bias=False)
         self.shortcut = nn.Conv3d(inputs, outputs, 1, bias=False) if inputs != outputs else None
-        self.stride = stride
+        self.stride = stride  # 1 or 2
 
     def forward(self, x: Tensor) -> Tensor:
         active = functional.relu(self.norm1(x))
         y = self.conv2(functional.relu(self.norm2(self.conv1(active))))
-        # ceil_mode matches the strided convolution for odd grids.
-        skip = functional.avg_pool3d(active, self.stride, ceil_mode=True) if self.stride > 1 else x
+        skip = _halved(active) if self.stride > 1 else x
         if self.shortcut is not None:
             skip = self.shortcut(skip)
         return skip + y  # type: ignore[no-any-return]
+
+
+def _halved(x: Tensor) -> Tensor:
+    """Means over cubes of two voxels along each edge, on the grid that a convolution of stride 2 gives."""
+    if any(edge % 2 for edge in x.shape[2:]):
+        return functional.avg_pool3d(x, 2, ceil_mode=True)
+    # Axis by axis with channels last, as convolutions want them; pooling turns the layout around, also of the gradient,
+    # which then costs the rectifier before it ten times its time.
+    last = x.permute(0, 2, 3, 4, 1)
+    for axis in (1, 2, 3):
+        last = last.unflatten(axis, (-1, 2)).mean(axis + 1)  # type: ignore[no-untyped-call]
+    return last.permute(0, 4, 1, 2, 3)
 
 
 class _Described(Encoder):
@@ -146,11 +157,13 @@ class Residual(Encoder):
         features = [self.stem(low_passed(volume))]
         for stage in self.stages:
             features.append(stage(features[-1]))
-        averages = [
-            functional.relu(norm(feature)).flatten(2) @ shell_weights(feature, size, stride, shells)
-            for feature, norm, (_, stride, shells) in zip(features, self.norms, self._POOLS, strict=True)
-        ]
-        pooled = self.pooled(torch.cat([average.flatten(1) for average in averages], dim=1))
+        averages = []
+        for feature, norm, (_, stride, shells) in zip(features, self.norms, self._POOLS, strict=True):
+            # Channels stay last, see `_halved`.
+            voxels = functional.relu(norm(feature)).permute(0, 2, 3, 4, 1).flatten(1, 3)
+            mean = shell_weights(feature, size, stride, shells).T @ voxels
+            averages.append(mean.transpose(1, 2).flatten(1))
+        pooled = self.pooled(torch.cat(averages, dim=1))
         # Convolutions start as a small correction to the descriptors, which are good from the first step.
         hidden = functional.relu(self.described(descriptors(volume[:, 0])) + 0.3 * pooled)
         return functional.relu(self.last(hidden))
