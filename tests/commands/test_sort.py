@@ -11,8 +11,11 @@ import pytest
 import starfile
 
 from tomosift.cli import main
+from tomosift.commands import sort
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.io import csv
+from tomosift.methods.contrastive import Config as Contrastive
+from tomosift.methods.supervised import Config as Supervised
 from tomosift.nn.classifier import load_classifier
 from tomosift.nn.inference import predict
 from tomosift.particles import Particles
@@ -43,6 +46,24 @@ def test_every_stage_is_kept_under_its_name(sorted_world: Path) -> None:
     names = {path.name for path in sorted_world.iterdir()}
     stages = {"subtomograms", "pretrained", "classifier", "from scratch"}
     assert names == stages | {"classified.star", "classified_embeddings.npy", "report.html"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "pretrain", "finetune", "spacing", "expected"),
+    [
+        ("auto", Contrastive(), Supervised(), 10.0, False),
+        ("auto", Contrastive(), Supervised(), 10.05, False),
+        ("auto", Contrastive(), Supervised(), 13.3, True),
+        ("auto", Contrastive(), Supervised(averages="never"), 10.0, True),
+        ("auto", Contrastive(temperature=0.5), Supervised(), 10.0, True),
+        ("always", Contrastive(), Supervised(), 10.0, True),
+        ("never", Contrastive(), Supervised(), 13.3, False),
+    ],
+)
+def test_pretraining_comes_first_where_it_helps(
+    asked: sort.Pretraining, pretrain: Contrastive, finetune: Supervised, spacing: float, expected: bool
+) -> None:
+    assert sort._pretrains(asked, pretrain, finetune, spacing) == expected
 
 
 def test_every_pick_has_a_class_and_keeps_its_columns(world: Any, sorted_world: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -26,8 +26,10 @@ from tomosift.evaluate.report import write_report
 from tomosift.io.formats import read_particles
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.classifier import load_classifier
+from tomosift.nn.classifier import GENERAL, SAME_SPACING, load_classifier
 from tomosift.particles import Particles
+
+Pretraining = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,17 @@ def command(
     label: Labels = Labels(),
     unknown_below: float = 0.0,
     unfamiliar_below: float = -1.0,
+    pretraining: Pretraining = "auto",
     pretrain: Contrastive = Contrastive(),
     finetune: Supervised = Supervised(),
     compare_scratch: bool = False,
     seed: int = 0,
 ) -> None:
-    """Check, extract, pretrain, fine-tune, classify and report. Every stage is kept and an interrupted job goes on.
+    """Check, extract, pretrain where that helps, fine-tune, classify and report. Every stage is kept and an interrupted
+    job goes on.
 
-    OUT then holds ``subtomograms/`` (the set), ``pretrained/`` and ``classifier/`` (runs), ``classified.star`` (or the
-    format of PICKS; all its columns survive) and ``report.html``.
+    OUT then holds ``subtomograms/`` (the set), ``classifier/`` and, after pretraining, ``pretrained/`` (runs),
+    ``classified.star`` (or the format of PICKS; all its columns survive) and ``report.html``.
 
     Args:
         picks: Particle table of any known format.
@@ -89,6 +93,8 @@ def command(
         label: Where classes come from.
         unknown_below: Answer "unknown" where the best probability is lower.
         unfamiliar_below: Answer "unknown" where a particle looks less like any labeled one than this, -1 to 1.
+        pretraining: Pretrain on all particles before labels are looked at; auto: where boxes have another voxel spacing
+            than the shipped model general knows, without averages of classes, or with settings of pretraining.
         pretrain: Settings of contrastive pretraining.
         finetune: Settings of fine-tuning.
         compare_scratch: Also train the same network from scratch on the same labels, and show both in the report.
@@ -107,9 +113,12 @@ def command(
     subtomograms = _extracted(particles, found, boxes, out)
     labeled = labeled_set(subtomograms, labels, label.column, boxes.picks_spacing, label.tolerance)
     say(_count_labels(labeled))
-    _fit("pretrain", "contrastive", pretrain, _sets(labeled, subtomograms), out / "pretrained", seed)
+    start = finetune.init or GENERAL
+    if _pretrains(pretraining, pretrain, finetune, boxes.voxel_spacing):
+        start = out / "pretrained"
+        _fit("pretrain", "contrastive", pretrain, _sets(labeled, subtomograms), start, seed)
     finetune = replace(finetune, unknown_below=unknown_below, unfamiliar_below=unfamiliar_below)
-    tuned = replace(finetune, init=out / "pretrained")
+    tuned = replace(finetune, init=start)
     _fit("fine-tune", "supervised", tuned, _sets(labeled, subtomograms), out / "classifier", seed)
     compare: tuple[Path, ...] = ()
     if compare_scratch:
@@ -123,6 +132,16 @@ def command(
     report = report_of(out / "classifier", judged, compare, title=f"{picks.name}: {len(subtomograms)} particles sorted")
     write_report(out / "report.html", report)
     say(f"{table}: a class for every particle\n{out / 'report.html'}: the report; open it in a browser")
+
+
+def _pretrains(asked: Pretraining, pretrain: Contrastive, finetune: Supervised, voxel_spacing: float) -> bool:
+    if asked != "auto":
+        return asked == "always"
+    # By embeddings alone it adds up to four points, but averages of classes came out four to eight points worse after
+    # it; see experiments/LOG.md.
+    knows = load_classifier(finetune.init or GENERAL).card.voxel_spacing_angstrom
+    is_known = abs(voxel_spacing - knows) <= SAME_SPACING * knows
+    return not is_known or finetune.averages == "never" or pretrain != Contrastive()
 
 
 def _check(particles: Particles, found: dict[str, Tomogram], boxes: Boxes) -> None:

@@ -30,11 +30,11 @@ def _from_labels(**changes: object) -> Callable[[Task], Answer]:
 
 CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
     "cssl-averages": (
-        "Contrastive pretraining from the shipped general model, then the default fine-tuning (the default recipe).",
+        "Contrastive pretraining from the shipped general model, then the default fine-tuning.",
         from_pretrained(Contrastive(), "contrastive", averages="auto"),
     ),
     "general-averages": (
-        "The shipped general model, then the default fine-tuning; no pretraining on these particles.",
+        "The shipped general model, then the default fine-tuning: the default recipe, without pretraining.",
         _from_labels(init=GENERAL, averages="auto"),
     ),
     "cssl": (

@@ -13,8 +13,8 @@ BUDGETS = ("1", "5", "10", "25", "100", "1%", "5%", "25%", "all")
 """Labels per class, shares of the training part, or all labels there are."""
 
 LEARNING_METHODS = (
-    "cssl-averages",
     "general-averages",
+    "cssl-averages",
     "cssl",
     "cssl-alone",
     "general",
@@ -207,6 +207,8 @@ PROTOCOLS: dict[str, Protocol] = {
         snrs=(0.1, 0.03),
         budgets=("1", "5", "100"),
         methods=(
+            "general-averages",
+            "cssl-averages",
             "cssl",
             "cssl-probe",
             "cssl-alone",

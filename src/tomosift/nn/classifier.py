@@ -27,6 +27,9 @@ from tomosift.nn.hub import fetched, is_on_hub
 _WEIGHTS, _CARD = "model.safetensors", "model.json"
 _FORMAT = 4
 
+SAME_SPACING = 0.01
+"""Share by which the voxel spacing of boxes may differ from that of a model that they are given to."""
+
 GENERAL = Path("general")
 """The shipped model, trained on complexes that do not exist; see its `about.json`."""
 
@@ -170,7 +173,7 @@ def start_from(model: Path, voxel_spacing_angstrom: float) -> Classifier:
     """
     start = load_classifier(model)
     spacing = start.card.voxel_spacing_angstrom
-    if abs(spacing - voxel_spacing_angstrom) > 0.01 * spacing:
+    if abs(spacing - voxel_spacing_angstrom) > SAME_SPACING * spacing:
         raise ValueError(
             f"voxel spacing of the set is {voxel_spacing_angstrom:.2f} A but the encoder of {model} was "
             f"trained at {spacing:.2f} A; extract with --voxel-spacing {spacing:g}"
