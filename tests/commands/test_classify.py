@@ -182,7 +182,8 @@ def test_two_processes_write_the_same_table_and_leave_no_parts(
     monkeypatch.setattr("tomosift.jobs.embedding._BOXES", 7)
     one = starfile.read(classify(chain, tmp_path / "one.star"), always_dict=True)["particles"]
     two = starfile.read(classify(chain, tmp_path / "two.star", "--workers", "2"), always_dict=True)["particles"]
-    pd.testing.assert_frame_equal(one, two, atol=1e-5)
+    # Written to four digits, of which threads in other numbers may round the last one the other way.
+    pd.testing.assert_frame_equal(one, two, rtol=0, atol=1.1e-4)
     assert {path.name for path in tmp_path.iterdir()} == {
         *("one.star", "one_embeddings.npy", "two.star", "two_embeddings.npy")
     }

@@ -110,7 +110,7 @@ def opened(browser: Any, served: Served, annotator: str = "ada") -> tuple[Any, l
     return page, faults
 
 
-def until(page: Any, condition: str, seconds: float = 20) -> None:
+def until(page: Any, condition: str, seconds: float = 60) -> None:
     """Wait for a condition; the browser's own way to do so needs what the policy of the page forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(condition):
