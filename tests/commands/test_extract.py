@@ -112,3 +112,17 @@ def test_workers_cut_the_same_set_one_tomogram_at_a_time(world: Any, chain: Any,
     made, expected = open_subtomograms(tmp_path / "set"), open_subtomograms(chain.subtomograms)
     np.testing.assert_array_equal(made.volumes(np.arange(45)), expected.volumes(np.arange(45)))
     assert made.provenance == expected.provenance
+
+
+def test_slurm_without_workers_is_refused_and_not_left_out(world: Any, tmp_path: Path, refused: Refused) -> None:
+    words = (
+        "extract",
+        world.paths.particles,
+        "--tomograms",
+        world.paths.tomograms,
+        "--out",
+        tmp_path / "set",
+        "--slurm",
+    )
+    assert "workers is 0, expected 1 or more with slurm" in refused(*words)
+    assert not (tmp_path / "set").exists()

@@ -57,6 +57,7 @@ def command(
         engine: Where boxes are cut: without workers in this process, by one thread per processor; with them one
             tomogram at a time each. For ready-made boxes there is nothing to share out.
     """
+    engine.check()  # without workers nothing else would ask
     if empty and not tomograms:
         raise ValueError("empty places are looked for in tomograms; give them with --tomograms")
     if not tomograms:

@@ -183,7 +183,7 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
         labeled, rows = labeled_as(boxes, label, told)
         embeddings = asked[rows]
         head.standardize(torch.from_numpy(embeddings))
-    elif spare or compares:
+    elif spare or (compares and not len(held_out)):
         crossed = crossed_logits(embeddings, told.label, classes)
     if compares and said is None:
         said = _averages(lesson, classifier, told, told, told.label, np.zeros((len(told), classes)))
