@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import ome_zarr_models
 import pytest
@@ -260,3 +261,25 @@ def test_file_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
 def test_impossible_arguments_are_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
     with pytest.raises(Exception, match=r"version|levels|dtype"):
         zarr.write_volume(tmp_path / "a.zarr", numbered((3, 4, 5)), 5.0, **arguments)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_chunk_of_blosc_that_was_cut_short_is_never_read_as_data(tmp_path: Path, zarr_format: Any) -> None:
+    # Blosc itself reads on behind the bytes that it is given: whether it notices depends on what lies there.
+    path, data = tmp_path / "a.zarr", np.random.default_rng(0).normal(size=(32, 32, 32)).astype(np.float32)
+    blosc = numcodecs.Blosc("lz4") if zarr_format == 2 else zarr_library.codecs.BloscCodec(cname="lz4")
+    array = zarr_library.create_array(
+        str(path), data=data, chunks=data.shape, zarr_format=zarr_format, compressors=blosc
+    )
+    assert array.compressors
+    chunk = max((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    whole = chunk.read_bytes()
+    for kept in (0, 1, 8, 16, 4096, len(whole) // 2, len(whole) - 1):
+        chunk.write_bytes(whole[:kept])
+        with pytest.raises(FormatError, match=rf"a\.zarr: a chunk is unreadable .* {kept} bytes of \d+.*; it was cut"):
+            zarr.open_volume(path).read()
+    for content in (whole, whole + b"more"):
+        chunk.write_bytes(content)
+        np.testing.assert_array_equal(zarr.open_volume(path).read(), data)
+    chunk.unlink()
+    assert not np.any(zarr.open_volume(path).read())

@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from tomosift.errors import FormatError
 from tomosift.io.tiff import ANGSTROM_PER_UNIT
 from tomosift.io.volume import ChunkedArray, ReorderedArray, Volume, check_spacing, cubic_spacing, storable
+from tomosift.io.zarr_chunks import with_whole_chunks
 
 SUFFIXES = (".zarr",)
 CHUNK = 64
@@ -91,7 +92,7 @@ def open_volume(path: Path, level: int = 0) -> Volume:
         )
     return Volume(
         path,
-        ChunkedArray(path, node),
+        ChunkedArray(path, with_whole_chunks(node)),
         None,
         notes=("a bare zarr array does not state a voxel size; its axes were taken as z, y, x",),
     )
@@ -269,7 +270,7 @@ def _volume(path: Path, folder: Path, group: Any, multiscale: Mapping[str, Any],
     if any(array.shape[axis] != 1 for axis in others):
         got = f"shape {array.shape} with several channels or time points"
         raise FormatError(path, "zarr array", got, "one volume", "split it first")
-    chunked = ChunkedArray(path, array)
+    chunked = ChunkedArray(path, with_whole_chunks(array))
     in_order = array.ndim == 3 and order == (0, 1, 2)
     data = chunked if in_order else ReorderedArray(chunked, order, dict.fromkeys(others, 0))
     return Volume(path, data, level.voxel_spacing_angstrom, level.origin_zyx_angstrom, level.notes)
