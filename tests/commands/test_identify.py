@@ -24,8 +24,9 @@ Refused = Callable[..., str]
 CLASSES = ("apoferritin", "groel", "ribosome-70s")
 
 
-def identify(chain: Any, *more: object) -> None:
-    main(["identify", str(chain.subtomograms), *(str(word) for word in more)])
+def identify(chain: Any, *more: object, averages: str = "never") -> None:
+    """Run it; averages take their time, so that only what is about them has them."""
+    main(["identify", str(chain.subtomograms), *(str(word) for word in more), "--averages", averages])
 
 
 def test_every_other_particle_gets_a_class_and_examples_are_left_out_and_said(
@@ -157,9 +158,9 @@ def test_report_shows_examples_and_particles_beside_them(
 
 
 def test_averages_name_and_outline_particles_and_are_kept(world: Any, chain: Any, tmp_path: Path) -> None:
-    given = ("--examples", world.labels, "--out", tmp_path / "named.star", "--averages")
+    given = ("--examples", world.labels, "--out", tmp_path / "named.star")
     files = ("--masks", tmp_path / "masks.mrcs", "--report", tmp_path / "report.html", "--save", tmp_path / "kept")
-    identify(chain, *given, *files)
+    identify(chain, *given, *files, averages="auto")
     table = starfile.read(tmp_path / "named.star", always_dict=True)["particles"]
     columns = [f"tomosiftProbability_{name}" for name in CLASSES]
     np.testing.assert_allclose(table[columns].to_numpy().sum(1), 1, atol=1e-4)
@@ -181,20 +182,26 @@ def test_averages_name_and_outline_particles_and_are_kept(world: Any, chain: Any
     np.testing.assert_allclose(again[columns][shown.label < 0], table[columns], atol=1e-3)
 
 
-def test_averages_need_an_encoder_that_centers_and_particles_to_make_them_of(
-    world: Any, chain: Any, tmp_path: Path, refused: Refused
+def test_where_no_averages_can_be_made_it_is_said_and_particles_are_named_all_the_same(
+    world: Any, chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dense = tmp_path / "dense"
     few = ("--training.steps", "1", "--training.batch-size", "8", "--init", "None", "--encoder", "dense")
     main(["train", "contrastive", str(chain.subtomograms), "--out", str(dense), *few])
-    given = ("identify", chain.subtomograms, "--examples", world.labels, "--averages", "--out", tmp_path / "a.star")
-    said = refused(*given, "--model", dense, "--save", tmp_path / "kept")
-    assert "the encoder dense does not look for the middle of a particle, which averages need" in said
+    capsys.readouterr()
+    files = ("--out", tmp_path / "a.star", "--save", tmp_path / "kept")
+    identify(chain, "--examples", world.labels, "--model", dense, *files, averages="auto")
+    said = capsys.readouterr().err
+    assert "no averages: the encoder dense does not look for the middle of a particle" in said
+    assert "compare with averages" not in said
+    assert not load_classifier(tmp_path / "kept").card.averages
     config = SubtomogramSetConfig(CLASSES, per_class=5, box_size=16, voxel_spacing_angstrom=16.0, max_neighbors=0)
     small = simulate_subtomograms(config, tmp_path / "small")
     examples = simulate_subtomograms(replace(config, per_class=1, seed=9), tmp_path / "examples")
-    given = ("identify", small.path, "--examples", examples.path, "--averages", "--out", tmp_path / "a.star")
-    assert "fewer than two classes have 10 particles to make an average of" in refused(*given)
+    main(["identify", str(small.path), "--examples", str(examples.path), "--out", str(tmp_path / "b.star")])
+    assert "no averages: fewer than 2 classes have 10 particles to make one of" in capsys.readouterr().err
+    # The examples are of another set, though simulated sets call their particles the same.
+    assert len(starfile.read(tmp_path / "b.star", always_dict=True)["particles"]) == 15
 
 
 def test_averages_of_larger_boxes_than_those_of_earlier_classes_are_kept_in_a_model_that_loads(
@@ -206,7 +213,7 @@ def test_averages_of_larger_boxes_than_those_of_earlier_classes_are_kept_in_a_mo
     simulate_subtomograms(config, tmp_path / "rubisco")
     first = ("--examples", tmp_path / "rubisco", "--save", tmp_path / "one")
     identify(chain, "--out", tmp_path / "one.star", *first)
-    more = ("--examples", world.labels, "--model", tmp_path / "one", "--averages", "--save", tmp_path / "four")
+    more = ("--examples", world.labels, "--model", tmp_path / "one", "--save", tmp_path / "four")
     main(["identify", str(tmp_path / "set"), "--out", str(tmp_path / "four.star"), *(str(word) for word in more)])
     card = load_classifier(tmp_path / "four").card
     assert card.averages

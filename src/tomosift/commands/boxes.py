@@ -70,10 +70,6 @@ def command(
     imaging = lab_protocol() if chosen is None else chosen.ranges
     imaging = replace(imaging, snr=snr, shift_voxels=(-shift_voxels, shift_voxels))
     with progress_bar("boxes", "boxes") as update:
-
-        def shown(done: int, total: int) -> None:
-            update(done, total, "")
-
         if random:
             made = simulate_random_complexes(
                 random,
@@ -85,13 +81,13 @@ def command(
                 voxel_spacing_angstrom=voxel_spacing,
                 max_neighbors=max_neighbors,
                 masks=masks,
-                progress=shown,
+                progress=update,
             )
         else:
             config = SubtomogramSetConfig(
                 classes, per_class, box_size, imaging, voxel_spacing, max_neighbors, seed=seed
             )
-            made = simulate_subtomograms(config, out, look=chosen, look_name=name, masks=masks, progress=shown)
+            made = simulate_subtomograms(config, out, look=chosen, look_name=name, masks=masks, progress=update)
     say(summary(made))
 
 

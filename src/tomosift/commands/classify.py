@@ -93,13 +93,11 @@ def predictions_of(
             for_each(embed_part, tasks, engine, lambda done, total: update(tasks[done - 1].last, len(boxes), ""))
             found = answers(classifier, taken_together(tasks))
         else:
-            found = predict(classifier, boxes.volumes, len(boxes), done=lambda done, total: update(done, total, ""))
+            found = predict(classifier, boxes.volumes, len(boxes), done=update)
     if classifier.averages is None:
         return found
     with progress_bar("compare with averages", "boxes") as update:
-        return compared(
-            classifier, found, boxes.volumes, boxes.tilt_range_deg, lambda done, total: update(done, total, "")
-        )
+        return compared(classifier, found, boxes.volumes, boxes.tilt_range_deg, update)
 
 
 def write_classified(

@@ -110,7 +110,7 @@ def command(
     if looks and count > 1:
         with progress_bar("known complexes", "boxes") as update:
             kept = out / "known" / _digest_of_sources(sources)
-            complexes = known_complexes(loaded, sources, boxes, kept, lambda done, total: update(done, total, ""))
+            complexes = known_complexes(loaded, sources, boxes, kept, update)
         wanted = tuple(map(class_name_of, known or sources))
         places = comparable(embeddings, loaded.head)
         suggestions = Suggestions.of(complexes, likeness(places, found.label, count, complexes), wanted)
@@ -185,7 +185,7 @@ def _found(
                 kept, "content", f"not readable ({error})", "clusters as explore keeps them", advice
             ) from None
     with progress_bar("explore", "boxes") as update:
-        embeddings = embed(model.encoder, boxes.volumes, len(boxes), done=lambda done, total: update(done, total, ""))
+        embeddings = embed(model.encoder, boxes.volumes, len(boxes), done=update)
     found = find_clusters(comparable(embeddings, model.head), count, seed)
     with written_then_renamed(kept) as temporary, temporary.open("wb") as target:
         np.savez(target, embeddings=embeddings, probability=found.probability, stability=found.stability)

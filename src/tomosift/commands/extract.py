@@ -69,7 +69,7 @@ def command(
                 box_size=box_size,
                 tilt_range_deg=tilt_range or DEFAULT_TILT_RANGE_DEG,
                 inverted=inverted,
-                progress=lambda done, total: update(done, total, ""),
+                progress=update,
             )
     else:
         found = tomograms_of(tomograms, tomogram_spacing, inverted, tilt_range)
@@ -92,7 +92,7 @@ def _cut(particles: Particles, tomograms: dict[str, Tomogram], out: Path, grid: 
             tomograms,
             out,
             workers=os.cpu_count() or 1,
-            progress=lambda done, total: update(done, total, ""),
+            progress=update,
             **grid,
         )
 
@@ -105,7 +105,7 @@ def _shared_out(
             particles,
             tomograms,
             out,
-            lambda tasks: for_each(cut_tomogram, tasks, engine, lambda done, total: update(done, total, "")),
+            lambda tasks: for_each(cut_tomogram, tasks, engine, update),
             threads=engine.slurm_cores if engine.slurm else 1,
             **grid,
         )

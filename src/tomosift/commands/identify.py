@@ -2,30 +2,29 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from tomosift.commands.classify import show_counts, write_classified
 from tomosift.commands.identify_report import write_identify_report
 from tomosift.commands.inputs import labeled_set
 from tomosift.commands.masks import check_masks, write_masks
 from tomosift.commands.terminal import progress_bar, say
+from tomosift.data.labels import rows_among
 from tomosift.data.predictions import with_predictions
 from tomosift.data.sets import SPACING_TOLERANCE
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.io.formats import format_to_write
-from tomosift.nn.averages import look
-from tomosift.nn.averaging import LEAST_MEMBERS, MOST_TO_COMPARE, keep_calibrated, told_by_averages
-from tomosift.nn.classifier import Classifier, load_classifier, save_classifier, shipped_decoder
+from tomosift.nn.averaging import LEAST_CLASSES, LEAST_MEMBERS
+from tomosift.nn.classifier import Classifier, load_classifier, save_classifier
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.enrolment import crossed_comparison, enrolled
-from tomosift.nn.heads import PrototypeHead
+from tomosift.nn.enrolment import enrolled
 from tomosift.nn.inference import answers, compared, embed
+from tomosift.nn.recognition import Examples, keep_averages
 
 
 def command(
@@ -38,7 +37,7 @@ def command(
     label_tolerance: float = 30.0,
     unknown_below: float = 0.0,
     unfamiliar_below: float = 0.0,
-    averages: bool = False,
+    averages: Literal["auto", "never"] = "auto",
     masks: Path | None = None,
     crf: bool = False,
     report: Path | None = None,
@@ -60,7 +59,8 @@ def command(
         unfamiliar_below: Answer "unknown" where a particle looks less like any class than this; 0 is as far off as a
             particle of the set drawn at random.
         averages: Also turn the particles of each class onto each other, and name and outline particles by how well the
-            averages fit: more are right, in minutes instead of seconds for 10,000 boxes.
+            averages fit: more are right, in minutes instead of seconds for 10,000 boxes; auto: with an encoder that
+            looks for the middle of a particle, where at least two classes have ten particles.
         masks: Where to write which voxels are each particle's: .mrcs, a stack in the order of the table, or .zarr, a
             folder of OME-Zarr volumes in the frame of the tomograms, whose voxels hold the number of the class.
         crf: Let a dense random field smooth the masks along what the boxes show.
@@ -72,11 +72,6 @@ def command(
     boxes, base = open_subtomograms(subtomograms), load_classifier(model)
     if masks is not None:
         check_masks(masks, base, boxes)
-    if averages and not base.encoder.centers:
-        raise ValueError(
-            f"the encoder {base.card.encoder} does not look for the middle of a particle, which averages need; "
-            "leave --averages out or take the model general"
-        )
     given = _examples(examples, boxes, label_column, label_tolerance)
     if not base.card.class_names:
         # Whoever pretrained on other boxes has other spacing and picks; what knows classes is not to be moved any more.
@@ -84,26 +79,23 @@ def command(
         base.card = replace(base.card, voxel_spacing_angstrom=boxes.voxel_spacing_angstrom, box_size=boxes.box_size)
     _require_spacing(boxes, base.card.voxel_spacing_angstrom, f"{boxes.path}", f"the classes of {model}")
     with progress_bar("identify", "boxes") as update:
-        everything = embed(base.encoder, boxes.volumes, len(boxes), done=lambda done, total: update(done, total, ""))
+        everything = embed(base.encoder, boxes.volumes, len(boxes), done=update)
     shown = embed(base.encoder, given.volumes, len(given))
     classifier = enrolled(base, given.class_names, shown, given.label, everything)
-    is_example = np.isin(boxes.particles.particle_id.astype(str), given.particles.particle_id.astype(str))
+    first = len(base.card.class_names)
+    of_classes = Examples(given, shown, first + given.label, rows_among(given, boxes))
+    is_example = np.isin(np.arange(len(boxes)), of_classes.row)
     if is_example.any():
         say(f"{is_example.sum()} particles of the set are examples and are left out of the answer")
     asked = boxes.select(~is_example)
     if not len(asked):
         raise ValueError(f"every particle of {boxes.path} is an example; extract more particles")
     predictions = answers(classifier, everything[~is_example])
-    if averages:
-        _keep_averages(classifier, boxes, given, shown, everything)
+    if averages == "auto":
+        _keep_averages(classifier, boxes, everything, of_classes)
+    if classifier.averages is not None:
         with progress_bar("compare with averages", "boxes") as update:
-            predictions = compared(
-                classifier,
-                predictions,
-                asked.volumes,
-                asked.tilt_range_deg,
-                lambda done, total: update(done, total, ""),
-            )
+            predictions = compared(classifier, predictions, asked.volumes, asked.tilt_range_deg, update)
     if save is not None:
         save_classifier(save, classifier)
     card = classifier.card
@@ -133,50 +125,13 @@ def command(
 
 
 def _keep_averages(
-    classifier: Classifier,
-    boxes: Subtomograms,
-    given: Subtomograms,
-    shown: NDArray[np.float32],
-    embeddings: NDArray[np.float32],
+    classifier: Classifier, boxes: Subtomograms, embeddings: NDArray[np.float32], examples: Examples
 ) -> None:
-    """Let the model keep averages of what it names the particles of a set; examples stay what they are."""
-    probability = answers(classifier, embeddings).probabilities
-    first = len(classifier.card.class_names) - len(given.class_names)
-    names, example = (part.particles.particle_id.astype(str) for part in (boxes, given))
-    label, is_given = probability.argmax(axis=1), np.isin(names, example)
-    number = dict(zip(example, first + given.label, strict=True))
-    label[is_given] = [number[name] for name in names[is_given]]
-    with progress_bar("look at boxes", "boxes") as update:
-        seen = look(
-            boxes.volumes, boxes.tilt_range_deg, classifier.encoder, done=lambda done, total: update(done, total, "")
-        )
-    with progress_bar("averages", "classes") as update:
-        said = told_by_averages(
-            boxes.volumes,
-            boxes.tilt_range_deg,
-            seen,
-            label,
-            is_given,
-            np.log(np.maximum(probability, 1e-12)),
-            shipped_decoder(),
-            lambda done, total: update(done, total, ""),
-        )
-    if said.averages.known.sum() < 2:
-        raise ValueError(
-            f"fewer than two classes have {LEAST_MEMBERS} particles to make an average of; leave --averages out"
-        )
-    assert isinstance(classifier.head, PrototypeHead)
-    logits, compared_rows = crossed_comparison(
-        classifier.head, torch.from_numpy(shown), torch.from_numpy(first + given.label)
-    )
-    rows = compared_rows.numpy()
-    is_spared = ~np.isin(example, names[is_given & ~said.is_spared])
-    is_spared &= given.box_size == boxes.box_size  # averages do not fit boxes of another size
-    crossed = log_softmax(logits.numpy()[is_spared[rows]] / classifier.card.temperature, axis=1)
-    # With one example each there is nothing to leave out, and no row.
-    asked = given.select(rows[is_spared[rows]] if len(rows) else np.flatnonzero(is_spared))
-    around = boxes.select(boxes.spaced_rows(MOST_TO_COMPARE))
-    keep_calibrated(classifier, said.averages, around, asked, first + asked.label, crossed if len(rows) else None)
+    """Let the model keep averages of what it names the particles of the set, or say why there are none."""
+    if not classifier.encoder.centers:
+        say(f"no averages: the encoder {classifier.card.encoder} does not look for the middle of a particle")
+    elif keep_averages(classifier, boxes, embeddings, examples, progress_bar) < LEAST_CLASSES:
+        say(f"no averages: fewer than {LEAST_CLASSES} classes have {LEAST_MEMBERS} particles to make one of")
 
 
 def _examples(path: Path, boxes: Subtomograms, column: str | None, tolerance: float) -> Subtomograms:

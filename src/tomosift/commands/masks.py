@@ -87,7 +87,7 @@ def _masks(
             boxes.volumes,
             len(boxes),
             crf=settings,
-            done=lambda done, total: update(done, total, ""),
+            done=update,
             named=Named(probability, boxes.tilt_range_deg),
         ):
             yield outline > IN_MASK

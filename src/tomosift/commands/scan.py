@@ -169,7 +169,7 @@ def _scanned(tasks: list[ScanTask], engine: Engine) -> None:
     with progress_bar("scan", "tomograms") as update:
         count = len(tasks)
         if engine.is_shared or count > 1:
-            for_each(run_task, tasks, engine, lambda done, total: update(done, total, ""))
+            for_each(run_task, tasks, engine, update)
         else:
             run_task(tasks[0], lambda done, total: update(done, total, "blocks"))
 

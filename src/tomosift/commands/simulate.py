@@ -36,7 +36,7 @@ def command(
         raise ValueError(f"labels-per-class is {labels_per_class}, expected 0 or more")
     with progress_bar("simulating", "tomograms") as update:
         tasks = tomogram_tasks(config, out)
-        for_each(simulate_tomogram, tasks, engine, lambda done, total: update(done, total, ""))
+        for_each(simulate_tomogram, tasks, engine, update)
     paths = simulate_dataset(config, out)  # of which nothing is left to do but the tables
     say(f"{config.tomograms} tomograms with {len(config.class_names)} classes: {', '.join(config.class_names)}")
     say(f"  tomograms  {paths.tomograms}")

@@ -163,7 +163,7 @@ def _extracted(particles: Particles, found: dict[str, Tomogram], boxes: Boxes, o
             voxel_spacing_angstrom=boxes.voxel_spacing,
             box_size=boxes.box_size,
             workers=os.cpu_count() or 1,
-            progress=lambda done, total: update(done, total, ""),
+            progress=update,
         )
     say(summary(made))
     return made

@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -28,8 +29,16 @@ def show_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
+@runtime_checkable
+class Update(Protocol):
+    """Tells a bar how much is done of how much, and a note to show beside it."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show it."""
+
+
 @contextmanager
-def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int, str], None]]:
+def progress_bar(what: str, unit: str) -> Iterator[Update]:
     """A bar with count, rate and time left; yields ``update(done, total, note)``.
 
     Where standard error is no terminal (a log file, SLURM) a line is printed every 15 seconds and at the end.
@@ -63,7 +72,7 @@ def step_note(losses: dict[str, float]) -> str:
     return "averages of the classes" if "averages" in losses else f"loss {losses['loss']:.3f}"
 
 
-def _line_printer(what: str, unit: str) -> Callable[[int, int, str], None]:
+def _line_printer(what: str, unit: str) -> Update:
     started = time.monotonic()
     first: list[int] = []
     printed = [started]

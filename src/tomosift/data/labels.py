@@ -60,6 +60,15 @@ def are_among(boxes: Subtomograms, others: Subtomograms) -> NDArray[np.bool_]:
     return np.isin(boxes.particles.particle_id.astype(str), known.astype(str))
 
 
+def rows_among(boxes: Subtomograms, others: Subtomograms) -> NDArray[np.int64]:
+    """The row of each particle among the others, -1 where it is none of them; see `are_among`."""
+    row = np.full(len(boxes), -1)
+    found = are_among(boxes, others)
+    name_to_row = {name: row for row, name in enumerate(others.particles.particle_id)}
+    row[found] = [name_to_row[name] for name in boxes.particles.particle_id[found]]
+    return row
+
+
 def rows_around(
     labeled: Subtomograms, unlabeled: Subtomograms, held_out: Subtomograms, at_most: int
 ) -> NDArray[np.int64]:

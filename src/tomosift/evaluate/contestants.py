@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tomosift.evaluate.ablations import ABLATIONS
+from tomosift.evaluate.by_examples import identified
 from tomosift.evaluate.comparators import (
     PLAIN_VIEWS,
     principal_components,
@@ -48,6 +49,14 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
     "general": (
         "The shipped general model, then fine-tuning without averages of classes.",
         _from_labels(init=GENERAL),
+    ),
+    "identify": (
+        "The shipped general model as identify uses it without averages: nothing is trained.",
+        lambda task: identified(task, False),
+    ),
+    "identify-averages": (
+        "The shipped general model as identify uses it: nothing is trained.",
+        lambda task: identified(task, True),
     ),
     "general-probe": (
         "The shipped general model, then logistic regression on frozen embeddings.",

@@ -26,6 +26,8 @@ from tomosift.physics.alignment import GRID, Spectra, averaged, find_poses
 LEAST_MEMBERS = 10
 """Particles of a class from which an average says more than they do one by one."""
 MOST_MEMBERS = 100
+LEAST_CLASSES = 2
+"""Averages from which there is something to compare."""
 MOST_SPARED = 10
 """Labeled particles of each class that are left out of averages, to be asked how far these are to be trusted."""
 
@@ -142,11 +144,21 @@ class Boxes(Protocol):
     """What is asked of a set of particles."""
 
     @property
+    def box_size(self) -> int:
+        """Edge in voxels."""
+
+    @property
     def tilt_range_deg(self) -> Float[np.ndarray, "n 2"]:
         """Lowest and highest tilt of each."""
 
     def volumes(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Boxes of these rows."""
+
+    def select(self, rows: NDArray[np.int64]) -> "Boxes":
+        """The particles of these rows."""
+
+    def spaced_rows(self, count: int) -> NDArray[np.int64]:
+        """At most this many rows, evenly spaced."""
 
 
 def keep_calibrated(
@@ -162,7 +174,7 @@ def keep_calibrated(
     See `ClassAverages.calibrate`; ``around`` are particles of any kind. Nothing is kept of fewer than two averages, and
     where no particle is spared these are taken at their word.
     """
-    if averages.known.sum() < 2:
+    if averages.known.sum() < LEAST_CLASSES:
         return
     classifier.keep(averages)
     if not len(label):

@@ -1,0 +1,76 @@
+"""Classes from a few examples each, without training: what averages of the particles named by them add."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.special import log_softmax
+
+from tomosift.nn.averages import look
+from tomosift.nn.averaging import MOST_TO_COMPARE, Boxes, keep_calibrated, told_by_averages
+from tomosift.nn.classifier import Classifier, shipped_decoder
+from tomosift.nn.encoder import ReportDone
+from tomosift.nn.enrolment import crossed_comparison
+from tomosift.nn.heads import PrototypeHead
+from tomosift.nn.inference import answers
+
+MOST_TO_AVERAGE = 5000
+"""Particles of a set among which the surest of each class are looked for; those of more would show little more."""
+
+
+Phase = Callable[[str, str], AbstractContextManager[ReportDone | None]]
+"""What shows how far a part of the work is: from its name and the unit that it is counted in."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Examples of classes that a classifier was made of."""
+
+    boxes: Boxes
+    embedding: Float[np.ndarray, "m e"]
+    label: Int[np.ndarray, " m"]
+    """Number of the class in the classifier."""
+    row: Int[np.ndarray, " m"]
+    """Of the set in which particles are to be named, -1 where the example is not of it."""
+
+
+def keep_averages(
+    classifier: Classifier,
+    boxes: Boxes,
+    embedding: Float[np.ndarray, "n e"],
+    examples: Examples,
+    phase: Phase = lambda name, unit: nullcontext(),
+) -> int:
+    """Let a classifier keep averages of what it names the n particles of a set; how many classes have one.
+
+    Examples stay what they are. With fewer than two averages nothing is kept.
+    """
+    assert isinstance(classifier.head, PrototypeHead)
+    of_set = examples.row >= 0
+    rows = np.union1d(boxes.spaced_rows(MOST_TO_AVERAGE), examples.row[of_set])
+    some, is_given = boxes.select(rows), np.isin(rows, examples.row)
+    probability = answers(classifier, embedding[rows]).probabilities
+    label = probability.argmax(axis=1)
+    label[np.searchsorted(rows, examples.row[of_set])] = examples.label[of_set]
+    with phase("look at boxes", "boxes") as looked:
+        seen = look(some.volumes, some.tilt_range_deg, classifier.encoder, done=looked)
+    known = (label, is_given, np.log(np.maximum(probability, 1e-12)), shipped_decoder())
+    with phase("averages", "classes") as averaged:
+        said = told_by_averages(some.volumes, some.tilt_range_deg, seen, *known, averaged)
+    logits, compared = crossed_comparison(
+        classifier.head, torch.from_numpy(examples.embedding), torch.from_numpy(examples.label)
+    )
+    is_spared = ~np.isin(examples.row, rows[is_given & ~said.is_spared])
+    is_spared &= examples.boxes.box_size == boxes.box_size  # averages do not fit boxes of another size
+    asked, crossed = np.flatnonzero(is_spared), None
+    if len(compared):  # with one example of each class there is nothing to compare it with
+        is_asked = is_spared[compared.numpy()]
+        asked = compared.numpy()[is_asked]
+        crossed = log_softmax(logits.numpy()[is_asked] / classifier.card.temperature, axis=1)
+    around = boxes.select(boxes.spaced_rows(MOST_TO_COMPARE))
+    spared = examples.boxes.select(asked)
+    keep_calibrated(classifier, said.averages, around, spared, examples.label[asked], crossed)
+    return int(said.averages.known.sum())
