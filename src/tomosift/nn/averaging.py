@@ -144,21 +144,11 @@ class Boxes(Protocol):
     """What is asked of a set of particles."""
 
     @property
-    def box_size(self) -> int:
-        """Edge in voxels."""
-
-    @property
     def tilt_range_deg(self) -> Float[np.ndarray, "n 2"]:
         """Lowest and highest tilt of each."""
 
     def volumes(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Boxes of these rows."""
-
-    def select(self, rows: NDArray[np.int64]) -> "Boxes":
-        """The particles of these rows."""
-
-    def spaced_rows(self, count: int) -> NDArray[np.int64]:
-        """At most this many rows, evenly spaced."""
 
 
 def keep_calibrated(

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from tomosift.nn.averages import look
@@ -25,11 +27,26 @@ Phase = Callable[[str, str], AbstractContextManager[ReportDone | None]]
 """What shows how far a part of the work is: from its name and the unit that it is counted in."""
 
 
+@runtime_checkable
+class BoxSet(Boxes, Protocol):
+    """A set of particles from which some can be chosen."""
+
+    @property
+    def box_size(self) -> int:
+        """Edge in voxels."""
+
+    def select(self, rows: NDArray[np.int64]) -> Boxes:
+        """The particles of these rows."""
+
+    def spaced_rows(self, count: int) -> NDArray[np.int64]:
+        """At most this many rows, evenly spaced."""
+
+
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Examples of classes that a classifier was made of."""
 
-    boxes: Boxes
+    boxes: BoxSet
     embedding: Float[np.ndarray, "m e"]
     label: Int[np.ndarray, " m"]
     """Number of the class in the classifier."""
@@ -39,7 +56,7 @@ class Examples:
 
 def keep_averages(
     classifier: Classifier,
-    boxes: Boxes,
+    boxes: BoxSet,
     embedding: Float[np.ndarray, "n e"],
     examples: Examples,
     phase: Phase = lambda name, unit: nullcontext(),

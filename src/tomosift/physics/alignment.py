@@ -164,9 +164,10 @@ def find_poses(
         turned.abs().square().T,
         torch.exp(2j * math.pi / GRID * (shifts @ frequency[:, near])),
     )
+    parts = zip(*(torch.split(each, _AT_ONCE) for each in (boxes.coefficient, boxes.measured)), strict=True)
+    # Choosing columns copies, and all of them are chosen most of the time.
     found = [
-        search.best_of(boxes.coefficient[part][:, near], boxes.measured[part][:, near])
-        for part in torch.split(torch.arange(len(boxes)), _AT_ONCE)
+        search.best_of(*part) if near.all() else search.best_of(*(each[:, near] for each in part)) for part in parts
     ]
     likelihood, rotation, shift, evidence = (torch.cat(part) for part in zip(*found, strict=True))
     return Poses(rotations[rotation], shifts[shift], torch.softmax(likelihood, 1), evidence)
@@ -192,7 +193,11 @@ class _Search:
         likely = first.amax(1).topk(min(_LIKELY, count), dim=1).indices
         moved = _real((coefficient[:, None] * self.moves[near:]).flatten(0, 1))
         moved = moved.reshape(len(coefficient), len(_FARTHER), self.references.shape[1])
-        second = moved @ self.references[likely].mT / norm.gather(1, likely)[:, None]
+        # Box by box the likely references stay in the processor's cache; those of all boxes at once do not.
+        second = torch.empty(len(moved), len(_FARTHER), likely.shape[1])
+        for one, rows, into in zip(moved, likely, second, strict=True):
+            torch.mm(one, self.references[rows].T, out=into)
+        second /= norm.gather(1, likely)[:, None]
         likelihood = torch.cat([first.flatten(1), second.flatten(1)], 1).clamp(min=0).square()
         kept, best = likelihood.topk(KEPT, dim=1)
         later = (best - near * count).clamp(min=0)
