@@ -187,7 +187,7 @@ def test_the_report_states_the_gap_and_draws_a_curve_per_noise_level() -> None:
 
 ANSWERING = ["pca", "random-probe", "templates", "triplet", "torchio", "simclr-plain"]
 ANSWERING += ["without-rotation", "with-scale", "moco", "sectors", "pretrained-500", "cssl-residual"]
-ANSWERING += ["cssl-averages"]
+ANSWERING += ["cssl-averages", "identify", "identify-averages"]
 
 
 @pytest.mark.usefixtures("few_rotations")

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -344,10 +345,10 @@ def test_few_labels_are_spread_from_pretrained_encoders_unless_they_are_enough(
 
 
 @pytest.mark.usefixtures("few_rotations")
-def test_averages_are_kept_from_a_pretrained_encoder_on_unless_they_are_not_wanted(
-    sets: TrainingSets, tmp_path: Path
+def test_averages_are_kept_from_a_pretrained_encoder_on_unless_they_are_not_wanted_or_worse(
+    sets: TrainingSets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def kept(name: str, per_class: int, **changes: object) -> list[dict[str, float]]:
+    def kept(name: str, per_class: int, **changes: object) -> list[dict[str, Any]]:
         """What the log says of averages, of a run that has as many labels of each class."""
         rows = np.concatenate([np.flatnonzero(sets.labeled.label == k)[:per_class] for k in range(3)])
         none = sets.validation.select(np.zeros(0, dtype=np.int64))
@@ -356,8 +357,9 @@ def test_averages_are_kept_from_a_pretrained_encoder_on_unless_they_are_not_want
         methods.train("supervised", config, given, tmp_path / name, 0)
         model = load_classifier(tmp_path / name)
         log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
-        said = [entry for entry in log if entry.get("event") == "averages"]
-        assert model.card.averages == (model.averages is not None) == any(entry["classes"] > 1 for entry in said)
+        said = [entry for entry in log if "averages" in str(entry.get("event"))]
+        assert model.card.averages == (model.averages is not None) == (said[-1:] != [] and said[-1]["classes"] > 1)
+        assert all((entry["event"] == "averages") == model.card.averages for entry in said)
         assert model.averages is None or int(model.averages.known.sum()) == said[-1]["classes"]
         return said
 
@@ -372,6 +374,8 @@ def test_averages_are_kept_from_a_pretrained_encoder_on_unless_they_are_not_want
     assert few["classes"] == 0
     assert not kept("never", 10, spread="never", averages="never")
     assert not kept("scratch", 10, spread="never", init=None, tuning="finetune")
+    monkeypatch.setattr(supervised, "name_fewer", lambda *given: True)
+    assert not kept("worse", 2, spread="always")
 
 
 def test_a_rehearsal_calibrates_unless_all_labels_can(sets: TrainingSets, tmp_path: Path) -> None:

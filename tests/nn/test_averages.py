@@ -16,6 +16,7 @@ from tomosift.nn.averaging import (
     MOST_SPARED,
     found_averages,
     keep_calibrated,
+    name_fewer,
     spared,
     told_by_averages,
 )
@@ -222,12 +223,12 @@ def test_without_labels_to_ask_averages_are_kept_as_they_are(
 ) -> None:
     model = Classifier(encoder, ModelCard("radial", 10.0, SIZE, ("bent", "rod", "lump"))).eval()
     none = asked.select(np.zeros(0, dtype=np.int64))
-    keep_calibrated(model, found, asked, none, none.label, None)
+    assert keep_calibrated(model, found, asked, none, none.label, None) == ""
     assert model.averages is found
     assert float(found.temperature) == 1.0
     few = ClassAverages(CLASSES, SIZE)
     few.density[:1] = found.density[:1]
-    keep_calibrated(model, few, asked, asked, asked.label, None)
+    assert "fewer than 2 classes" in keep_calibrated(model, few, asked, asked, asked.label, None)
     assert model.averages is found
 
 
@@ -240,6 +241,21 @@ def test_fewer_than_two_averages_change_nothing(
     before = any_odds(len(asked.label))
     said = few.reconsidered(before, asked.look(encoder, found.weight).spectra)
     np.testing.assert_array_equal(said, before)
+
+
+def test_averages_name_fewer_right_only_where_two_or_more_labeled_particles_say_so(
+    found: ClassAverages, asked: Boxes, encoder: Encoder
+) -> None:
+    spectra = asked.look(encoder, found.weight).spectra
+    exchanged = ClassAverages(CLASSES, SIZE)
+    exchanged.density = found.density.roll(1, 0)
+    right = np.log(np.where(np.arange(CLASSES) == asked.label[:, None], 0.5, 0.25))
+    assert name_fewer(exchanged, spectra, asked.label, right)
+    assert not name_fewer(found, spectra, asked.label, unsure(len(asked.label)))
+    one = torch.arange(1)
+    assert not name_fewer(exchanged, spectra.select(one), asked.label[:1], right[:1])
+    none = spectra.select(torch.arange(0))
+    assert not name_fewer(exchanged, none, asked.label[:0], right[:0])
 
 
 def test_no_boxes_are_reconsidered_as_none(found: ClassAverages, asked: Boxes, encoder: Encoder) -> None:
@@ -376,9 +392,8 @@ def test_of_spared_particles_averages_take_no_more_than_an_outline(given: Boxes,
     assert not torch.equal(made[0].density[0], all_in.density[0])
 
 
-def test_averages_of_no_labeled_particle_are_refused(given: Boxes, encoder: Encoder) -> None:
-    with pytest.raises(ValueError, match="no particle has a class; label a few first"):
-        averages_of(given, np.full(len(given.label), -1), encoder)
+def test_where_no_particle_has_a_class_no_average_is_made(given: Boxes, encoder: Encoder) -> None:
+    assert not averages_of(given, np.full(len(given.label), -1), encoder).known.any()
 
 
 def test_the_middle_of_a_particle_is_looked_for_before_its_spectra_are_taken(asked: Boxes, encoder: Encoder) -> None:

@@ -19,7 +19,6 @@ from tomosift.data.predictions import with_predictions
 from tomosift.data.sets import SPACING_TOLERANCE
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.io.formats import format_to_write
-from tomosift.nn.averaging import LEAST_CLASSES, LEAST_MEMBERS
 from tomosift.nn.classifier import Classifier, load_classifier, save_classifier
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.enrolment import enrolled
@@ -128,10 +127,11 @@ def _keep_averages(
     classifier: Classifier, boxes: Subtomograms, embeddings: NDArray[np.float32], examples: Examples
 ) -> None:
     """Let the model keep averages of what it names the particles of the set, or say why there are none."""
-    if not classifier.encoder.centers:
-        say(f"no averages: the encoder {classifier.card.encoder} does not look for the middle of a particle")
-    elif keep_averages(classifier, boxes, embeddings, examples, progress_bar) < LEAST_CLASSES:
-        say(f"no averages: fewer than {LEAST_CLASSES} classes have {LEAST_MEMBERS} particles to make one of")
+    why = f"the encoder {classifier.card.encoder} does not look for the middle of a particle"
+    if classifier.encoder.centers:
+        why = keep_averages(classifier, boxes, embeddings, examples, progress_bar)
+    if why:
+        say(f"no averages: {why}")
 
 
 def _examples(path: Path, boxes: Subtomograms, column: str | None, tolerance: float) -> Subtomograms:

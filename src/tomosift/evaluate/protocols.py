@@ -15,6 +15,8 @@ BUDGETS = ("1", "5", "10", "25", "100", "1%", "5%", "25%", "all")
 LEARNING_METHODS = (
     "general-averages",
     "cssl-averages",
+    "identify-averages",
+    "identify",
     "cssl",
     "cssl-alone",
     "general",
@@ -209,6 +211,8 @@ PROTOCOLS: dict[str, Protocol] = {
         methods=(
             "general-averages",
             "cssl-averages",
+            "identify-averages",
+            "identify",
             "cssl",
             "cssl-probe",
             "cssl-alone",

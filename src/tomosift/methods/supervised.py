@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tomosift.data.batches import Balanced, Batch
-from tomosift.data.labels import are_among, labeled_as, rows_around
+from tomosift.data.labels import are_among, labeled_as, rows_among, rows_around
 from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.nn.averages import look
-from tomosift.nn.averaging import MOST_TO_COMPARE, Told, keep_calibrated, told_by_averages
+from tomosift.nn.averaging import MOST_TO_COMPARE, Told, keep_calibrated, name_fewer, told_by_averages
 from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, temperature_of_few
 from tomosift.nn.centering import KnownCenters
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, shipped_decoder, starting_encoder
@@ -174,19 +174,19 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
         asked = embed(classifier.encoder, boxes.volumes, len(boxes))
         label = agreed_labels(embeddings, told.label, asked, classes, lesson.directions)
         run.log(event="spread", particles=len(boxes), agreed=int((label >= 0).sum()))
-        if compares:
-            probe = fit_probe(asked[label >= 0], label[label >= 0], classes)
-            said = _averages(lesson, classifier, boxes, told, label, log_softmax(probe.logits(asked), axis=1))
-            label = said.label
         if spare:
             crossed = crossed_spread_logits(embeddings, told.label, asked, classes, lesson.directions)
+        if compares:
+            probe = fit_probe(asked[label >= 0], label[label >= 0], classes)
+            said = _averages(lesson, classifier, boxes, told, label, log_softmax(probe.logits(asked), axis=1), crossed)
+            label, compares = (label, False) if said is None else (said.label, True)
         labeled, rows = labeled_as(boxes, label, told)
         embeddings = asked[rows]
         head.standardize(torch.from_numpy(embeddings))
     elif spare or (compares and not len(held_out)):
         crossed = crossed_logits(embeddings, told.label, classes)
     if compares and said is None:
-        said = _averages(lesson, classifier, told, told, told.label, np.zeros((len(told), classes)))
+        said = _averages(lesson, classifier, told, told, told.label, np.zeros((len(told), classes)), nothing)
     if tuning != "finetune":
         head.load_probe(fit_probe(embeddings, labeled.label, classes))
     steps = 0
@@ -212,14 +212,19 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     # What a rehearsal leads to is a number of steps and a temperature, for which held-out labels are enough.
     logits = nothing if lesson.is_rehearsal else _look_around(classifier, data, told)
     frozen = tuning == "probe" and labeled is told
-    temperature = _temperature(classifier, logits, told, held_out, crossed if spare else nothing, frozen)
+    if len(held_out):
+        seen = predict(classifier, held_out.volumes, len(held_out)).logits
+        temperature: float | None = fit_temperature(seen, held_out.label)
+    else:
+        temperature = temperature_of_few(crossed if spare else nothing, told.label, None if frozen else logits)
     if spare or len(held_out):
         run.log(event="calibrated" if temperature else "not calibrated: no labels to spare", temperature=temperature)
     classifier.card = replace(classifier.card, temperature=temperature or 1.0)
     if said is not None:
-        _keep_averages(classifier, said, boxes, data, told, held_out, crossed)
+        why = _keep_averages(classifier, said, boxes, data, told, held_out, crossed)
         made, found = said.averages, int((said.label >= 0).sum())
-        run.log(event="averages", classes=int(made.known.sum()), labeled=found, temperature=float(made.temperature))
+        kept = {"classes": int(made.known.sum()), "labeled": found, "temperature": float(made.temperature)}
+        run.log(event=f"no averages: {why}" if why else "averages", **kept)
     return classifier.eval(), steps
 
 
@@ -230,13 +235,21 @@ def _averages(
     told: Subtomograms,
     label: NDArray[np.int64],
     log_probability: NDArray[np.float64],
-) -> Told:
-    """Averages of the classes of these boxes, and what they say of those whose class was not told."""
+    crossed: NDArray[np.float64],
+) -> Told | None:
+    """Averages of the classes of these boxes, and what they say of those whose class was not told.
+
+    None where they name fewer particles right than embeddings do, as far as ``crossed`` logits tell.
+    """
     progress = lesson.progress
     done = None if progress is None else lambda k, total: progress(k, total, {"averages": float(k)})
     seen = look(boxes.volumes, boxes.tilt_range_deg, classifier.encoder)
     given = (label, are_among(boxes, told), log_probability, shipped_decoder())
-    return told_by_averages(boxes.volumes, boxes.tilt_range_deg, seen, *given, done)
+    said = told_by_averages(boxes.volumes, boxes.tilt_range_deg, seen, *given, done)
+    row = rows_among(told, boxes)[: len(crossed)]
+    asked = said.is_spared[row]
+    mine, known = seen.spectra.select(torch.from_numpy(row[asked])), log_softmax(crossed[asked], axis=1)
+    return None if name_fewer(said.averages, mine, told.label[: len(crossed)][asked], known) else said
 
 
 def _keep_averages(
@@ -247,7 +260,7 @@ def _keep_averages(
     told: Subtomograms,
     held_out: Subtomograms,
     crossed: NDArray[np.float64],
-) -> None:
+) -> str:
     """Keep averages, to be trusted as far as held-out labels say, or else those of particles that they were not of."""
     around = data.unlabeled if len(data.unlabeled) else told
     asked, logits = held_out, predict(classifier, held_out.volumes, len(held_out)).logits
@@ -256,7 +269,7 @@ def _keep_averages(
         asked, logits = told.select(np.flatnonzero(is_spared)), crossed[is_spared[: len(crossed)]]
     known = log_softmax(logits, axis=1) if len(logits) else None
     some = around.select(around.spaced_rows(MOST_TO_COMPARE))
-    keep_calibrated(classifier, said.averages, some, asked, asked.label, known)
+    return keep_calibrated(classifier, said.averages, some, asked, asked.label, known)
 
 
 def _resolve(config: Config) -> Tuning:
@@ -335,16 +348,3 @@ def _look_around(classifier: Classifier, data: TrainingSets, labeled: Subtomogra
         torch.from_numpy(others.embeddings), torch.from_numpy(known.embeddings), torch.from_numpy(labeled.label)
     )
     return others.logits[: len(data.unlabeled)]
-
-
-def _temperature(
-    classifier: Classifier,
-    unlabeled_logits: NDArray[np.float64],
-    labeled: Subtomograms,
-    held_out: Subtomograms,
-    crossed: NDArray[np.float64],
-    frozen: bool,
-) -> float | None:
-    if len(held_out):
-        return fit_temperature(predict(classifier, held_out.volumes, len(held_out)).logits, held_out.label)
-    return temperature_of_few(crossed, labeled.label, None if frozen else unlabeled_logits)

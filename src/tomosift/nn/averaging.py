@@ -85,15 +85,13 @@ def found_averages(
     Source: ours; the loop is that of subtomogram averaging without a reference, poses weighed by their probability as
     in Scheres et al. 2009, Structure 17.
     """
-    made: ClassAverages | None = None
+    made = ClassAverages(classes, read(np.arange(1)).shape[-1])
     tilts = torch.from_numpy(np.asarray(tilt_range_deg, dtype=np.float32))
     for k in range(classes):
         surest = np.flatnonzero(label == k)
         surest = surest[np.argsort(-surety[surest], kind="stable")]
-        if len(surest) and made is None:
-            made = ClassAverages(classes, read(surest[:1]).shape[-1])
         rows = (surest if is_spared is None else surest[~is_spared[surest]])[:MOST_MEMBERS]
-        if made is not None and len(rows) >= LEAST_MEMBERS:
+        if len(rows) >= LEAST_MEMBERS:
             volume, first = (
                 recentered(torch.from_numpy(read(part)), seen.offset_zyx_voxels[part])
                 for part in (rows, surest[:STARTS])
@@ -104,8 +102,6 @@ def found_averages(
                 made.density[k, start], made.outline[k, start] = _average(outline, volume, mine, spectra, decoder)
         if done is not None:
             done(k + 1, classes)
-    if made is None:
-        raise ValueError("no particle has a class; label a few first")
     made.weight.copy_(seen.spectra.weight)
     return made
 
@@ -151,6 +147,20 @@ class Boxes(Protocol):
         """Boxes of these rows."""
 
 
+def name_fewer(
+    averages: ClassAverages, spectra: Spectra, label: Int[np.ndarray, " m"], crossed: Float[np.ndarray, "m k"]
+) -> bool:
+    """Whether averages name fewer of m labeled particles right than embeddings alone; one fewer may be chance.
+
+    See `ClassAverages.calibrate` for what these particles and ``crossed`` are. It happens where particles fill their
+    boxes, so that nothing can be told from their outlines.
+    """
+    before, after = (
+        int((said.argmax(axis=1) == label).sum()) for said in (crossed, averages.reconsidered(crossed, spectra))
+    )
+    return after < before - 1
+
+
 def keep_calibrated(
     classifier: Classifier,
     averages: ClassAverages,
@@ -158,23 +168,26 @@ def keep_calibrated(
     spared: Boxes,
     label: Int[np.ndarray, " m"],
     crossed: Float[np.ndarray, "m k"] | None,
-) -> None:
+) -> str:
     """Let a classifier compare particles with averages from now on, and be as sure of that as it should be.
 
-    See `ClassAverages.calibrate`; ``around`` are particles of any kind. Nothing is kept of fewer than two averages, and
-    where no particle is spared these are taken at their word.
+    See `ClassAverages.calibrate`; ``around`` are particles of any kind. Returns why nothing is kept, or an empty text:
+    fewer than `LEAST_CLASSES` averages say nothing, and some `name_fewer` right. Where no particle is spared averages
+    are taken at their word.
     """
     if averages.known.sum() < LEAST_CLASSES:
-        return
+        return f"fewer than {LEAST_CLASSES} classes have {LEAST_MEMBERS} particles to make one of"
+    if len(label):
+        said = predict(classifier, around.volumes, len(around.tilt_range_deg)).probabilities
+        spectra, mine = (
+            look(boxes.volumes, boxes.tilt_range_deg, classifier.encoder, averages.weight).spectra
+            for boxes in (around, spared)
+        )
+        if crossed is not None and name_fewer(averages, mine, label, crossed):
+            return "they name fewer of the labeled particles right than embeddings alone; larger boxes may help"
+        averages.calibrate(np.log(np.maximum(said, 1e-12)), spectra, label, mine, crossed)
     classifier.keep(averages)
-    if not len(label):
-        return
-    said = predict(classifier, around.volumes, len(around.tilt_range_deg)).probabilities
-    spectra, mine = (
-        look(boxes.volumes, boxes.tilt_range_deg, classifier.encoder, averages.weight).spectra
-        for boxes in (around, spared)
-    )
-    averages.calibrate(np.log(np.maximum(said, 1e-12)), spectra, label, mine, crossed)
+    return ""
 
 
 def _later(done: ReportDone, before: int, total: int, count: int, _: int) -> None:

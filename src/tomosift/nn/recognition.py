@@ -60,10 +60,10 @@ def keep_averages(
     embedding: Float[np.ndarray, "n e"],
     examples: Examples,
     phase: Phase = lambda name, unit: nullcontext(),
-) -> int:
-    """Let a classifier keep averages of what it names the n particles of a set; how many classes have one.
+) -> str:
+    """Let a classifier keep averages of what it names the n particles of a set; why it does not, or an empty text.
 
-    Examples stay what they are. With fewer than two averages nothing is kept.
+    Examples stay what they are. See `tomosift.nn.averaging.keep_calibrated`.
     """
     assert isinstance(classifier.head, PrototypeHead)
     of_set = examples.row >= 0
@@ -89,5 +89,4 @@ def keep_averages(
         crossed = log_softmax(logits.numpy()[is_asked] / classifier.card.temperature, axis=1)
     around = boxes.select(boxes.spaced_rows(MOST_TO_COMPARE))
     spared = examples.boxes.select(asked)
-    keep_calibrated(classifier, said.averages, around, spared, examples.label[asked], crossed)
-    return int(said.averages.known.sum())
+    return keep_calibrated(classifier, said.averages, around, spared, examples.label[asked], crossed)
