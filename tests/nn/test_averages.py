@@ -177,20 +177,22 @@ def test_probabilities_are_as_sure_as_spared_particles_are_right(
         np.testing.assert_array_equal(after.argmax(1), found.reconsidered(before, spectra).argmax(1))
 
 
+@pytest.mark.parametrize("sure", [None, 0.2])
 def test_one_label_each_is_trusted_as_far_as_averages_and_embeddings_agree(
-    found: ClassAverages, asked: Boxes, encoder: Encoder
+    found: ClassAverages, asked: Boxes, encoder: Encoder, sure: float | None
 ) -> None:
     made = ClassAverages(CLASSES, SIZE)
     made.load_state_dict(found.state_dict())
     spectra, before = asked.look(encoder, found.weight).spectra, any_odds(len(asked.label))
     one_each = np.arange(CLASSES)
-    agreed = (before.argmax(1) == asked.label).mean()  # averages name all of them right
-    made.calibrate(before, spectra, asked.label[one_each], spectra.select(torch.from_numpy(one_each)), None)
-    after = made.reconsidered(before, spectra)
-    consistent = (found.reconsidered(before, spectra).argmax(1) == asked.label).mean()
-    named = min(1.0, (CLASSES + 1) / (CLASSES + 2) / consistent)
-    assert mean_confidence(after) == pytest.approx(agreed * named, abs=0.1)
-    assert mean_confidence(after) < mean_confidence(found.reconsidered(before, spectra))
+    made.calibrate(before, spectra, asked.label[one_each], spectra.select(torch.from_numpy(one_each)), None, sure)
+    alone, both = (found.reconsidered(odds, spectra) for odds in (unsure(len(asked.label)), before))
+    agreed, consistent = ((alone.argmax(1) == said.argmax(1)).mean() for said in (before, both))
+    named = ((alone.argmax(1) == asked.label)[one_each].sum() + 1) / (CLASSES + 2)
+    placed = agreed if sure is None else min(1.0, sure / agreed)
+    expected = max(1 / CLASSES, placed * min(1.0, named / consistent))
+    assert mean_confidence(made.reconsidered(before, spectra)) == pytest.approx(expected, abs=0.02)
+    assert mean_confidence(made.reconsidered(before, spectra)) < mean_confidence(both)
 
 
 def test_averages_of_guessed_labels_make_nobody_sure(encoder: Encoder) -> None:

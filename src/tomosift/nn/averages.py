@@ -146,18 +146,20 @@ class ClassAverages(nn.Module):
         label: Int[np.ndarray, " m"],
         spared: Spectra,
         crossed: Float[np.ndarray, "m k"] | None,
+        sure: float | None = None,
     ) -> None:
         """Bring the mean confidence on n particles to the accuracy that m others of known class let expect.
 
         These took no part in averages, see `tomosift.nn.averaging.spared`; ``crossed`` are logarithms of probabilities
-        from which the label of each was left out. Without them, as with one label per class, see `_expected`.
+        from which the label of each was left out. Without them, as with one label per class, see `_expected`; ``sure``
+        is how many of the n the embeddings alone are expected to name right, where anything says so.
 
         Source: ours; Laplace's rule as in `temperature_of_few`.
         """
         self.temperature = torch.ones(())
         said = self.reconsidered(log_probability, spectra)
         if crossed is None:
-            expected = self._expected(log_probability, said, spectra, label, spared)
+            expected = self._expected(log_probability, said, spectra, label, spared, sure)
         else:
             expected = _laplace(self.reconsidered(crossed, spared), label)
         self.temperature = torch.tensor(temperature_for_accuracy(said, expected))
@@ -169,21 +171,26 @@ class ClassAverages(nn.Module):
         spectra: Spectra,
         label: Int[np.ndarray, " m"],
         spared: Spectra,
+        sure: float | None,
     ) -> float:
         """Accuracy where labels that are left out leave a class without any: that of names times that of particles.
 
         A class is named wrongly where its label lies among particles of another. So averages are asked about all
         classes of a labeled particle, which is named by them as often as any particle goes where in the end it is put,
-        if only its class has the right name. Particles are put where they belong about as often as averages agree with
-        embeddings.
+        if only its class has the right name.
+
+        Particles are put where they belong about as often as embeddings are right among those on which averages agree
+        with them. Averages hardly ever disagree with what is right, so that is ``sure`` over the share on which the two
+        agree. Where nobody knows how sure embeddings may be, it is that share itself.
         """
         known = self.known.cpu().numpy()
         fit = self._evidence(np.tile(known, (len(said), 1)), spectra)
         candidate = self._candidates(log_probability)
         agreed = (np.where(candidate, fit, -np.inf).argmax(axis=1) == log_probability.argmax(axis=1)).mean()
+        placed = agreed if sure is None else min(1.0, sure / max(agreed, 1e-9))
         consistent = (fit.argmax(axis=1) == said.argmax(axis=1)).mean()
         named = _laplace(self._evidence(np.tile(known, (len(label), 1)), spared), label)
-        return float(agreed * min(1.0, named / max(consistent, 1e-9)))
+        return float(placed * min(1.0, named / max(consistent, 1e-9)))
 
     def _candidates(self, log_probability: Float[np.ndarray, "n k"]) -> Bool[np.ndarray, "n k"]:
         known = self.known.cpu().numpy()

@@ -20,6 +20,7 @@ from tomosift.nn.centering import recentered
 from tomosift.nn.classifier import Classifier
 from tomosift.nn.decoders import UNet
 from tomosift.nn.encoder import ReadBoxes, ReportDone
+from tomosift.nn.heads import DiscriminantHead
 from tomosift.nn.inference import predict
 from tomosift.physics.alignment import GRID, Spectra, averaged, find_poses
 
@@ -185,7 +186,9 @@ def keep_calibrated(
         )
         if crossed is not None and name_fewer(averages, mine, label, crossed):
             return "they name fewer of the labeled particles right than embeddings alone; larger boxes may help"
-        averages.calibrate(np.log(np.maximum(said, 1e-12)), spectra, label, mine, crossed)
+        # Of all heads only this one knows how often it is right, about, without a label to spare.
+        sure = float(said.max(axis=1).mean()) if isinstance(classifier.head, DiscriminantHead) else None
+        averages.calibrate(np.log(np.maximum(said, 1e-12)), spectra, label, mine, crossed, sure)
     classifier.keep(averages)
     return ""
 
