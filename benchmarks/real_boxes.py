@@ -4,8 +4,8 @@
 
 Ribosomes come from one instrument, microtubule and background from one tomogram of another, and its boxes overlap:
 noise alone tells the ribosomes from the rest; the three-way number says that real files go through, and nothing about
-accuracy. Microtubule against background is the fairer half, of one tomogram. `averages` is what `tomosift identify
---averages` does, with tilts to 60 degrees taken for granted; ten ribosomes less an example make no average.
+accuracy. Microtubule against background is the fairer half, of one tomogram. `averages` is what `tomosift identify`
+does, with tilts to 60 degrees taken for granted; ten ribosomes less an example make no average.
 """
 
 from dataclasses import dataclass
