@@ -23,7 +23,7 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.nn.averages import look
-from tomosift.nn.averaging import MOST_TO_COMPARE, Told, keep_calibrated, name_fewer, told_by_averages
+from tomosift.nn.averaging import MOST_TO_COMPARE, NAME_FEWER, Told, keep_calibrated, name_fewer, told_by_averages
 from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, temperature_of_few
 from tomosift.nn.centering import KnownCenters
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, shipped_decoder, starting_encoder
@@ -180,6 +180,8 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
             probe = fit_probe(asked[label >= 0], label[label >= 0], classes)
             said = _averages(lesson, classifier, boxes, told, label, log_softmax(probe.logits(asked), axis=1), crossed)
             label, compares = (label, False) if said is None else (said.label, True)
+            if said is None:
+                run.log(event=f"no averages: {NAME_FEWER}")
         labeled, rows = labeled_as(boxes, label, told)
         embeddings = asked[rows]
         head.standardize(torch.from_numpy(embeddings))
@@ -222,9 +224,7 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     classifier.card = replace(classifier.card, temperature=temperature or 1.0)
     if said is not None:
         why = _keep_averages(classifier, said, boxes, data, told, held_out, crossed)
-        made, found = said.averages, int((said.label >= 0).sum())
-        kept = {"classes": int(made.known.sum()), "labeled": found, "temperature": float(made.temperature)}
-        run.log(event=f"no averages: {why}" if why else "averages", **kept)
+        run.log(event=f"no averages: {why}" if why else "averages", **said.summary)
     return classifier.eval(), steps
 
 

@@ -32,6 +32,8 @@ LEAST_CLASSES = 2
 MOST_SPARED = 10
 """Labeled particles of each class that are left out of averages, to be asked how far these are to be trusted."""
 
+NAME_FEWER = "they name fewer of the labeled particles right than embeddings alone; larger boxes may help"
+
 MOST_TO_COMPARE = 300
 """Particles of any kind that are enough to say how sure averages make a classifier."""
 
@@ -51,6 +53,13 @@ class Told:
     """As given or after a look at the averages, -1 where no class is more probable than all others together."""
     is_spared: Bool[np.ndarray, " n"]
     """Which of the labeled ones took no part in the averages."""
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """For a log: how many classes have averages, how many boxes have a label, and how sure averages may be."""
+        made = self.averages
+        found = int((self.label >= 0).sum())
+        return {"classes": int(made.known.sum()), "labeled": found, "temperature": float(made.temperature)}
 
 
 def spared(label: Int[np.ndarray, " n"], is_given: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
@@ -185,7 +194,7 @@ def keep_calibrated(
             for boxes in (around, spared)
         )
         if crossed is not None and name_fewer(averages, mine, label, crossed):
-            return "they name fewer of the labeled particles right than embeddings alone; larger boxes may help"
+            return NAME_FEWER
         # Of all heads only this one knows how often it is right, about, without a label to spare.
         sure = float(said.max(axis=1).mean()) if isinstance(classifier.head, DiscriminantHead) else None
         averages.calibrate(np.log(np.maximum(said, 1e-12)), spectra, label, mine, crossed, sure)
