@@ -55,7 +55,7 @@ class Told:
     """Which of the labeled ones took no part in the averages."""
 
     @property
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, int | float]:
         """For a log: how many classes have averages, how many boxes have a label, and how sure averages may be."""
         made = self.averages
         found = int((self.label >= 0).sum())
