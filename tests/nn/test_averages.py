@@ -177,8 +177,8 @@ def test_probabilities_are_as_sure_as_spared_particles_are_right(
         np.testing.assert_array_equal(after.argmax(1), found.reconsidered(before, spectra).argmax(1))
 
 
-@pytest.mark.parametrize("sure", [None, 0.2])
-def test_one_label_each_is_trusted_as_far_as_averages_and_embeddings_agree(
+@pytest.mark.parametrize("sure", [None, 0.7])
+def test_one_label_each_is_trusted_as_far_as_averages_and_embeddings_say(
     found: ClassAverages, asked: Boxes, encoder: Encoder, sure: float | None
 ) -> None:
     made = ClassAverages(CLASSES, SIZE)
@@ -189,7 +189,7 @@ def test_one_label_each_is_trusted_as_far_as_averages_and_embeddings_agree(
     alone, both = (found.reconsidered(odds, spectra) for odds in (unsure(len(asked.label)), before))
     agreed, consistent = ((alone.argmax(1) == said.argmax(1)).mean() for said in (before, both))
     named = ((alone.argmax(1) == asked.label)[one_each].sum() + 1) / (CLASSES + 2)
-    placed = agreed if sure is None else min(1.0, sure / agreed)
+    placed = agreed if sure is None else sure**2 / (sure**2 + (1 - sure) ** 2)
     expected = max(1 / CLASSES, placed * min(1.0, named / consistent))
     assert mean_confidence(made.reconsidered(before, spectra)) == pytest.approx(expected, abs=0.02)
     assert mean_confidence(made.reconsidered(before, spectra)) < mean_confidence(both)

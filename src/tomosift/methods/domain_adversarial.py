@@ -31,6 +31,7 @@ from tomosift.data.sets import TrainingSets
 from tomosift.files import written_then_renamed
 from tomosift.nn.adversaries import ClassAdversaries, ImageDiscriminator, covariance_distance, reversed_gradient
 from tomosift.nn.calibration import fit_temperature
+from tomosift.nn.centering import KnownCenters, recentered
 from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, load_classifier, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.heads import LinearHead
@@ -122,13 +123,14 @@ class Learner(nn.Module):
         self.warp = Warp(config.warp_width, config.most_noise, config.most_bend_voxels)
         self.images = ImageDiscriminator(config.warp_width)
         self.register_buffer("progress", torch.zeros(()))
+        self.source_centers, self.target_centers = KnownCenters(), KnownCenters()
 
     def forward(self, batch: Joined, generator: torch.Generator) -> dict[str, Tensor]:
         """The losses of a step; ``loss`` is their weighed sum."""
         source, target = batch.parts
         with torch.no_grad():
-            plain = self.classifier.encoder.centered(source.volume)
-            measured = plain if self.stage == "source" else self.classifier.encoder.centered(target.volume)
+            plain = self._centered(source, None if self.config.structures else self.source_centers)
+            measured = plain if self.stage == "source" else self._centered(target, self.target_centers)
         some = plain[: max(2, round(self.config.warped_share * len(plain)))]
         if self.stage == "images":
             return {"loss": self._image_loss(some, measured[: len(some)])}
@@ -146,6 +148,13 @@ class Learner(nn.Module):
             self.progress += 1 / self.config.training.steps
         parts = [losses[name] for name in ("classes", "images", "features") if name in losses]
         return {"loss": torch.stack(parts).sum(), **losses}
+
+    def _centered(self, batch: Batch, centers: KnownCenters | None) -> Float[Tensor, "b d d d"]:
+        """Boxes with their particles in the middle; no center is known of boxes that are simulated anew each time."""
+        encoder = self.classifier.encoder
+        if centers is None or not encoder.centers:
+            return encoder.centered(batch.volume)
+        return recentered(batch.volume, centers.of(batch.volume, batch.index, encoder.offset))
 
     def _image_loss(self, source: Float[Tensor, "b d d d"], target: Float[Tensor, "b d d d"]) -> Float[Tensor, ""]:
         said = self.images(torch.cat((source, target)))

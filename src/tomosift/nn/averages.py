@@ -179,15 +179,17 @@ class ClassAverages(nn.Module):
         classes of a labeled particle, which is named by them as often as any particle goes where in the end it is put,
         if only its class has the right name.
 
-        Particles are put where they belong about as often as embeddings are right among those on which averages agree
-        with them. Averages hardly ever disagree with what is right, so that is ``sure`` over the share on which the two
-        agree. Where nobody knows how sure embeddings may be, it is that share itself.
+        Of particles, averages are taken to say as much again as embeddings do: their odds of being right are those of
+        ``sure``, squared, which falls where most of what averages were made of was named wrongly. Where nobody knows
+        how sure embeddings may be, particles are put where they belong about as often as the two agree.
         """
         known = self.known.cpu().numpy()
         fit = self._evidence(np.tile(known, (len(said), 1)), spectra)
-        candidate = self._candidates(log_probability)
-        agreed = (np.where(candidate, fit, -np.inf).argmax(axis=1) == log_probability.argmax(axis=1)).mean()
-        placed = agreed if sure is None else min(1.0, sure / max(agreed, 1e-9))
+        if sure is None:
+            likely = np.where(self._candidates(log_probability), fit, -np.inf)
+            placed = (likely.argmax(axis=1) == log_probability.argmax(axis=1)).mean()
+        else:
+            placed = sure**2 / (sure**2 + (1 - sure) ** 2)
         consistent = (fit.argmax(axis=1) == said.argmax(axis=1)).mean()
         named = _laplace(self._evidence(np.tile(known, (len(label), 1)), spared), label)
         return float(placed * min(1.0, named / max(consistent, 1e-9)))
