@@ -64,6 +64,20 @@ def test_the_warp_learns_from_the_image_discriminator_alone(domains: TrainingSet
     assert slopes(made.warp) > 0
 
 
+@pytest.mark.parametrize(("structures", "looks"), [((), 2), (CLASSES, 3)])
+def test_middles_are_looked_for_once_but_in_boxes_that_are_simulated_at_every_step(
+    structures: tuple[str, ...], looks: int, domains: TrainingSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, batch = learner(domains, structures=structures)
+    made.stage = "joint"
+    encoder, found = made.classifier.encoder, []
+    offset = encoder.offset
+    monkeypatch.setattr(encoder, "offset", lambda volume: found.append(len(volume)) or offset(volume))
+    for _ in range(2):
+        made(batch, torch.Generator().manual_seed(0))
+    assert found == [12] * looks
+
+
 def test_each_stage_trains_what_it_is_for(domains: TrainingSets) -> None:
     for stage, trained in (("source", {"classifier"}), ("images", {"images"})):
         made, batch = learner(domains)
