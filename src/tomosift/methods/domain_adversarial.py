@@ -31,12 +31,13 @@ from tomosift.data.sets import TrainingSets
 from tomosift.files import written_then_renamed
 from tomosift.nn.adversaries import ClassAdversaries, ImageDiscriminator, covariance_distance, reversed_gradient
 from tomosift.nn.calibration import fit_temperature
-from tomosift.nn.centering import KnownCenters, recentered
+from tomosift.nn.centering import KnownCenters
 from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, load_classifier, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.heads import LinearHead
 from tomosift.nn.inference import embed
 from tomosift.nn.probe import fit_probe
+from tomosift.nn.views import centered
 from tomosift.nn.warps import Warp
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.stream import RANDOMIZED, StructureStream
@@ -152,9 +153,9 @@ class Learner(nn.Module):
     def _centered(self, batch: Batch, centers: KnownCenters | None) -> Float[Tensor, "b d d d"]:
         """Boxes with their particles in the middle; no center is known of boxes that are simulated anew each time."""
         encoder = self.classifier.encoder
-        if centers is None or not encoder.centers:
+        if centers is None:
             return encoder.centered(batch.volume)
-        return recentered(batch.volume, centers.of(batch.volume, batch.index, encoder.offset))
+        return centered(encoder, batch.volume, batch.index, centers)
 
     def _image_loss(self, source: Float[Tensor, "b d d d"], target: Float[Tensor, "b d d d"]) -> Float[Tensor, ""]:
         said = self.images(torch.cat((source, target)))

@@ -1,4 +1,4 @@
-"""Augmented views of boxes as an encoder wants them."""
+"""Boxes of a set as an encoder wants them: centered, and in augmented views."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -25,5 +25,12 @@ def augmented(
     ``index`` says which boxes of their set these are, ``centers`` remembers where their particles were found.
     """
     parameters = ranges.sample(len(volume), generator)
-    centered = recentered(volume, centers.of(volume, index, encoder.offset)) if encoder.centers else volume
-    return view(centered, tilt_range_deg, parameters, voxel_spacing_angstrom, generator, encoder.turns)
+    plain = centered(encoder, volume, index, centers)
+    return view(plain, tilt_range_deg, parameters, voxel_spacing_angstrom, generator, encoder.turns)
+
+
+def centered(
+    encoder: Encoder, volume: Float[Tensor, "b d d d"], index: Int64[Tensor, " b"], centers: KnownCenters
+) -> Float[Tensor, "b d d d"]:
+    """What `Encoder.centered` makes of plain boxes of a set, whose middles are looked for once; see `augmented`."""
+    return recentered(volume, centers.of(volume, index, encoder.offset)) if encoder.centers else volume
