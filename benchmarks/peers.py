@@ -38,6 +38,7 @@ from timing.stages import SPACING_ANGSTROM, Extraction, noise_batch, noise_tomog
 from torch import Tensor, nn
 
 from tomosift.data.set_reader import normalized
+from tomosift.memory import keep_freed_memory
 from tomosift.methods.contrastive import CONTRASTED
 from tomosift.nn.dense import first_middle
 from tomosift.nn.losses import nt_xent
@@ -130,7 +131,7 @@ def augmentation(table: Table) -> None:
 
     def ours(ranges: object = VIEWS, turns: str = "box") -> Tensor:
         drawn = ranges.sample(options.count, generator)  # type: ignore[attr-defined]
-        return view(batch.volume, batch.tilt_range_deg, drawn, SPACING_ANGSTROM, generator, turns)  # type: ignore[arg-type]
+        return view(batch.volume, batch.tilt_range_deg, drawn, SPACING_ANGSTROM, turns)  # type: ignore[arg-type]
 
     works: dict[str, tuple[Work, float]] = {OURS: (ours, options.count)}
     default = "tomosift, views of pretraining, wedge turned"
@@ -138,7 +139,7 @@ def augmentation(table: Table) -> None:
     works["tomosift, views of pretraining, box turned"] = (partial(ours, CONTRASTED), options.count)
     peers: dict[str, Callable[[], Augment]] = {
         "TorchIO": lambda: torchio_views(options.threads),
-        "MONAI": lambda: monai_views(options.box_size),
+        "MONAI": lambda: monai_views(options.box_size, options.threads),
         "scipy, linear": lambda: scipy_views(1),
         "scipy, cubic": lambda: scipy_views(3),
     }
@@ -257,6 +258,7 @@ def scan(table: Table) -> None:
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Compare, print and write."""
+    keep_freed_memory()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     table = Table(options)

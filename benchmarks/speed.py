@@ -37,6 +37,7 @@ from timing.stages import (
     supervised_step,
 )
 
+from tomosift.memory import keep_freed_memory
 from tomosift.nn.dense import described_block
 from tomosift.simulate.stream import ComplexStream
 
@@ -269,6 +270,7 @@ def scan(table: Table) -> None:
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Time, print and write."""
+    keep_freed_memory()
     torch.set_num_threads(options.threads)
     table = Table(options)
     print(f"{options.batch_size} boxes of {options.box_size}^3, threads: {options.threads}, torch {torch.__version__}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.physics.rotation import random_rotations, rotate
@@ -28,12 +29,43 @@ VIEWS = ViewRanges(
 noise, a Gaussian blur, and mean 0 and variance 1."""
 
 
+class _Augmented(Dataset[Tensor]):
+    """Boxes as a loader takes them, augmented one by one."""
+
+    def __init__(self, volume: Tensor, transform: Augment) -> None:
+        self.volume, self.transform = volume, transform
+
+    def __len__(self) -> int:
+        return len(self.volume)
+
+    def __getitem__(self, row: int) -> Tensor:
+        # Of a part of a batch TorchIO would copy the whole batch, several times.
+        return self.transform(self.volume[row : row + 1].clone())[0]
+
+
+def _box_by_box(transform: Augment, threads: int) -> Augment:
+    """In this process, or with several threads in as many workers of a loader, which stay for as long as it is used."""
+    if threads == 1:
+        return lambda volume: torch.cat([transform(box[None].clone()) for box in volume])
+    loaders: dict[int, DataLoader[Tensor]] = {}
+
+    def views(volume: Tensor) -> Tensor:
+        if volume.data_ptr() not in loaders:
+            each = -(-len(volume) // (4 * threads))
+            loaders[volume.data_ptr()] = DataLoader(
+                _Augmented(volume, transform), each, num_workers=threads, persistent_workers=True
+            )
+        return torch.cat(list(loaders[volume.data_ptr()]))
+
+    return views
+
+
 def torchio_views(threads: int) -> Augment:
     """TorchIO, box by box. Its blur has another width along each axis; turns are by three uniform Euler angles."""
     import torchio
     from SimpleITK import ProcessObject
 
-    ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     transform = torchio.Compose(
         [
             torchio.RandomAffine(
@@ -49,11 +81,10 @@ def torchio_views(threads: int) -> Augment:
             torchio.ZNormalization(),
         ]
     )
-    # Of a part of a batch it would copy the whole batch, several times.
-    return lambda volume: torch.cat([transform(box[None].clone()) for box in volume])
+    return _box_by_box(transform, threads)
 
 
-def monai_views(size: int) -> Augment:
+def monai_views(size: int, threads: int) -> Augment:
     """MONAI, box by box. Its blur has another width along each axis, its scale too; turns are by three Euler angles."""
     from monai.transforms import Compose, NormalizeIntensity, RandAffine, RandGaussianNoise, RandGaussianSmooth
 
@@ -76,7 +107,7 @@ def monai_views(size: int) -> Augment:
             NormalizeIntensity(),
         ]
     )
-    return lambda volume: torch.cat([transform(box[None].clone()).as_tensor() for box in volume])
+    return _box_by_box(lambda box: transform(box).as_tensor(), threads)
 
 
 def scipy_views(order: int) -> Augment:

@@ -6,6 +6,7 @@ import sys
 
 from tomosift import __version__
 from tomosift.commands import COMMANDS
+from tomosift.memory import keep_freed_memory
 
 
 def overview() -> str:
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
         _fail(f"there is no command {name!r}; commands are {', '.join(COMMANDS)}")
+    keep_freed_memory()
     try:
         _run(name, rest)
     except BrokenPipeError:  # the reader of our output has seen enough, as in `tomosift ... | head`

@@ -43,7 +43,7 @@ def tilts(count: int = 3, low: float = -60.0, high: float = 60.0) -> torch.Tenso
 def seen(ranges: ViewRanges, volume: torch.Tensor, tilt: torch.Tensor | None = None, seed: int = 1) -> torch.Tensor:
     drawn = generator(seed)
     tilt = tilts(len(volume)) if tilt is None else tilt
-    return view(volume, tilt, ranges.sample(len(volume), drawn), 10.0, drawn)
+    return view(volume, tilt, ranges.sample(len(volume), drawn), 10.0)
 
 
 def test_normalized_boxes_have_zero_mean_and_unit_variance_and_constant_ones_are_zero() -> None:
@@ -89,7 +89,7 @@ def test_rotation_of_a_view_is_the_one_that_was_drawn() -> None:
     ranges = replace(NO_VIEWS, rotation_max_deg=180.0)
     parameters = ranges.sample(3, generator(4))
     expected = normalized(rotate(volume, parameters.rotation))
-    assert torch.allclose(view(volume, tilts(), parameters, 10.0, generator()), expected, atol=1e-5)
+    assert torch.allclose(view(volume, tilts(), parameters, 10.0), expected, atol=1e-5)
 
 
 QUARTER_TURNS = [
@@ -111,8 +111,8 @@ def test_turning_the_wedge_shows_the_turned_box_in_its_old_pose(low: float) -> N
         shift_zyx_voxels=torch.tensor([[1.0, 0.0, 0.0], [0.0, -2.0, 1.0], [1.0, 2.0, -1.0]]),
     )
     tilt = tilts(3, low, 60.0)
-    turned = view(volume, tilt, drawn, 10.0, generator())
-    stayed = view(volume, tilt, drawn, 10.0, generator(), "wedge")
+    turned = view(volume, tilt, drawn, 10.0)
+    stayed = view(volume, tilt, drawn, 10.0, "wedge")
     assert not torch.allclose(stayed, turned, atol=0.1)
     assert torch.allclose(rotate(stayed, drawn.rotation), turned, atol=1e-4)
 
@@ -123,8 +123,8 @@ def test_wedge_turned_views_belong_to_real_boxes_and_move_by_parts_of_a_voxel(si
     volume[:, 5:-5, 5:-5, 5:-5] = 1.0
     ranges = replace(NO_VIEWS, shift_voxels=0.4, low_pass_sigma_voxels=(1.5, 1.5))
     drawn = ranges.sample(1, generator(3))
-    still = view(volume, tilts(1), replace(drawn, shift_zyx_voxels=torch.zeros(1, 3)), 10.0, generator(), "wedge")
-    moved = view(volume, tilts(1), drawn, 10.0, generator(), "wedge")
+    still = view(volume, tilts(1), replace(drawn, shift_zyx_voxels=torch.zeros(1, 3)), 10.0, "wedge")
+    moved = view(volume, tilts(1), drawn, 10.0, "wedge")
 
     def middle(box: torch.Tensor) -> torch.Tensor:
         density = box[0] - box[0, 0, 0, 0]
@@ -138,7 +138,7 @@ def test_wedge_turned_views_belong_to_real_boxes_and_move_by_parts_of_a_voxel(si
 def test_what_needs_resampling_turns_the_box_whoever_looks(group: str) -> None:
     volume, ranges = boxes(), replace(NO_VIEWS, impose_wedge=True, rotation_max_deg=180.0, **ON[group])
     drawn = ranges.sample(3, generator())
-    box, wedge = (view(volume, tilts(), drawn, 10.0, generator(), turns) for turns in ("box", "wedge"))
+    box, wedge = (view(volume, tilts(), drawn, 10.0, turns) for turns in ("box", "wedge"))
     assert torch.equal(box, wedge)
 
 
@@ -175,8 +175,8 @@ def test_without_imposing_the_wedge_a_turned_box_shows_its_old_one() -> None:
     about_y = quaternions_to_matrices(torch.tensor([[half, 0.0, half, 0.0]]))
     volume = apply_mask(boxes(1, size), wedge_mask(size, tilt))
     parameters = replace(replace(NO_VIEWS, rotation_max_deg=0.0).sample(1, generator()), rotation=about_y)
-    kept = view(volume, tilt, replace(parameters, impose_wedge=False), 10.0, generator())
-    imposed = view(volume, tilt, replace(parameters, impose_wedge=True), 10.0, generator())
+    kept = view(volume, tilt, replace(parameters, impose_wedge=False), 10.0)
+    imposed = view(volume, tilt, replace(parameters, impose_wedge=True), 10.0)
     outside = 1 - wedge_mask(size, tilt)
     assert float(apply_mask(kept, outside).square().sum()) > 0.5 * float(kept.square().sum())
     assert float(apply_mask(imposed, outside).square().sum()) < 1e-8 * float(imposed.square().sum())
@@ -256,14 +256,14 @@ def test_global_random_numbers_play_no_part() -> None:
 def test_a_batch_is_seen_as_its_boxes_are_one_by_one() -> None:
     volume, tilt = boxes(), torch.tensor([[-60.0, 60.0], [-40.0, 50.0], [-70.0, 70.0]])
     drawn = replace(EVERYTHING, noise_std=(0.0, 0.0)).sample(3, generator())
-    together = view(volume, tilt, drawn, 10.0, generator())
+    together = view(volume, tilt, drawn, 10.0)
     for k in range(3):
         row = {
             field.name: value[k : k + 1]
             for field in fields(drawn)
             if isinstance(value := getattr(drawn, field.name), torch.Tensor)
         }
-        alone = view(volume[k : k + 1], tilt[k : k + 1], replace(drawn, **row), 10.0, generator())
+        alone = view(volume[k : k + 1], tilt[k : k + 1], replace(drawn, **row), 10.0)
         assert torch.allclose(together[k : k + 1], alone, atol=1e-4)
 
 
@@ -272,7 +272,7 @@ def test_arguments_are_untouched() -> None:
     drawn = replace(EVERYTHING, mirror=True).sample(3, generator())
     tensors = [volume, tilt, *(v for f in fields(drawn) if isinstance(v := getattr(drawn, f.name), torch.Tensor))]
     copies = [t.clone() for t in tensors]
-    view(volume, tilt, drawn, 10.0, generator())
+    view(volume, tilt, drawn, 10.0)
     assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(tensors, copies, strict=True))
 
 
@@ -328,3 +328,12 @@ def test_sectors_leave_their_argument_untouched() -> None:
     copy = volume.clone()
     split_sectors(volume, 9.0, torch.zeros(3))
     assert torch.equal(volume, copy)
+
+
+def test_a_blur_alone_is_the_blur_that_goes_with_a_filter() -> None:
+    """A tilt range that misses nothing sends the same boxes through Fourier space."""
+    ranges = replace(NO_VIEWS, low_pass_sigma_voxels=(0.3, 2.0), rotation_max_deg=180.0)
+    parameters = ranges.sample(3, generator())
+    alone = view(boxes(), tilts(), parameters, 10.0)
+    filtered = view(boxes(), tilts(3, -90.0, 90.0), replace(parameters, impose_wedge=True), 10.0)
+    torch.testing.assert_close(alone, filtered, atol=1e-5, rtol=0)

@@ -152,7 +152,7 @@ class _TripletLearner(nn.Module):
         """The triplet loss of one view of each box."""
         ranges = self.views.sample(len(batch), generator)
         with torch.no_grad():
-            given = (batch.tilt_range_deg, ranges, self.voxel_spacing_angstrom, generator, self.encoder.turns)
+            given = (batch.tilt_range_deg, ranges, self.voxel_spacing_angstrom, self.encoder.turns)
             seen = view(self.encoder.centered(batch.volume), *given)
         return {"loss": triplet_loss(self.projection(self.encoder(seen, True)).float(), batch.label)}
 

@@ -144,7 +144,6 @@ class Learner(nn.Module):
                 batch.tilt_range_deg,
                 self.config.views.sample(len(batch), generator),
                 self.voxel_spacing_angstrom,
-                generator,
                 self.encoder.turns,
             )
             for source in sources

@@ -26,7 +26,7 @@ def augmented(
     """
     parameters = ranges.sample(len(volume), generator)
     plain = centered(encoder, volume, index, centers)
-    return view(plain, tilt_range_deg, parameters, voxel_spacing_angstrom, generator, encoder.turns)
+    return view(plain, tilt_range_deg, parameters, voxel_spacing_angstrom, encoder.turns)
 
 
 def centered(

@@ -13,18 +13,20 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from tomosift.draws import normal, uniform
+from tomosift.draws import normal, seeded_noise, seeds, uniform
 from tomosift.physics.ctf import ctf_3d
 from tomosift.physics.rotation import random_rotations, rotate
 from tomosift.physics.wedge import wedge_mask
+from tomosift.threads import side_by_side
 
 Range = tuple[float, float]
 
-_AT_ONCE = 32  # boxes; more leave the processor's cache and take a quarter longer
+_AT_ONCE = 24  # boxes; more leave the processor's cache and take a quarter longer
+_NOTHING = 1e-30  # as good as zero, and has a logarithm
 
 ABLATION_GROUPS: dict[str, dict[str, object]] = {
     "rotation": {"rotation_max_deg": 0.0},
@@ -75,7 +77,7 @@ class ViewRanges:
     """Mirror half of the views. Off: it makes molecules that do not exist and hides a wrong handedness."""
 
     def sample(self, n: int, generator: torch.Generator) -> "ViewParameters":
-        """Draw the parameters of n views; everything random except the noise itself is drawn here."""
+        """Draw the parameters of n views; everything random is drawn here, of the noise its seed."""
 
         def between(low_high: Range, *shape: int) -> Tensor:
             low, high = low_high
@@ -98,6 +100,7 @@ class ViewRanges:
             if self.elastic_voxels
             else None,
             mirrored=between((0.0, 1.0)) < (0.5 if self.mirror else 0.0),
+            noise_seed=seeds(n, generator),
         )
 
 
@@ -122,6 +125,7 @@ class ViewParameters:
     swapped_corner: Float[Tensor, "n s 2 3"]
     elastic_zyx_voxels: Float[Tensor, "n 3 4 4 4"] | None
     mirrored: Tensor
+    noise_seed: Int64[Tensor, " n"]
 
     def select(self, part: slice) -> "ViewParameters":
         """The parameters of some of the views."""
@@ -132,8 +136,7 @@ class ViewParameters:
 
 def normalized(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
     """Each box with zero mean and unit variance; a constant box becomes zero."""
-    centered = volume - volume.mean(dim=(1, 2, 3), keepdim=True)
-    return centered / centered.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
+    return functional.layer_norm(volume, volume.shape[1:], eps=1e-12)
 
 
 def view(
@@ -141,7 +144,6 @@ def view(
     tilt_range_deg: Float[Tensor, "b 2"],
     parameters: ViewParameters,
     voxel_spacing_angstrom: float,
-    generator: torch.Generator,
     turns: Literal["box", "wedge"] = "box",
 ) -> Float[Tensor, "b d d d"]:
     """One view of each box: bent, turned, shifted and scaled in one resampling, then imaged again, then normalized.
@@ -156,10 +158,25 @@ def view(
         resampled, which is half the cost of a view. For whatever does not see how its particle is turned. What needs
         resampling anyway (scale, elastic) turns boxes all the same.
     """
-    if len(volume) > _AT_ONCE:
-        parts = (slice(start, start + _AT_ONCE) for start in range(0, len(volume), _AT_ONCE))
-        given = (voxel_spacing_angstrom, generator, turns)
-        return torch.cat([view(volume[part], tilt_range_deg[part], parameters.select(part), *given) for part in parts])
+    at_once = min(_AT_ONCE, -(-len(volume) // torch.get_num_threads()))
+    if volume.is_cpu and len(volume) > at_once:
+
+        def some(start: int) -> Tensor:
+            part = slice(start, start + at_once)
+            given = (volume[part], tilt_range_deg[part], parameters.select(part))
+            return _view(*given, voxel_spacing_angstrom, turns)
+
+        return torch.cat(side_by_side(some, range(0, len(volume), at_once)))
+    return _view(volume, tilt_range_deg, parameters, voxel_spacing_angstrom, turns)
+
+
+def _view(
+    volume: Tensor,
+    tilt_range_deg: Tensor,
+    parameters: ViewParameters,
+    voxel_spacing_angstrom: float,
+    turns: Literal["box", "wedge"],
+) -> Tensor:
     size = volume.shape[-1]
     spatial = _mirror(volume, parameters.mirrored.to(volume.device))
     resampled = turns == "box" or parameters.elastic_zyx_voxels is not None or bool((parameters.scale != 1).any())
@@ -167,19 +184,25 @@ def view(
         spatial = _resampled(spatial, parameters)
     spatial = _hide_and_swap(spatial, parameters)
     if bool((parameters.gamma != 1).any()):
-        spatial = spatial.sign() * spatial.abs() ** _per_box(parameters.gamma, volume)
+        # |v|^gamma by logarithms, which are vectorized, but slow for zeros.
+        logarithm = spatial.abs().clamp_(min=_NOTHING).log_()
+        spatial = (logarithm * _per_box(parameters.gamma, volume)).exp_().copysign_(spatial)
     if bool((parameters.noise_std > 0).any()):
-        noise = normal(volume.shape, generator, volume.dtype).to(volume.device)
-        spatial = spatial + noise * _per_box(parameters.noise_std, volume)
+        noise = seeded_noise(parameters.noise_seed, volume.shape[1:], volume.dtype, volume.device)
+        spatial = torch.addcmul(spatial, noise, _per_box(parameters.noise_std, volume))
+    sigma = parameters.low_pass_sigma_voxels.to(volume.device)
     transfer = _transfer(size, tilt_range_deg, parameters, voxel_spacing_angstrom, volume.device, not resampled)
-    if transfer is not None or not resampled:
+    if transfer is None and resampled:
+        spatial = _blurred(spatial, sigma)
+    else:
         spectrum = torch.fft.rfftn(spatial, dim=(1, 2, 3))
         if not resampled:
             spectrum = _shifted(spectrum, parameters, size)
-        if transfer is not None:
-            spectrum = spectrum * transfer
+        for factor in (transfer, _blur(size, sigma)):
+            spectrum = spectrum if factor is None else spectrum * factor
         spatial = torch.fft.irfftn(spectrum, s=(size, size, size), dim=(1, 2, 3))
-    return normalized(spatial) * _per_box(parameters.gain, volume)
+    spatial = normalized(spatial)
+    return spatial * _per_box(parameters.gain, volume) if bool((parameters.gain != 1).any()) else spatial
 
 
 def _per_box(value: Float[Tensor, " b"], volume: Tensor) -> Tensor:
@@ -224,7 +247,7 @@ def _transfer(
     device: torch.device,
     wedge_turns: bool,
 ) -> Tensor | None:
-    """Product of wedge, blur and extra CTF on the rfftn layout; None where there is nothing to do."""
+    """Product of wedge and extra CTF on the rfftn layout; None where there is nothing to do."""
     transfer: Tensor | None = None
     if parameters.impose_wedge and wedge_turns:
         transfer = wedge_mask(size, tilt_range_deg, parameters.rotation.transpose(1, 2).to(device))
@@ -232,21 +255,40 @@ def _transfer(
         # Most sets have one tilt range: one mask then serves all.
         same = bool((tilt_range_deg == tilt_range_deg[:1]).all())
         transfer = wedge_mask(size, tilt_range_deg[:1] if same else tilt_range_deg)
-    sigma = parameters.low_pass_sigma_voxels.to(device)
-    if bool((sigma > 0).any()):
-        along = torch.fft.fftfreq(size, device=device).square()
-        half = torch.fft.rfftfreq(size, device=device).square()
-        exponent = (-2 * torch.pi**2) * sigma.square()[:, None]
-        # A Gaussian is a product over axes: three small exponentials instead of one of the whole box.
-        a, b = torch.exp(exponent * along), torch.exp(exponent * half)
-        blur = a[:, :, None, None] * a[:, None, :, None] * b[:, None, None, :]
-        transfer = blur if transfer is None else transfer * blur
     extra = torch.isfinite(parameters.defocus_um)
     if bool(extra.any()):
         ctf = torch.ones(len(extra), size, size, size // 2 + 1, device=device)
         ctf[extra] = ctf_3d(size, voxel_spacing_angstrom, parameters.defocus_um[extra].to(device))
         transfer = ctf if transfer is None else transfer * ctf
     return transfer
+
+
+def _gaussian(frequency: Tensor, sigma: Float[Tensor, " b"]) -> Float[Tensor, "b f"]:
+    return torch.exp((-2 * torch.pi**2) * sigma.square()[:, None] * frequency.square())
+
+
+def _blur(size: int, sigma: Float[Tensor, " b"]) -> Tensor | None:
+    """Gaussian filters on the rfftn layout, a product over axes; None where there is nothing to do."""
+    if not bool((sigma > 0).any()):
+        return None
+    along = _gaussian(torch.fft.fftfreq(size, device=sigma.device), sigma)
+    half = _gaussian(torch.fft.rfftfreq(size, device=sigma.device), sigma)
+    return along[:, :, None, None] * along[:, None, :, None] * half[:, None, None, :]
+
+
+def _blurred(volume: Tensor, sigma: Float[Tensor, " b"]) -> Tensor:
+    """What `_blur` does, by a product with a cyclic matrix along each axis: a third of the time of two transforms."""
+    if not bool((sigma > 0).any()):
+        return volume
+    size = volume.shape[-1]
+    steps = torch.arange(size, device=volume.device)
+    kernel = torch.fft.irfft(_gaussian(torch.fft.rfftfreq(size, device=sigma.device), sigma), n=size).to(volume.dtype)
+    matrix = kernel[:, (steps[:, None] - steps) % size]
+    blurred = volume
+    for _ in range(3):
+        # The first axis becomes the last one, so after three products all are where they were.
+        blurred = blurred.reshape(len(volume), size, -1).mT @ matrix
+    return blurred.view(volume.shape)
 
 
 def _mirror(volume: Tensor, mirrored: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tomosift.draws import normal, uniform
+from tomosift.physics.resampling import trilinear
 
-_BISECTIONS = 60  # halving [0, pi] this often reaches the resolution of float64
+_NEWTON_STEPS = 4  # from half a radian away, at worst, to the resolution of float64
 
 
 def quaternions_to_matrices(quaternion_wxyz: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
@@ -49,7 +50,7 @@ def random_rotations(
         When ``max_angle_deg`` lies outside 0 to 180.
 
     Source: the axis is uniform on the sphere; the angle has Haar density 1 - cos(angle), whose integral
-    angle - sin(angle) is inverted by bisection (Miles, Biometrika 52, 1965).
+    angle - sin(angle) is inverted by Newton's method (Miles, Biometrika 52, 1965).
     """
     if not 0.0 <= max_angle_deg <= 180.0:
         raise ValueError(f"max_angle_deg is {max_angle_deg}, expected 0 to 180")
@@ -57,13 +58,13 @@ def random_rotations(
     axis = axis / axis.norm(dim=-1, keepdim=True)
     share = uniform((n, 1), generator, torch.float64)
     largest = math.radians(max_angle_deg)
-    low, high = torch.zeros_like(share), torch.full_like(share, largest)
     target = share * (largest - math.sin(largest))
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        below = middle - middle.sin() < target
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    half = (low + high) / 4
+    angle = (6 * target) ** (1 / 3)  # exact for small angles, too small by less than half a radian for large ones
+    for _ in range(_NEWTON_STEPS):
+        slope = 1 - angle.cos()
+        missing = target - angle + angle.sin()
+        angle = torch.where(slope > 0, angle + missing / slope, angle).clamp(max=math.pi)
+    half = angle / 2
     quaternion = torch.cat([half.cos(), half.sin() * axis], dim=-1)
     return quaternions_to_matrices(quaternion).to(device=device or generator.device, dtype=dtype)
 
@@ -152,33 +153,21 @@ def _resample(
     fill: Tensor | None,
     displacement_zyx_voxels: Tensor | None = None,
 ) -> Tensor:
-    batch, source_size = volume.shape[0], volume.shape[-1]
+    source_size = volume.shape[-1]
     size = source_size // factor
-    # An output voxel at offset p from the center reads the source at R^T (p - shift) / scale. grid_sample speaks xyz,
-    # so the transposed matrix has both its axes reversed.
-    inverse = rotation.to(volume.dtype).transpose(-1, -2).flip(-2, -1)
+    # A voxel at offset p from the center reads the source at factor * R^T (p - shift) / scale.
+    inverse = factor * rotation.to(volume.dtype).transpose(-1, -2)
     if scale is not None:
         inverse = inverse / scale.to(volume.dtype)[:, None, None]
-    # With align_corners=False voxel i sits at (2 i + 1) / d - 1, so the center voxel is at 1/d for even d, 0 for odd.
-    center, source_center = (1 - size % 2) / size, (1 - source_size % 2) / source_size
-    moved = inverse.new_full((batch, 3), center)
+    moved = inverse.new_full((len(volume), 3), size // 2)
     if shift_zyx_voxels is not None:
-        moved = moved + shift_zyx_voxels.to(volume.dtype).flip(-1) * (2 / size)
-    offset = source_center - (inverse @ moved[:, :, None])
-    # The grid is a sum of one term per axis; adding them up beats affine_grid's matrix product three times over.
-    steps = (2 * torch.arange(size, dtype=volume.dtype, device=volume.device) + 1) / size - 1
-    along_x, along_y, along_z = (steps[:, None] * inverse[:, None, :, axis] for axis in range(3))
-    plane = (along_z + offset[:, None, :, 0])[:, :, None] + along_y[:, None]
-    grid = plane[:, :, :, None] + along_x[:, None, None]
-    if displacement_zyx_voxels is not None:
-        bent = displacement_zyx_voxels.to(volume.dtype).flip(-1) * (2 / size)
-        grid = grid + torch.einsum("bij,bzyxj->bzyxi", inverse, bent)
-    source = volume[:, None]
+        moved = moved + shift_zyx_voxels.to(volume.dtype)
+    offset = source_size // 2 - (inverse @ moved[:, :, None])[:, :, 0]
+    bent = None if displacement_zyx_voxels is None else displacement_zyx_voxels.to(volume.dtype)
     if fill is None:
-        return F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[:, 0]
-    level = fill.to(volume.dtype)[:, None, None, None, None]
-    turned = F.grid_sample(source - level, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return (turned + level)[:, 0]
+        return trilinear(volume, inverse, offset, size, bent)
+    level = fill.to(volume.dtype)[:, None, None, None]
+    return trilinear(volume - level, inverse, offset, size, bent) + level
 
 
 def _pad_spectrum(spectrum: Tensor, axis: int, size: int) -> Tensor:

@@ -76,12 +76,14 @@ def _one_series(
         normals = normals @ rotation.to(normals.dtype).transpose(-1, -2)  # R n, as rows
     k = torch.fft.fftfreq(box_size, 1 / box_size, dtype=normals.dtype, device=normals.device)
     half = k[: box_size // 2 + 1].abs()  # the last one of an even edge is stored as -d/2
-    n = normals[..., None, None, None]
-    to_planes = n[:, :, 0] * k[:, None, None] + n[:, :, 1] * k[:, None] + n[:, :, 2] * half
+    along_z = normals[..., 0, None] * k
+    plane = normals[..., 1, None, None] * k[:, None] + normals[..., 2, None, None] * half
+    # Whole planes are added at once, which is several times as fast as rows.
+    to_planes = (along_z[..., None] + plane.flatten(2)[:, :, None]).unflatten(3, plane.shape[2:])
     to_low, to_high = to_planes.unbind(1)
     squared = k[:, None, None] ** 2 + k[:, None] ** 2 + half**2
-    measured: Tensor = to_low * to_high <= _TOLERANCE * squared
+    measured: Tensor = (to_low * to_high).le_(_TOLERANCE * squared)  # 0 and 1
     if edge_voxels == 0:
-        return measured.to(normals.dtype)
+        return measured
     outside = torch.minimum(to_low.abs(), to_high.abs()).clamp(max=edge_voxels) / edge_voxels
-    return torch.where(measured, torch.ones_like(outside), 0.5 + 0.5 * torch.cos(torch.pi * outside))
+    return torch.maximum(measured, 0.5 + 0.5 * torch.cos(torch.pi * outside))
