@@ -139,10 +139,14 @@ def augmentation(table: Table) -> None:
     works["tomosift, views of pretraining, box turned"] = (partial(ours, CONTRASTED), options.count)
     peers: dict[str, Callable[[], Augment]] = {
         "TorchIO": lambda: torchio_views(options.threads),
-        "MONAI": lambda: monai_views(options.box_size, options.threads),
+        "MONAI": lambda: monai_views(options.box_size),
         "scipy, linear": lambda: scipy_views(1),
         "scipy, cubic": lambda: scipy_views(3),
     }
+    if options.threads > 1:
+        loaded = f"by {options.threads} workers of a loader"
+        peers[f"TorchIO, {loaded}"] = lambda: torchio_views(1, options.threads)
+        peers[f"MONAI, {loaded}"] = lambda: monai_views(options.box_size, options.threads)
     for name, made in peers.items():
         try:
             works[name] = (partial(made(), batch.volume), options.count)

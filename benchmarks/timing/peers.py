@@ -43,29 +43,29 @@ class _Augmented(Dataset[Tensor]):
         return self.transform(self.volume[row : row + 1].clone())[0]
 
 
-def _box_by_box(transform: Augment, threads: int) -> Augment:
-    """In this process, or with several threads in as many workers of a loader, which stay for as long as it is used."""
-    if threads == 1:
+def _box_by_box(transform: Augment, workers: int) -> Augment:
+    """In this process, or by so many workers of a loader, which stay for as long as it is used."""
+    if workers == 0:
         return lambda volume: torch.cat([transform(box[None].clone()) for box in volume])
     loaders: dict[int, DataLoader[Tensor]] = {}
 
     def views(volume: Tensor) -> Tensor:
         if volume.data_ptr() not in loaders:
-            each = -(-len(volume) // (4 * threads))
+            each = -(-len(volume) // (4 * workers))
             loaders[volume.data_ptr()] = DataLoader(
-                _Augmented(volume, transform), each, num_workers=threads, persistent_workers=True
+                _Augmented(volume, transform), each, num_workers=workers, persistent_workers=True
             )
         return torch.cat(list(loaders[volume.data_ptr()]))
 
     return views
 
 
-def torchio_views(threads: int) -> Augment:
+def torchio_views(threads: int, workers: int = 0) -> Augment:
     """TorchIO, box by box. Its blur has another width along each axis; turns are by three uniform Euler angles."""
     import torchio
     from SimpleITK import ProcessObject
 
-    ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     transform = torchio.Compose(
         [
             torchio.RandomAffine(
@@ -81,10 +81,10 @@ def torchio_views(threads: int) -> Augment:
             torchio.ZNormalization(),
         ]
     )
-    return _box_by_box(transform, threads)
+    return _box_by_box(transform, workers)
 
 
-def monai_views(size: int, threads: int) -> Augment:
+def monai_views(size: int, workers: int = 0) -> Augment:
     """MONAI, box by box. Its blur has another width along each axis, its scale too; turns are by three Euler angles."""
     from monai.transforms import Compose, NormalizeIntensity, RandAffine, RandGaussianNoise, RandGaussianSmooth
 
@@ -107,7 +107,7 @@ def monai_views(size: int, threads: int) -> Augment:
             NormalizeIntensity(),
         ]
     )
-    return _box_by_box(lambda box: transform(box).as_tensor(), threads)
+    return _box_by_box(lambda box: transform(box).as_tensor(), workers)
 
 
 def scipy_views(order: int) -> Augment:

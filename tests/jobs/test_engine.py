@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tomosift.jobs.engine import Engine, for_each
+from tomosift.memory import KEEPING
 
 HERE = Path(__file__).parent
 
@@ -83,6 +84,14 @@ def test_two_workers_share_the_tasks_and_lose_none_when_one_is_killed(tmp_path: 
     assert len(used) >= 2
     assert str(os.getpid()) not in used
     assert not left_over(before)
+
+
+def test_workers_keep_the_memory_they_free_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEEPING:
+        monkeypatch.delenv(name, raising=False)
+    assert for_each(os.getenv, list(KEEPING), Engine(workers=1)) == list(KEEPING.values())
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    assert for_each(os.getenv, ["MALLOC_TRIM_THRESHOLD_"], Engine(workers=1)) == ["131072"]
 
 
 def test_an_interruption_ends_the_workers(tmp_path: Path, chores: Any) -> None:
@@ -162,6 +171,7 @@ def test_slurm_workers_are_submitted_with_what_was_asked_for_and_canceled_in_the
     for line in ("-p long", "-A lab", "--cpus-per-task=4", "--mem=15G", "-t 08:00:00", "--qos=low", "--nice=5"):
         assert f"#SBATCH {line}" in lines
     assert "export OMP_NUM_THREADS=4 MKL_NUM_THREADS=4" in lines
+    assert "export " + " ".join(f"{name}={value}" for name, value in KEEPING.items()) in lines
     assert list(tmp_path.glob("canceled-*"))
 
 
@@ -181,6 +191,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from tomosift.jobs.engine import Engine, for_each
+from tomosift.memory import KEEPING
 from chores import Chore, square
 if __name__ == "__main__":
     print(for_each(square, [Chore(k, Path(sys.argv[1])) for k in range(4)], Engine(workers=2)))

@@ -1,6 +1,7 @@
 """Laws of views: what each setting does, that it can be switched off, and that no view leaves the measured wedge."""
 
 from dataclasses import fields, replace
+from typing import Literal
 
 import pytest
 import torch
@@ -337,3 +338,23 @@ def test_a_blur_alone_is_the_blur_that_goes_with_a_filter() -> None:
     alone = view(boxes(), tilts(), parameters, 10.0)
     filtered = view(boxes(), tilts(3, -90.0, 90.0), replace(parameters, impose_wedge=True), 10.0)
     torch.testing.assert_close(alone, filtered, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("turns", ["box", "wedge"])
+def test_views_are_the_same_however_many_threads_make_them(turns: Literal["box", "wedge"]) -> None:
+    parameters = replace(ViewRanges(), noise_std=(0.1, 0.5), log_gamma=(-0.2, 0.2)).sample(61, generator())
+    before, made = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            made.append(view(boxes(61), tilts(61), parameters, 10.0, turns))
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(made[1], made[0], atol=1e-3, rtol=0)
+
+
+def test_zeros_stay_zeros_under_a_contrast_curve() -> None:
+    volume = normalized(boxes()) * (boxes(seed=1) > 0)
+    parameters = replace(NO_VIEWS, log_gamma=(0.5, 0.5)).sample(3, generator())
+    expected = volume.sign() * volume.abs() ** parameters.gamma[:, None, None, None]
+    torch.testing.assert_close(view(volume, tilts(), parameters, 10.0), normalized(expected), atol=1e-5, rtol=0)

@@ -139,6 +139,7 @@ def normalized(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
     return functional.layer_norm(volume, volume.shape[1:], eps=1e-12)
 
 
+@torch.no_grad()
 def view(
     volume: Float[Tensor, "b d d d"],
     tilt_range_deg: Float[Tensor, "b 2"],
@@ -149,7 +150,7 @@ def view(
     """One view of each box: bent, turned, shifted and scaled in one resampling, then imaged again, then normalized.
 
     Noise is added before the Fourier filters, so it lacks the same wedge as everything else. The argument is not
-    changed.
+    changed, and has no gradient: views are data.
 
     Parameters
     ----------
@@ -160,13 +161,15 @@ def view(
     """
     at_once = min(_AT_ONCE, -(-len(volume) // torch.get_num_threads()))
     if volume.is_cpu and len(volume) > at_once:
+        views = torch.empty_like(volume)
 
-        def some(start: int) -> Tensor:
+        def some(start: int) -> None:
             part = slice(start, start + at_once)
             given = (volume[part], tilt_range_deg[part], parameters.select(part))
-            return _view(*given, voxel_spacing_angstrom, turns)
+            views[part] = _view(*given, voxel_spacing_angstrom, turns)
 
-        return torch.cat(side_by_side(some, range(0, len(volume), at_once)))
+        side_by_side(some, range(0, len(volume), at_once))
+        return views
     return _view(volume, tilt_range_deg, parameters, voxel_spacing_angstrom, turns)
 
 
