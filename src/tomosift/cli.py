@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
         _fail(f"there is no command {name!r}; commands are {', '.join(COMMANDS)}")
-    keep_freed_memory()
+    if name != "label":  # a server stays, and should not hold what it does not need
+        keep_freed_memory()
     try:
         _run(name, rest)
     except BrokenPipeError:  # the reader of our output has seen enough, as in `tomosift ... | head`
