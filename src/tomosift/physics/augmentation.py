@@ -25,7 +25,7 @@ from tomosift.threads import side_by_side
 
 Range = tuple[float, float]
 
-_AT_ONCE = 24  # boxes; more leave the processor's cache and take a quarter longer
+_AT_ONCE = 24  # boxes; more leave the processor's cache, fewer make too many calls
 _NOTHING = 1e-30  # as good as zero, and has a logarithm
 
 ABLATION_GROUPS: dict[str, dict[str, object]] = {
