@@ -89,7 +89,9 @@ def test_two_workers_share_the_tasks_and_lose_none_when_one_is_killed(tmp_path: 
 def test_workers_keep_the_memory_they_free_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in KEEPING:
         monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
     assert for_each(os.getenv, list(KEEPING), Engine(workers=1)) == list(KEEPING.values())
+    assert os.environ == before
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert for_each(os.getenv, ["MALLOC_TRIM_THRESHOLD_"], Engine(workers=1)) == ["131072"]
 

@@ -5,6 +5,7 @@ command that was interrupted is given again, and the engine itself stores nothin
 """
 
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -183,6 +184,7 @@ def _client(engine: Engine, tasks: int) -> Iterator[Any]:
             # Dask has its workers hand back all memory they free, which takes half of their time.
             **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in KEEPING.items()},
         }
+        stack.enter_context(_environment_as_before())
         stack.enter_context(dask.config.set(settings))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="tomosift-", ignore_cleanup_errors=True))
         if engine.slurm:
@@ -200,6 +202,17 @@ def _client(engine: Engine, tasks: int) -> Iterator[Any]:
                 )
             )
         yield stack.enter_context(Client(cluster, set_as_default=False))  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _environment_as_before() -> Iterator[None]:
+    """Dask leaves what it tells its workers in the environment of this process, for all that it starts later."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _slurm_cluster(engine: Engine) -> Any:
