@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tomosift.threads import side_by_side
+from tomosift.threads import shares, side_by_side
 
 
 @pytest.fixture(params=[1, 3])
@@ -46,3 +46,13 @@ def test_an_error_comes_out_and_threads_are_as_before(threads: int) -> None:
     with pytest.raises(ValueError, match="piece 0"):
         side_by_side(work, range(5))
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 48, 130, 1000])
+def test_shares_are_all_of_it_in_order_evenly_and_as_many_for_each_thread(threads: int, count: int) -> None:
+    parts = [range(count)[part] for part in shares(count, 20)]
+    assert [row for part in parts for row in part] == list(range(count))
+    lengths = {len(part) for part in parts}
+    assert max(lengths, default=0) - min(lengths, default=0) <= 1
+    assert max(lengths, default=0) <= 20
+    assert len(parts) % threads == 0 or len(parts) == count

@@ -1,10 +1,14 @@
 """Random numbers for the particles of a batch, also where each of several processes holds a part of the batch."""
 
 from collections.abc import Sequence
+from functools import cache
 
+import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
+
+_AT_ONCE = 8 * 32**3  # numbers
 
 
 class ShardGenerator(torch.Generator):
@@ -36,25 +40,40 @@ def seeds(n: int, generator: torch.Generator) -> Int64[Tensor, " n"]:
     return _share(torch.randint(2**62, shape, generator=generator, device=generator.device), generator)
 
 
-def seeded_noise(
-    seed: Int64[Tensor, " n"],
-    shape: Sequence[int],
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-) -> Tensor:
-    """Normal numbers (n, *shape), those of each particle from a seed of its own.
+def add_seeded_noise_(
+    volume: Float[Tensor, "n *shape"], std: Float[Tensor, " n"], seed: Int64[Tensor, " n"]
+) -> Float[Tensor, "n *shape"]:
+    """White Gaussian noise added in place: of each particle's own standard deviation, from a seed of its own.
 
-    On a GPU they are drawn there: other numbers than a processor would draw, the same ones for the same seeds.
+    A number is one of the 65,536 that share a normal distribution evenly, 4.3 deviations at most: 16 random bits look
+    it up, in half the time that torch takes for its normal numbers. On a GPU torch draws them there: other numbers, the
+    same ones for the same batch of seeds.
     """
-    numbers: list[int] = seed.tolist()
-    if torch.device(device).type != "cpu":
-        own = torch.Generator(device).manual_seed(sum(numbers) % 2**63)
-        return torch.randn((len(numbers), *shape), generator=own, dtype=dtype, device=device)
-    drawn = torch.empty((len(numbers), *shape), dtype=dtype)
-    own = torch.Generator()
-    for row, number in zip(drawn, numbers, strict=True):
-        row.normal_(generator=own.manual_seed(number))
-    return drawn
+    rows, deviation, numbers = volume.view(len(volume), -1), std.to(volume)[:, None], seed.tolist()
+    if not volume.is_cpu:
+        own = torch.Generator(volume.device).manual_seed(sum(numbers) % 2**63)
+        rows.addcmul_(torch.randn(rows.shape, generator=own, dtype=rows.dtype, device=rows.device), deviation)
+        return volume
+    each = rows.shape[1]
+    at_once = max(1, min(len(rows), _AT_ONCE // each))
+    # Memory that is used again stays in the processor's cache.
+    words = np.empty((at_once, -(-each // 4)), np.uint64)
+    bits = torch.from_numpy(words.view(np.uint16))[:, :each]
+    place, noise = torch.empty(at_once, each, dtype=torch.int32), torch.empty(at_once * each)
+    for start in range(0, len(rows), at_once):
+        part = slice(start, start + at_once)
+        for row, number in enumerate(numbers[part]):
+            words[row] = np.random.SFC64(number).random_raw(words.shape[1])
+        torch.index_select(_normal_quantiles(), 0, place.copy_(bits).flatten(), out=noise)
+        rows[part].addcmul_(noise.view(at_once, each)[: len(rows) - start], deviation[part])
+    return volume
+
+
+@cache
+def _normal_quantiles() -> Tensor:
+    """In the middle of each of 65,536 equal shares."""
+    quantiles: Tensor = torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16)
+    return quantiles.float()
 
 
 def _whole(shape: Sequence[int], generator: torch.Generator) -> tuple[int, ...]:

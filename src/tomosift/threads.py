@@ -2,12 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
+
+
+def shares(count: int, at_most: int) -> list[slice]:
+    """Parts of so many rows that differ by one at most, none longer than that, and as many for each thread."""
+    threads = torch.get_num_threads()
+    parts = max(1, threads * -(-count // (threads * at_most)))
+    edges = [count * part // parts for part in range(parts + 1)]
+    return [slice(start, end) for start, end in pairwise(edges) if start < end]
 
 
 def side_by_side(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:

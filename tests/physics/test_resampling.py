@@ -82,6 +82,19 @@ def test_one_source_for_many_poses_is_each_of_them() -> None:
     torch.testing.assert_close(shared, trilinear(volume.repeat(5, 1, 1, 1), matrix, offset, 16), atol=0, rtol=0)
 
 
+@pytest.mark.parametrize(("count", "edge"), [(0, 8), (1, 32), (19, 32), (3, 64)])
+@pytest.mark.parametrize("bent", [False, True])
+def test_boxes_read_in_memory_used_again_are_those_read_for_a_gradient(count: int, edge: int, bent: bool) -> None:
+    volume = torch.randn(count, edge, edge, edge, generator=generator())
+    matrix, offset = turns(count, edge, edge)
+    field = torch.randn(count, edge, edge, edge, 3, generator=generator(3)) if bent else None
+    expected = trilinear(volume.requires_grad_(), matrix, offset, edge, field)
+    assert expected.requires_grad
+    with torch.no_grad():
+        found = trilinear(volume, matrix, offset, edge, field)
+    torch.testing.assert_close(found, expected.detach(), atol=1e-6, rtol=0)
+
+
 def test_gradients_are_those_of_finite_differences() -> None:
     volume = torch.randn(2, 4, 4, 4, generator=generator(), dtype=torch.float64, requires_grad=True)
     matrix, offset = (each.double().requires_grad_() for each in turns(2, 4, 4, 0.2))

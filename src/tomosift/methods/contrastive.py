@@ -27,7 +27,8 @@ from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, load_classifi
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.losses import info_nce, nt_xent
-from tomosift.physics.augmentation import ViewRanges, normalized, split_sectors, view
+from tomosift.physics.augmentation import ViewRanges, normalized, view
+from tomosift.physics.sectors import split_sectors
 from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
 
