@@ -43,7 +43,7 @@ def test_an_error_comes_out_and_threads_are_as_before(threads: int) -> None:
     def work(piece: int) -> None:
         raise ValueError(f"piece {piece}")
 
-    with pytest.raises(ValueError, match="piece 0"):
+    with pytest.raises(ValueError, match=r"piece \d"):
         side_by_side(work, range(5))
     assert torch.get_num_threads() == threads
 

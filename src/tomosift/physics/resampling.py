@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _LARGEST_PICTURE = 96  # voxels; rounding grows with the square of the edge, and there is little to gain beyond
-_AT_ONCE = 8 * 32**3  # voxels; what is done to more leaves the processor's cache, to fewer takes too many calls
+_AT_ONCE = 16 * 32**3  # voxels; what is done to more leaves the processor's cache, to fewer takes too many calls
 
 
 def trilinear(
