@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from tomosift.draws import add_seeded_noise_, seeds
+from tomosift.draws import _random_words, add_seeded_noise_, seeds
 
 
 def noise(seed: torch.Tensor, *shape: int, std: float = 1.0) -> torch.Tensor:
@@ -44,3 +44,10 @@ def test_noise_is_added_in_place_with_the_deviation_of_each(dtype: torch.dtype) 
     added = std.to(dtype)[:, None, None, None] * noise(seed, 32, 32, 32).to(dtype)
     torch.testing.assert_close(volume - before, added, atol=1e-5, rtol=0)
     assert torch.equal(volume[0], before[0])
+
+
+def test_random_words_are_those_of_split_mix() -> None:
+    """First words that other implementations give for this seed."""
+    words = _random_words(torch.tensor([1234567, 5]), torch.empty(2, 2, 3, dtype=torch.int64))
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert [word % 2**64 for word in words[0].tolist()] == published

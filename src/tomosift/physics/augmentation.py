@@ -21,11 +21,10 @@ from tomosift.draws import add_seeded_noise_, normal, seeds, uniform
 from tomosift.physics.ctf import ctf_3d
 from tomosift.physics.rotation import random_rotations, rotate
 from tomosift.physics.wedge import wedge_mask
-from tomosift.threads import shares, side_by_side
 
 Range = tuple[float, float]
 
-_AT_ONCE = 48  # boxes at most; more leave the processor's cache, fewer make too many calls
+_AT_ONCE = 96  # boxes; more need more memory, fewer make more calls
 _NOTHING = 1e-30  # as good as zero, and has a logarithm
 
 ABLATION_GROUPS: dict[str, dict[str, object]] = {
@@ -159,15 +158,12 @@ def view(
         resampled, which is half the cost of a view. For whatever does not see how its particle is turned. What needs
         resampling anyway (scale, elastic) turns boxes all the same.
     """
-    parts = shares(len(volume), _AT_ONCE)
-    if volume.is_cpu and len(parts) > 1:
+    if volume.is_cpu and len(volume) > _AT_ONCE:
         views = torch.empty_like(volume)
-
-        def some(part: slice) -> None:
+        for start in range(0, len(volume), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
             given = (volume[part], tilt_range_deg[part], parameters.select(part))
             views[part] = _view(*given, voxel_spacing_angstrom, turns)
-
-        side_by_side(some, parts)
         return views
     return _view(volume, tilt_range_deg, parameters, voxel_spacing_angstrom, turns)
 
