@@ -40,9 +40,8 @@ VIEWS = ViewRanges(noise_std=(0.0, 0.5), hidden_cubes=1, elastic_voxels=0.5)
 TRAINING = Training(steps=STEPS, batch_size=24, checkpoint_every=3)
 GENTLE = replace(TRAINING, learning_rate=1e-4)
 GENTLER = replace(TRAINING, learning_rate=1e-5)  # the head divides by how little boxes differ under random weights
-LARGE = replace(TRAINING, batch_size=72)  # views are made some at a time: here a different number in each process
 CASES: dict[str, tuple[str, Any]] = {
-    "simclr": ("contrastive", contrastive.Config(training=LARGE)),
+    "simclr": ("contrastive", contrastive.Config(training=TRAINING)),
     "sectors": ("contrastive", contrastive.Config(independent_noise="sectors", training=TRAINING)),
     "moco": ("contrastive", contrastive.Config(framework="moco", queue_size=100, training=TRAINING)),
     "residual": ("supervised", supervised.Config(encoder="residual", views=VIEWS, training=GENTLER)),

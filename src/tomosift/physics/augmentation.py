@@ -187,7 +187,7 @@ def _view(
         spatial = (logarithm * _per_box(parameters.gamma, volume)).exp_().copysign_(spatial)
     if bool((parameters.noise_std > 0).any()):
         # What was resampled is ours to change.
-        spatial = spatial if resampled else spatial.clone()
+        spatial = spatial if resampled else spatial.clone(memory_format=torch.contiguous_format)
         add_seeded_noise_(spatial, parameters.noise_std, parameters.noise_seed)
     sigma = parameters.low_pass_sigma_voxels.to(volume.device)
     transfer = _transfer(size, tilt_range_deg, parameters, voxel_spacing_angstrom, volume.device, not resampled)
