@@ -111,6 +111,9 @@ def _from_slices(
         around.zero_()
     if one:
         slices[:, :, :edge] = volume[:1]
+    # The same picture, and again from one slice further on.
+    both = picture.flatten(1).unfold(1, height * edge, pitch * edge).view(-1, 2, height, edge)
+    both = both.expand(width, -1, -1, -1)
 
     def boxes(
         part: slice, place: Tensor | None = None, below: Tensor | None = None, out: Tensor | None = None
@@ -122,11 +125,8 @@ def _from_slices(
         row.clamp_(origin[1] - unit[1], origin[1] + edge * unit[1]).add_(below, alpha=pitch * unit[1])
         if not one:
             slices[: len(place), :, :edge] = volume[part]
-        # The same picture, and again from one slice further on.
-        both = picture.flatten(1).unfold(1, height * edge, pitch * edge).view(-1, 2, height, edge)
-        both = both.expand(len(place), -1, -1, -1) if one else both[: len(place)]
         grid = place[:, :2].flatten(2, 3).permute(0, 2, 3, 1)
-        sampled = F.grid_sample(both, grid, padding_mode="zeros", align_corners=False)
+        sampled = F.grid_sample(both[: len(place)], grid, padding_mode="zeros", align_corners=False)
         lower, upper = sampled.view(-1, 2, size, size, size).unbind(1)
         return torch.lerp(lower, upper, between, out=out)
 
