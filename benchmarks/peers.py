@@ -38,7 +38,7 @@ from timing.stages import SPACING_ANGSTROM, Extraction, noise_batch, noise_tomog
 from torch import Tensor, nn
 
 from tomosift.data.set_reader import normalized
-from tomosift.memory import keep_freed_memory
+from tomosift.malloc import keep_freed_memory
 from tomosift.methods.contrastive import CONTRASTED
 from tomosift.nn.dense import first_middle
 from tomosift.nn.losses import nt_xent

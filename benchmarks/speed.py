@@ -37,7 +37,7 @@ from timing.stages import (
     supervised_step,
 )
 
-from tomosift.memory import keep_freed_memory
+from tomosift.malloc import keep_freed_memory
 from tomosift.nn.dense import described_block
 from tomosift.simulate.stream import ComplexStream
 

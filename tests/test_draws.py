@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from tomosift.draws import _random_words, add_seeded_noise_, seeds
+from tomosift.rng import _random_words, add_seeded_noise_, seeds
 
 
 def noise(seed: torch.Tensor, *shape: int, std: float = 1.0) -> torch.Tensor:

@@ -9,7 +9,7 @@ import pytest
 FAULTS = """
 import resource
 import torch
-from tomosift.memory import keep_freed_memory
+from tomosift.malloc import keep_freed_memory
 
 keep_freed_memory()
 

@@ -6,7 +6,7 @@ import sys
 
 from tomosift import __version__
 from tomosift.commands import COMMANDS
-from tomosift.memory import keep_freed_memory
+from tomosift.malloc import keep_freed_memory
 
 
 def overview() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tomosift.jobs.engine import Engine, for_each
-from tomosift.memory import KEEPING
+from tomosift.malloc import KEEPING
 
 HERE = Path(__file__).parent
 
@@ -193,7 +193,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from tomosift.jobs.engine import Engine, for_each
-from tomosift.memory import KEEPING
+from tomosift.malloc import KEEPING
 from chores import Chore, square
 if __name__ == "__main__":
     print(for_each(square, [Chore(k, Path(sys.argv[1])) for k in range(4)], Engine(workers=2)))

@@ -22,11 +22,11 @@ from lightning_fabric import Fabric
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import SubtomogramWriter, open_subtomograms
-from tomosift.draws import ShardGenerator, normal, uniform
 from tomosift.methods import METHODS, contrastive, metric, supervised
 from tomosift.nn.classifier import load_classifier
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
+from tomosift.rng import ShardGenerator, normal, uniform
 from tomosift.train.config import config_from_json
 from tomosift.train.loop import Training, _check_together
 from tomosift.train.processes import launched

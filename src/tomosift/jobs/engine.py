@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tomosift.jobs.sbatch import checked_directive
-from tomosift.memory import KEEPING
+from tomosift.malloc import KEEPING
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -20,7 +20,6 @@ from torch.nn import functional
 
 from tomosift.data.batches import Batch, Uniform
 from tomosift.data.sets import TrainingSets
-from tomosift.draws import uniform
 from tomosift.nn.across import gathered
 from tomosift.nn.centering import KnownCenters, recentered
 from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, load_classifier
@@ -29,6 +28,7 @@ from tomosift.nn.encoders import build_encoder
 from tomosift.nn.losses import info_nce, nt_xent
 from tomosift.physics.augmentation import ViewRanges, normalized, view
 from tomosift.physics.sectors import split_sectors
+from tomosift.rng import uniform
 from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
 

@@ -28,7 +28,6 @@ from torch.nn import functional
 
 from tomosift.data.batches import Ahead, Batch, Inputs
 from tomosift.data.sets import TrainingSets
-from tomosift.draws import normal
 from tomosift.nn.across import gathered
 from tomosift.nn.centering import REACH
 from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
@@ -38,6 +37,7 @@ from tomosift.nn.heads import DiscriminantHead
 from tomosift.nn.inference import embed
 from tomosift.nn.losses import nt_xent, prototypical_loss, supervised_contrastive, triplet_loss
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
+from tomosift.rng import normal
 from tomosift.simulate.lessons import MOST_WORKERS, Lessons, given
 from tomosift.simulate.stream import WIDE, ComplexStream
 from tomosift.train.loop import Progress, Training, fit

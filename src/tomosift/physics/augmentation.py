@@ -17,10 +17,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from tomosift.draws import add_seeded_noise_, normal, seeds, uniform
 from tomosift.physics.ctf import ctf_3d
 from tomosift.physics.rotation import random_rotations, rotate
 from tomosift.physics.wedge import wedge_mask
+from tomosift.rng import add_seeded_noise_, normal, seeds, uniform
 
 Range = tuple[float, float]
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from tomosift.draws import normal, uniform
 from tomosift.physics.resampling import trilinear
+from tomosift.rng import normal, uniform
 
 _NEWTON_STEPS = 4  # from half a radian away, at worst, to the resolution of float64
 

@@ -15,8 +15,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, distributed, nn
 
-from tomosift.draws import ShardGenerator
 from tomosift.errors import NonFiniteLossError
+from tomosift.rng import ShardGenerator
 from tomosift.train.checkpoint import load_checkpoint, save_checkpoint
 from tomosift.train.processes import first_does, joined, launched
 from tomosift.train.run import Run
