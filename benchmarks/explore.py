@@ -24,8 +24,8 @@ from tomosift.evaluate.few_shot import embedded
 from tomosift.evaluate.known import imaging_like, known_complexes, likeness
 from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.evaluate.worlds import build_world
+from tomosift.learning.clustering import comparable, find_clusters
 from tomosift.nn.classifier import Classifier, load_classifier
-from tomosift.nn.clusters import comparable, find_clusters
 from tomosift.nn.inference import embed
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.atlas import atlas_names

@@ -10,8 +10,8 @@ import pytest
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.learning.query_strategies import QuerySettings, Rounds
 from tomosift.methods.active import ASKED, Config
-from tomosift.nn.queries import QuerySettings, Rounds
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training
 

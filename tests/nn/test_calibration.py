@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, softmax
+from tomosift.learning.calibration import fit_temperature, negative_log_likelihood, softmax
 
 
 def drawn(temperature: float, n: int = 4000, k: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from tomosift.nn.clusters import MOST_TO_FIT, comparable, find_clusters
+from tomosift.learning.clustering import MOST_TO_FIT, comparable, find_clusters
 from tomosift.nn.heads import DiscriminantHead
 
 DIRECTIONS = 12

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tomosift.nn.discriminant import fit_discriminant
+from tomosift.learning.plda import fit_discriminant
 from tomosift.nn.heads import CosineHead, DiscriminantHead, PrototypeHead
 
 SIZE = 12

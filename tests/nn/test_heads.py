@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tomosift.nn.discriminant import fit_discriminant
+from tomosift.learning.linear_probe import fit_probe
+from tomosift.learning.plda import fit_discriminant
 from tomosift.nn.heads import (
     AttentionHead,
     CosineHead,
@@ -16,7 +17,6 @@ from tomosift.nn.heads import (
     build_head,
     minus_squared_distances,
 )
-from tomosift.nn.probe import fit_probe
 
 COMPARING = ("prototypes", "euclidean", "attention", "pairs", "discriminant")
 

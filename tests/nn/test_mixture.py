@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from tomosift.learning.gaussian_mixture import mixture_labels
+from tomosift.learning.label_propagation import agreed_labels, crossed_spread_logits
 from tomosift.nn.heads import DiscriminantHead
-from tomosift.nn.mixture import mixture_labels
-from tomosift.nn.spreading import agreed_labels, crossed_spread_logits
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tomosift.nn.probe import (
+from tomosift.learning.linear_probe import (
     FEW_LABELS_REGULARIZATION,
     INVERSE_REGULARIZATIONS,
     fit_probe,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tomosift.nn.queries import (
+from tomosift.learning.query_strategies import (
     QUERIES,
     Pool,
     QuerySettings,

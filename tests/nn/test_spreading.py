@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tomosift.nn import spreading
-from tomosift.nn.spreading import agreed_labels, crossed_spread_logits, name_one_another, spread_labels
+from tomosift.learning import label_propagation as spreading
+from tomosift.learning.label_propagation import agreed_labels, crossed_spread_logits, name_one_another, spread_labels
 
 
 def clusters(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -25,8 +25,8 @@ from tomosift.evaluate.report import write_report
 from tomosift.evaluate.report_input import ReportInput
 from tomosift.files import written_then_renamed
 from tomosift.io.formats import write_particles
+from tomosift.learning.clustering import Clusters, check_count, comparable, find_clusters
 from tomosift.nn.classifier import Classifier, load_classifier, model_digest
-from tomosift.nn.clusters import Clusters, check_count, comparable, find_clusters
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.heads import DiscriminantHead
 from tomosift.nn.inference import embed

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from tomosift.evaluate.known import Known
 from tomosift.evaluate.markup import escape, section, table
 from tomosift.evaluate.report_input import ReportInput
-from tomosift.nn.clusters import Clusters
+from tomosift.learning.clustering import Clusters
 
 _STABLE, _DOUBTFUL = 0.75, 0.5
 _SHOWN = 3

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.learning.clustering import comparable
 from tomosift.nn.classifier import Classifier
-from tomosift.nn.clusters import comparable
 from tomosift.nn.encoder import ReportDone
 from tomosift.nn.heads import DiscriminantHead
 from tomosift.nn.inference import embed

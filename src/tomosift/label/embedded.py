@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.layout import lay_out_many
 from tomosift.files import written_then_renamed
+from tomosift.learning.clustering import comparable
 from tomosift.nn.classifier import load_classifier, model_digest
-from tomosift.nn.clusters import comparable
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.inference import embed
 

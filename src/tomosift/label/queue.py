@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from tomosift.nn.queries import Pool, margin, query
+from tomosift.learning.query_strategies import Pool, margin, query
 
 _AHEAD = 48
 """Particles that a strategy chooses at once; until they are asked, the teacher has long chosen anew."""

@@ -17,8 +17,8 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.label.embedded import Embedded
 from tomosift.label.queue import Queue, chosen, in_any_order
 from tomosift.label.votes import LABELS_PER_ROUND, Votes
-from tomosift.nn.calibration import softmax, temperature_for_accuracy
-from tomosift.nn.probe import crossed_logits, fit_probe
+from tomosift.learning.calibration import softmax, temperature_for_accuracy
+from tomosift.learning.linear_probe import crossed_logits, fit_probe
 
 _BOXES_AT_ONCE = 64
 _BOXES_TO_KEEP = 4096

@@ -4,7 +4,7 @@
 page of `tomosift label`; here the answers are there already, to see how few would have done.
 
 Source: Du et al. 2021, "Active learning to classify macromolecular structures in situ for less supervision in
-cryo-electron tomography", Bioinformatics 37:2340 (HAL), and its code; see `tomosift.nn.queries` for the strategies and
+cryo-electron tomography", Bioinformatics 37:2340 (HAL), and its code; see `tomosift.learning.query_strategies` for the strategies and
 their deviations. Deviations here: particles are asked for by a probe on frozen embeddings, refitted in every round,
 instead of a network trained anew; the first labels are of typical particles, not of any; a fifth of the labels is not
 set aside (the classifier in the end calibrates by folds), so all of the budget teaches. Default values are ours.
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
+from tomosift.learning.query_strategies import Rounds, asked_in_rounds
 from tomosift.nn.classifier import GENERAL, Classifier, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.inference import embed
-from tomosift.nn.queries import Rounds, asked_in_rounds
 from tomosift.train.loop import Progress, Training
 from tomosift.train.run import Run
 

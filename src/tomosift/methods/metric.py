@@ -28,10 +28,10 @@ from torch.nn import functional
 
 from tomosift.data.batches import Ahead, Batch, Inputs
 from tomosift.data.sets import TrainingSets
+from tomosift.learning.plda import fit_discriminant
 from tomosift.nn.across import gathered
 from tomosift.nn.centering import REACH
 from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
-from tomosift.nn.discriminant import fit_discriminant
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.heads import DiscriminantHead
 from tomosift.nn.inference import embed

@@ -8,7 +8,7 @@ tomograms", PLoS Comput. Biol. 16:e1008227. ProtoNet3D is ``head="euclidean"``; 
 ``head="attention"`` started from a finished run of the first. Episodes of 5 classes, 5 examples and 15 questions, 25
 episodes of validation and patience follow their code; number of steps and rates are ours.
 
-Beside the paper's two there is a discriminant (see `tomosift.nn.discriminant`), which trains nothing.
+Beside the paper's two there is a discriminant (see `tomosift.learning.plda`), which trains nothing.
 
 Deviations: training may start from a pretrained encoder, and does by default; particles are seen in augmented views;
 AdamW with one cosine instead of halving the rate; the attention has no dropout.
@@ -28,9 +28,9 @@ from tomosift.data.batches import Batch
 from tomosift.data.episodes import Episode, Episodes
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.learning.plda import fit_discriminant
 from tomosift.nn.centering import KnownCenters
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, starting_encoder
-from tomosift.nn.discriminant import fit_discriminant
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.heads import AttentionHead, DiscriminantHead, PrototypeHead
 from tomosift.nn.inference import embed

@@ -3,7 +3,7 @@
 Source: Gupta et al. 2022, Front. Physiol. 13:957484, fine-tunes the whole network from pretrained weights ("finetune"
 here). Starting from a fitted probe at a gentle rate ("probe-then-finetune") follows Kumar et al. 2022, "Fine-tuning can
 distort pretrained features and underperform out-of-distribution"; for what unlabeled particles add see
-`tomosift.nn.spreading`. The combination and all default values are ours.
+`tomosift.learning.label_propagation`. The combination and all default values are ours.
 """
 
 from dataclasses import dataclass, field, replace
@@ -22,16 +22,16 @@ from tomosift.data.labels import are_among, labeled_as, rows_among, rows_around
 from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.learning.calibration import fit_temperature, negative_log_likelihood, temperature_of_few
+from tomosift.learning.label_propagation import agreed_labels, crossed_spread_logits, name_one_another
+from tomosift.learning.linear_probe import crossed_logits, fit_probe
 from tomosift.nn.averages import look
 from tomosift.nn.averaging import MOST_TO_COMPARE, NAME_FEWER, Told, keep_calibrated, name_fewer, told_by_averages
-from tomosift.nn.calibration import fit_temperature, negative_log_likelihood, temperature_of_few
 from tomosift.nn.centering import KnownCenters
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, shipped_decoder, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.heads import DiscriminantHead, LinearHead
 from tomosift.nn.inference import embed, predict
-from tomosift.nn.probe import crossed_logits, fit_probe
-from tomosift.nn.spreading import agreed_labels, crossed_spread_logits, name_one_another
 from tomosift.nn.views import augmented
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Progress, Training, Validation, fit

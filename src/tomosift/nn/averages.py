@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
 
-from tomosift.nn.calibration import temperature_for_accuracy
+from tomosift.learning.calibration import temperature_for_accuracy
 from tomosift.nn.center_finder import coarse
 from tomosift.nn.centering import recentered
 from tomosift.nn.encoder import Encoder, ReadBoxes, ReportDone

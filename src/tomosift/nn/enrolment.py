@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from tomosift.nn.calibration import temperature_for_accuracy
+from tomosift.learning.calibration import temperature_for_accuracy
 from tomosift.nn.classifier import Classifier
 from tomosift.nn.familiarity import Familiarity
 from tomosift.nn.heads import HeadName, PrototypeHead

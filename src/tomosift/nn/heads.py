@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tomosift.learning.linear_probe import LinearProbe
+from tomosift.learning.plda import DIRECTIONS, Discriminant
 from tomosift.nn.across import gathered
-from tomosift.nn.discriminant import DIRECTIONS, Discriminant
-from tomosift.nn.probe import LinearProbe
 
 HeadName = Literal["linear", "prototypes", "euclidean", "attention", "pairs", "discriminant"]
 HEADS: tuple[HeadName, ...] = get_args(HeadName)
@@ -180,7 +180,7 @@ class PairHead(PrototypeHead):
 class DiscriminantHead(PrototypeHead):
     """Log likelihood of a particle given one example of each class, where it is known how classes and particles vary.
 
-    Source: see `tomosift.nn.discriminant`. Deviation: several examples count as one that lies at their mean, which is
+    Source: see `tomosift.learning.plda`. Deviation: several examples count as one that lies at their mean, which is
     as good up to five.
     """
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from tomosift.nn.calibration import softmax
-from tomosift.nn.probe import fit_probe
+from tomosift.learning.calibration import softmax
+from tomosift.learning.linear_probe import fit_probe
 
 _TINY = 1e-10
 _NEIGHBORS = 20

@@ -145,7 +145,7 @@ def _choose_regularization(x: Float[np.ndarray, "n e"], y: Int[np.ndarray, " n"]
         return FEW_LABELS_REGULARIZATION
     from sklearn.model_selection import StratifiedKFold
 
-    from tomosift.nn.calibration import fit_temperature, negative_log_likelihood
+    from tomosift.learning.calibration import fit_temperature, negative_log_likelihood
 
     folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(x, y))
     place = np.searchsorted(np.unique(y), y)
