@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
+from tomosift.averaging.class_averages import look
+from tomosift.averaging.multireference_alignment import told_by_averages
 from tomosift.data.batches import Batch, read_batch
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.files import write_json, written_then_renamed
-from tomosift.nn.averages import look
-from tomosift.nn.averaging import told_by_averages
 from tomosift.nn.center_finder import weights_path
 from tomosift.nn.centering import recentered
 from tomosift.nn.classifier import Classifier, load_classifier, model_digest, save_classifier, shipped_decoder

@@ -17,10 +17,10 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
+from tomosift.averaging.class_averages import Seen, look
+from tomosift.averaging.multireference_alignment import told_by_averages
 from tomosift.data.extract import import_boxes
 from tomosift.io.boxes import read_boxes
-from tomosift.nn.averages import Seen, look
-from tomosift.nn.averaging import told_by_averages
 from tomosift.nn.classifier import load_classifier, shipped_decoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
 from tomosift.nn.enrolment import enrolled

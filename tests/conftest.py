@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tomosift.nn import averages, averaging
+from tomosift.averaging import class_averages as averages
+from tomosift.averaging import multireference_alignment as averaging
 from tomosift.physics.rotation import random_rotations
 
 ROOT = Path(__file__).resolve().parents[1]

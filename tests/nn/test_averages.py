@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tomosift.nn import averages, averaging
-from tomosift.nn.averages import STARTS, ClassAverages, Seen, look
-from tomosift.nn.averaging import (
+from tomosift.averaging import class_averages as averages
+from tomosift.averaging import multireference_alignment as averaging
+from tomosift.averaging.class_averages import STARTS, ClassAverages, Seen, look
+from tomosift.averaging.multireference_alignment import (
     LEAST_MEMBERS,
     MOST_SPARED,
     found_averages,

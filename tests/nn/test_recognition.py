@@ -10,10 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tomosift.averaging.multireference_alignment import Told
 from tomosift.data.labels import rows_among
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.nn import recognition
-from tomosift.nn.averaging import Told
 from tomosift.nn.classifier import GENERAL, Classifier, load_classifier
 from tomosift.nn.encoder import ReportDone
 from tomosift.nn.enrolment import enrolled

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tomosift.physics.alignment import (
+from tomosift.averaging.pose_search import (
     GRID,
     Poses,
     averaged,

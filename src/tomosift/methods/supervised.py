@@ -17,6 +17,15 @@ from scipy.special import log_softmax
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tomosift.averaging.class_averages import look
+from tomosift.averaging.multireference_alignment import (
+    MOST_TO_COMPARE,
+    NAME_FEWER,
+    Told,
+    keep_calibrated,
+    name_fewer,
+    told_by_averages,
+)
 from tomosift.data.batches import Balanced, Batch
 from tomosift.data.labels import are_among, labeled_as, rows_among, rows_around
 from tomosift.data.sets import TrainingSets
@@ -25,8 +34,6 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.learning.calibration import fit_temperature, negative_log_likelihood, temperature_of_few
 from tomosift.learning.label_propagation import agreed_labels, crossed_spread_logits, name_one_another
 from tomosift.learning.linear_probe import crossed_logits, fit_probe
-from tomosift.nn.averages import look
-from tomosift.nn.averaging import MOST_TO_COMPARE, NAME_FEWER, Told, keep_calibrated, name_fewer, told_by_averages
 from tomosift.nn.centering import KnownCenters
 from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, shipped_decoder, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE

@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from tomosift.averaging.class_averages import ClassAverages
 from tomosift.errors import FormatError
 from tomosift.files import write_json, written_then_renamed
-from tomosift.nn.averages import ClassAverages
 from tomosift.nn.center_finder import finder_digest
 from tomosift.nn.decoders import DECODERS, UNet, build_decoder
 from tomosift.nn.encoder import Encoder

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tomosift.averaging.class_averages import ClassAverages, look
 from tomosift.learning.calibration import softmax
-from tomosift.nn.averages import ClassAverages, look
 from tomosift.nn.centering import recentered
 from tomosift.nn.classifier import Classifier
 from tomosift.nn.crf import CrfSettings, refined

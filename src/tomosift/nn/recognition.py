@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from tomosift.nn.averages import look
-from tomosift.nn.averaging import MOST_TO_COMPARE, Boxes, keep_calibrated, told_by_averages
+from tomosift.averaging.class_averages import look
+from tomosift.averaging.multireference_alignment import MOST_TO_COMPARE, Boxes, keep_calibrated, told_by_averages
 from tomosift.nn.classifier import Classifier, shipped_decoder
 from tomosift.nn.encoder import ReportDone
 from tomosift.nn.enrolment import crossed_comparison
@@ -63,7 +63,7 @@ def keep_averages(
 ) -> str:
     """Let a classifier keep averages of what it names the n particles of a set; why it does not, or an empty text.
 
-    Examples stay what they are. See `tomosift.nn.averaging.keep_calibrated`.
+    Examples stay what they are. See `tomosift.averaging.multireference_alignment.keep_calibrated`.
     """
     assert isinstance(classifier.head, PrototypeHead)
     of_set = examples.row >= 0

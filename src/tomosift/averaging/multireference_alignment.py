@@ -1,6 +1,6 @@
 """How averages of classes are found from a few named particles: turned onto each other, and named again by the result.
 
-What averages are and what they say is in `tomosift.nn.averages`.
+What averages are and what they say is in `tomosift.averaging.class_averages`.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tomosift.nn.averages import STARTS, ClassAverages, Seen, look, search_rotations
+from tomosift.averaging.class_averages import STARTS, ClassAverages, Seen, look, search_rotations
+from tomosift.averaging.pose_search import GRID, Spectra, averaged, find_poses
 from tomosift.nn.center_finder import coarse
 from tomosift.nn.centering import recentered
 from tomosift.nn.classifier import Classifier
@@ -22,7 +23,6 @@ from tomosift.nn.decoders import UNet
 from tomosift.nn.encoder import ReadBoxes, ReportDone
 from tomosift.nn.heads import DiscriminantHead
 from tomosift.nn.inference import predict
-from tomosift.physics.alignment import GRID, Spectra, averaged, find_poses
 
 LEAST_MEMBERS = 10
 """Particles of a class from which an average says more than they do one by one."""

@@ -1,4 +1,4 @@
-"""Averages of the particles of each class, and what they say of every particle; `tomosift.nn.averaging` finds them.
+"""Averages of the particles of each class, and what they say of every particle; `tomosift.averaging.multireference_alignment` finds them.
 
 A single box at SNR 0.1 shows little of its particle; forty of one class, turned onto each other, show its shape. How
 well the average of a class fits a box, in its best poses, tells classes apart that embeddings cannot, as those know
@@ -14,11 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
 
-from tomosift.learning.calibration import temperature_for_accuracy
-from tomosift.nn.center_finder import coarse
-from tomosift.nn.centering import recentered
-from tomosift.nn.encoder import Encoder, ReadBoxes, ReportDone
-from tomosift.physics.alignment import (
+from tomosift.averaging.pose_search import (
     COEFFICIENTS,
     GRID,
     Poses,
@@ -27,6 +23,10 @@ from tomosift.physics.alignment import (
     laid_out,
     spectra_of,
 )
+from tomosift.learning.calibration import temperature_for_accuracy
+from tomosift.nn.center_finder import coarse
+from tomosift.nn.centering import recentered
+from tomosift.nn.encoder import Encoder, ReadBoxes, ReportDone
 from tomosift.physics.rotation import random_rotations, upsampled
 
 STARTS = 3
@@ -150,7 +150,7 @@ class ClassAverages(nn.Module):
     ) -> None:
         """Bring the mean confidence on n particles to the accuracy that m others of known class let expect.
 
-        These took no part in averages, see `tomosift.nn.averaging.spared`; ``crossed`` are logarithms of probabilities
+        These took no part in averages, see `tomosift.averaging.multireference_alignment.spared`; ``crossed`` are logarithms of probabilities
         from which the label of each was left out. Without them, as with one label per class, see `_expected`; ``sure``
         is how many of the n the embeddings alone are expected to name right, where anything says so.
 
