@@ -23,10 +23,10 @@ from tomosift import methods
 from tomosift.data.extract import extract
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.inference.classifier import load_classifier, starting_encoder
+from tomosift.inference.prediction import embed
 from tomosift.methods.contrastive import Config
-from tomosift.nn.classifier import load_classifier, starting_encoder
 from tomosift.nn.encoder import Encoder
-from tomosift.nn.inference import embed
 from tomosift.train.loop import Training
 
 SPACING_ANGSTROM, BOX_SIZE, STARTS = 10.0, 32, 20

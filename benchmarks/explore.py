@@ -24,9 +24,9 @@ from tomosift.evaluate.few_shot import embedded
 from tomosift.evaluate.known import imaging_like, known_complexes, likeness
 from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.evaluate.worlds import build_world
+from tomosift.inference.classifier import Classifier, load_classifier
+from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import comparable, find_clusters
-from tomosift.nn.classifier import Classifier, load_classifier
-from tomosift.nn.inference import embed
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.atlas import atlas_names
 from tomosift.simulate.random_complexes import simulate_random_complexes

@@ -25,10 +25,10 @@ from tomosift.evaluate.few_shot import embedded
 from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.evaluate.worlds import build_world
 from tomosift.files import write_json
+from tomosift.inference.classifier import Classifier, load_classifier, save_classifier
+from tomosift.inference.heads import CosineHead, DiscriminantHead
 from tomosift.methods.metric import Config
 from tomosift.nn.center_finder import weights_path
-from tomosift.nn.classifier import Classifier, load_classifier, save_classifier
-from tomosift.nn.heads import CosineHead, DiscriminantHead
 from tomosift.simulate.stream import WIDE
 from tomosift.train.run import read_json
 

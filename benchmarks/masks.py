@@ -33,14 +33,14 @@ from tomosift.data.batches import Batch, read_batch
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.files import write_json, written_then_renamed
+from tomosift.inference.classifier import Classifier, load_classifier, model_digest, save_classifier, shipped_decoder
+from tomosift.inference.dense_crf import PUBLISHED, CrfSettings
+from tomosift.inference.prediction import IN_MASK, Named, answers, embed, outlines
+from tomosift.inference.prototypes import enrolled
 from tomosift.nn.center_finder import weights_path
 from tomosift.nn.centering import recentered
-from tomosift.nn.classifier import Classifier, load_classifier, model_digest, save_classifier, shipped_decoder
-from tomosift.nn.crf import PUBLISHED, CrfSettings
 from tomosift.nn.decoders import UNet, moved_back
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
-from tomosift.nn.enrolment import enrolled
-from tomosift.nn.inference import IN_MASK, Named, answers, embed, outlines
 from tomosift.nn.losses import soft_dice_loss
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.atlas import atlas_names

@@ -19,9 +19,9 @@ import numpy as np
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
+from tomosift.inference.prediction import predict
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.inference import predict
 from tomosift.particles import Particles
 from tomosift.train.loop import Training
 

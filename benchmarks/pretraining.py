@@ -25,10 +25,10 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import few_labels
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.worlds import boxes_from_tomograms
+from tomosift.inference.prediction import embed, predict
 from tomosift.learning.linear_probe import linear_probe
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.inference import embed, predict
 from tomosift.simulate.dataset_config import TomogramDatasetConfig
 
 TEN = ("7p6z.cif.gz", "4v4r_30S.pdb.gz", "3j9i.pdb.gz", "1oel.pdb.gz", "1bxn.pdb.gz")
@@ -108,7 +108,7 @@ def accuracy(
 
 def probe(folder: Path, train: Subtomograms, test: Subtomograms, per_class: int, draws: int = 5) -> float:
     """Mean probe accuracy of a run's encoder over draws of the labeled subset."""
-    from tomosift.nn.classifier import load_classifier
+    from tomosift.inference.classifier import load_classifier
 
     encoder = load_classifier(folder).encoder
     known, asked = embed(encoder, train.volumes, len(train)), embed(encoder, test.volumes, len(test))

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from tomosift.averaging.class_averages import Seen, look
 from tomosift.averaging.multireference_alignment import told_by_averages
 from tomosift.data.extract import import_boxes
+from tomosift.inference.classifier import load_classifier, shipped_decoder
+from tomosift.inference.prediction import answers, embed
+from tomosift.inference.prototypes import enrolled
 from tomosift.io.boxes import read_boxes
-from tomosift.nn.classifier import load_classifier, shipped_decoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.enrolment import enrolled
-from tomosift.nn.inference import answers, embed
 
 NAMES = ("ribosome", "microtubule", "background")
 SPACING_ANGSTROM, BOX_SIZE, DRAWS = 12.0, 28, 20

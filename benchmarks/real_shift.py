@@ -19,9 +19,9 @@ from tomosift.data.extract import import_boxes
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.inference.prediction import predict
 from tomosift.io.boxes import read_boxes
 from tomosift.methods.domain_adversarial import Config
-from tomosift.nn.inference import predict
 from tomosift.simulate.stream import RANDOMIZED
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 

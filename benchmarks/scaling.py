@@ -27,10 +27,10 @@ from tomosift.evaluate.figures import STYLE
 from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.evaluate.worlds import build_world
 from tomosift.files import written_then_renamed
+from tomosift.inference.classifier import Classifier
+from tomosift.inference.heads import DiscriminantHead
 from tomosift.methods.metric import Config, Learner, unseen_batches, with_directions
-from tomosift.nn.classifier import Classifier
 from tomosift.nn.encoders import build_encoder
-from tomosift.nn.heads import DiscriminantHead
 from tomosift.simulate.lessons import Lessons, given
 from tomosift.simulate.stream import ComplexStream
 from tomosift.train.loop import Training, fit

@@ -22,10 +22,10 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.few_shot import embedded
 from tomosift.evaluate.protocols import PROTOCOLS
 from tomosift.evaluate.worlds import World, build_world
+from tomosift.inference.classifier import load_classifier
+from tomosift.inference.prediction import embed
 from tomosift.learning.label_propagation import agreed_labels, spread_labels
 from tomosift.learning.linear_probe import FEW_LABELS_REGULARIZATION, fit_probe
-from tomosift.nn.classifier import load_classifier
-from tomosift.nn.inference import embed
 
 
 @dataclass(frozen=True)

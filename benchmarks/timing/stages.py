@@ -15,9 +15,9 @@ from tomosift.data.batches import Batch, Uniform
 from tomosift.data.extract import extract
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
 from tomosift.data.tomograms import Tomogram
+from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.io.volumes import write_volume
 from tomosift.methods import contrastive, supervised
-from tomosift.nn.classifier import Classifier, ModelCard
 from tomosift.nn.dense import described_block
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.encoders import build_encoder

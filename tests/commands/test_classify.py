@@ -14,10 +14,10 @@ import starfile
 
 from tomosift.cli import main
 from tomosift.data.subtomograms import open_subtomograms
+from tomosift.inference.classifier import load_classifier
+from tomosift.inference.prediction import predict
 from tomosift.io import copick
 from tomosift.io.formats import read_particles
-from tomosift.nn.classifier import load_classifier
-from tomosift.nn.inference import predict
 
 Refused = Callable[..., str]
 CLASSES = ("apoferritin", "groel", "ribosome-70s")

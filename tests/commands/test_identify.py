@@ -14,8 +14,8 @@ from tomosift.cli import main
 from tomosift.commands.inputs import labeled_set, set_grids
 from tomosift.commands.masks import check_masks
 from tomosift.data.subtomograms import open_subtomograms
+from tomosift.inference.classifier import load_classifier
 from tomosift.io.volumes import open_volume
-from tomosift.nn.classifier import load_classifier
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 pytestmark = pytest.mark.usefixtures("few_rotations")

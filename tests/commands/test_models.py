@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tomosift.cli import main
-from tomosift.nn.classifier import model_folder, shipped_models
+from tomosift.inference.classifier import model_folder, shipped_models
 
 
 def test_shipped_models_are_listed_with_what_they_can(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tomosift.cli import main
 from tomosift.data.subtomograms import open_subtomograms
-from tomosift.nn.classifier import load_classifier
+from tomosift.inference.classifier import load_classifier
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 MICROTUBULE, RIBOSOMES = "derived_real_microtubule", "derived_real_ribosomes"

@@ -13,11 +13,11 @@ import starfile
 from tomosift.cli import main
 from tomosift.commands import sort
 from tomosift.data.subtomograms import open_subtomograms
+from tomosift.inference.classifier import load_classifier
+from tomosift.inference.prediction import predict
 from tomosift.io import csv
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.classifier import load_classifier
-from tomosift.nn.inference import predict
 from tomosift.particles import Particles
 
 pytestmark = pytest.mark.usefixtures("few_rotations")

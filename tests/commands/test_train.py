@@ -11,8 +11,8 @@ import pytest
 
 from tomosift.cli import main
 from tomosift.data.subtomograms import open_subtomograms
+from tomosift.inference.classifier import load_classifier
 from tomosift.io import csv
-from tomosift.nn.classifier import load_classifier
 from tomosift.particles import Particles
 
 Refused = Callable[..., str]

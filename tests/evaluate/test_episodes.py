@@ -5,7 +5,7 @@ import pytest
 
 from tomosift.evaluate.episodes import EpisodeScores
 from tomosift.evaluate.episodes import episode_scores as scores_by
-from tomosift.nn.heads import CosineHead
+from tomosift.inference.heads import CosineHead
 
 
 def clouds(distance: float, classes: int = 6, each: int = 30) -> tuple[np.ndarray, np.ndarray]:

@@ -9,10 +9,10 @@ import pytest
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.cluster_section import Suggestions
 from tomosift.evaluate.known import Known, known_complexes, likeness
+from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
+from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import comparable
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
 from tomosift.nn.encoders import build_encoder
-from tomosift.nn.inference import embed
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from tomosift.evaluate.support_section import nearest_examples, outlined
-from tomosift.nn.heads import CosineHead
+from tomosift.inference.heads import CosineHead
 
 
 def test_nearest_example_is_that_which_the_head_finds_most_alike() -> None:

@@ -11,8 +11,8 @@ from tomosift import methods
 from tomosift.data.batches import Joined, read_batch
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.methods.domain_adversarial import Config, Features, Learner
-from tomosift.nn.classifier import Classifier, ModelCard
 from tomosift.nn.encoders import build_encoder
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms

@@ -19,10 +19,10 @@ from tomosift import methods
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
 from tomosift.errors import FormatError, NonFiniteLossError
+from tomosift.inference.classifier import Classifier, load_classifier, save_classifier
+from tomosift.inference.prediction import predict
 from tomosift.learning.query_strategies import Rounds
 from tomosift.methods import METHODS, contrastive, supervised
-from tomosift.nn.classifier import Classifier, load_classifier, save_classifier
-from tomosift.nn.inference import predict
 from tomosift.nn.translators import Shape
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges

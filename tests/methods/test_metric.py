@@ -9,9 +9,9 @@ import torch
 
 from tomosift import methods
 from tomosift.data.batches import Inputs
+from tomosift.inference.classifier import load_classifier, start_from
 from tomosift.methods.metric import Config, Learner
 from tomosift.nn.centering import REACH
-from tomosift.nn.classifier import load_classifier, start_from
 from tomosift.nn.descriptors import DESCRIPTOR_SIZE
 from tomosift.nn.encoders import build_encoder
 from tomosift.physics.imaging import ImagingRanges

@@ -11,11 +11,11 @@ from tomosift import methods
 from tomosift.data.episodes import Pairs
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
+from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
+from tomosift.inference.prediction import answers, embed, outlines
+from tomosift.inference.prototypes import enrolled
 from tomosift.methods.one_shot import Config, Learner
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
 from tomosift.nn.encoders import build_encoder
-from tomosift.nn.enrolment import enrolled
-from tomosift.nn.inference import answers, embed, outlines
 from tomosift.particles import Particles
 from tomosift.train.loop import Training, step_generator
 

@@ -11,12 +11,12 @@ from tomosift import methods
 from tomosift.data.episodes import Episodes
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
+from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
+from tomosift.inference.heads import AttentionHead, DiscriminantHead
+from tomosift.inference.prediction import answers, embed
+from tomosift.inference.prototypes import enrolled
 from tomosift.methods.prototypical import Config, Learner
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
 from tomosift.nn.encoders import build_encoder
-from tomosift.nn.enrolment import enrolled
-from tomosift.nn.heads import AttentionHead, DiscriminantHead
-from tomosift.nn.inference import answers, embed
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Training, step_generator

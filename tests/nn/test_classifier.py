@@ -13,9 +13,7 @@ import torch
 from safetensors import safe_open
 
 from tomosift.errors import FormatError
-from tomosift.nn.center_finder import weights_path
-from tomosift.nn.centering import REACH
-from tomosift.nn.classifier import (
+from tomosift.inference.classifier import (
     Classifier,
     ModelCard,
     load_classifier,
@@ -24,8 +22,10 @@ from tomosift.nn.classifier import (
     shipped_models,
     start_from,
 )
+from tomosift.inference.prediction import embed, predict
+from tomosift.nn.center_finder import weights_path
+from tomosift.nn.centering import REACH
 from tomosift.nn.encoders import ENCODERS, build_encoder
-from tomosift.nn.inference import embed, predict
 
 CARD = ModelCard("rb3d", 10.0, 16, ("apoferritin", "ribosome"), temperature=1.7, unknown_below=0.4)
 

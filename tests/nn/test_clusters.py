@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from tomosift.inference.heads import DiscriminantHead
 from tomosift.learning.clustering import MOST_TO_FIT, comparable, find_clusters
-from tomosift.nn.heads import DiscriminantHead
 
 DIRECTIONS = 12
 

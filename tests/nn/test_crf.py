@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from tomosift.nn.crf import CrfSettings, refined
+from tomosift.inference.dense_crf import CrfSettings, refined
 
 SIZE = 5
 

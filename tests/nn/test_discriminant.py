@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from tomosift.inference.heads import CosineHead, DiscriminantHead, PrototypeHead
 from tomosift.learning.plda import fit_discriminant
-from tomosift.nn.heads import CosineHead, DiscriminantHead, PrototypeHead
 
 SIZE = 12
 BETWEEN = np.array([2.0, 1.5, 1.0] + [0.1] * (SIZE - 3))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, save_classifier
+from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier
+from tomosift.inference.heads import CosineHead, PrototypeHead
+from tomosift.inference.prediction import answers
+from tomosift.inference.prototypes import crossed_comparison, enrolled
 from tomosift.nn.encoders import build_encoder
-from tomosift.nn.enrolment import crossed_comparison, enrolled
-from tomosift.nn.heads import CosineHead, PrototypeHead
-from tomosift.nn.inference import answers
 
 SIZE = 256
 NAMES = ("apoferritin", "ribosome", "groel")

@@ -2,7 +2,7 @@
 
 import torch
 
-from tomosift.nn.familiarity import Familiarity
+from tomosift.inference.novelty import Familiarity
 
 
 def drawn(*shape: int, seed: int) -> torch.Tensor:

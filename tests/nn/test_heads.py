@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tomosift.learning.linear_probe import fit_probe
-from tomosift.learning.plda import fit_discriminant
-from tomosift.nn.heads import (
+from tomosift.inference.heads import (
     AttentionHead,
     CosineHead,
     DiscriminantHead,
@@ -17,6 +15,8 @@ from tomosift.nn.heads import (
     build_head,
     minus_squared_distances,
 )
+from tomosift.learning.linear_probe import fit_probe
+from tomosift.learning.plda import fit_discriminant
 
 COMPARING = ("prototypes", "euclidean", "attention", "pairs", "discriminant")
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tomosift.nn.classifier import load_classifier, model_digest, model_folder
-from tomosift.nn.hub import fetched
+from tomosift.inference.classifier import load_classifier, model_digest, model_folder
+from tomosift.inference.hub import fetched
 
 
 def hub(monkeypatch: pytest.MonkeyPatch, snapshot_download: object) -> None:

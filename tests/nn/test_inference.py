@@ -5,9 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tomosift.nn.classifier import Classifier, ModelCard
+from tomosift.inference.classifier import Classifier, ModelCard
+from tomosift.inference.prediction import embed, predict
 from tomosift.nn.encoders import build_encoder
-from tomosift.nn.inference import embed, predict
 
 BOXES = np.random.default_rng(0).standard_normal((7, 16, 16, 16)).astype(np.float32)
 

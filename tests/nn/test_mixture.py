@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from tomosift.inference.heads import DiscriminantHead
 from tomosift.learning.gaussian_mixture import mixture_labels
 from tomosift.learning.label_propagation import agreed_labels, crossed_spread_logits
-from tomosift.nn.heads import DiscriminantHead
 
 
 @pytest.fixture(scope="module")

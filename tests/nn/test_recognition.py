@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from tomosift.averaging.multireference_alignment import Told
 from tomosift.data.labels import rows_among
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.nn import recognition
-from tomosift.nn.classifier import GENERAL, Classifier, load_classifier
+from tomosift.inference import class_average_classifier as recognition
+from tomosift.inference.class_average_classifier import Examples, keep_averages
+from tomosift.inference.classifier import GENERAL, Classifier, load_classifier
+from tomosift.inference.prediction import answers, compared, embed
+from tomosift.inference.prototypes import enrolled
 from tomosift.nn.encoder import ReportDone
-from tomosift.nn.enrolment import enrolled
-from tomosift.nn.inference import answers, compared, embed
-from tomosift.nn.recognition import Examples, keep_averages
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 

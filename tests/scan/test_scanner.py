@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tomosift.data.set_reader import normalized
+from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
 from tomosift.io.volumes import write_volume
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier
 from tomosift.nn.encoders import build_encoder
 from tomosift.scan.scanner import particles_of, scan
 

@@ -22,8 +22,8 @@ from lightning_fabric import Fabric
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import SubtomogramWriter, open_subtomograms
+from tomosift.inference.classifier import load_classifier
 from tomosift.methods import METHODS, contrastive, metric, supervised
-from tomosift.nn.classifier import load_classifier
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.rng import ShardGenerator, normal, uniform

@@ -16,13 +16,13 @@ from torch.nn import functional
 
 from tomosift.averaging.class_averages import STARTS, ClassAverages, Seen, look, search_rotations
 from tomosift.averaging.pose_search import GRID, Spectra, averaged, find_poses
+from tomosift.inference.classifier import Classifier
+from tomosift.inference.heads import DiscriminantHead
+from tomosift.inference.prediction import predict
 from tomosift.nn.center_finder import coarse
 from tomosift.nn.centering import recentered
-from tomosift.nn.classifier import Classifier
 from tomosift.nn.decoders import UNet
 from tomosift.nn.encoder import ReadBoxes, ReportDone
-from tomosift.nn.heads import DiscriminantHead
-from tomosift.nn.inference import predict
 
 LEAST_MEMBERS = 10
 """Particles of a class from which an average says more than they do one by one."""

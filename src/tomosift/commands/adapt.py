@@ -22,10 +22,10 @@ from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.evaluate.domain_section import Domains, domain_section
 from tomosift.evaluate.report import write_report
+from tomosift.inference.classifier import load_classifier, shipped_models
+from tomosift.inference.prediction import embed
 from tomosift.methods.domain_adversarial import WARPED, Config, Features, source_of
-from tomosift.nn.classifier import load_classifier, shipped_models
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
-from tomosift.nn.inference import embed
 from tomosift.train.run import read_json
 
 _COMPARED = 400

@@ -18,9 +18,9 @@ from tomosift.errors import FormatError
 from tomosift.evaluate.metrics import score
 from tomosift.evaluate.report import write_report
 from tomosift.evaluate.report_input import Comparison, ReportInput
+from tomosift.inference.classifier import load_classifier
+from tomosift.inference.prediction import Predictions
 from tomosift.methods import SEEN
-from tomosift.nn.classifier import load_classifier
-from tomosift.nn.inference import Predictions
 from tomosift.train.run import environment, read_json
 
 

@@ -24,12 +24,12 @@ from tomosift.evaluate.known import known_complexes, likeness
 from tomosift.evaluate.report import write_report
 from tomosift.evaluate.report_input import ReportInput
 from tomosift.files import written_then_renamed
+from tomosift.inference.classifier import Classifier, load_classifier, model_digest
+from tomosift.inference.heads import DiscriminantHead
+from tomosift.inference.prediction import embed
 from tomosift.io.formats import write_particles
 from tomosift.learning.clustering import Clusters, check_count, comparable, find_clusters
-from tomosift.nn.classifier import Classifier, load_classifier, model_digest
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.heads import DiscriminantHead
-from tomosift.nn.inference import embed
 from tomosift.simulate.atlas import atlas_names
 from tomosift.simulate.dataset_config import class_name_of
 from tomosift.train.run import Run, environment

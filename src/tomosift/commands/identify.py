@@ -18,12 +18,12 @@ from tomosift.data.labels import rows_among
 from tomosift.data.predictions import with_predictions
 from tomosift.data.sets import SPACING_TOLERANCE
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.inference.class_average_classifier import Examples, keep_averages
+from tomosift.inference.classifier import Classifier, load_classifier, save_classifier
+from tomosift.inference.prediction import answers, compared, embed
+from tomosift.inference.prototypes import enrolled
 from tomosift.io.formats import format_to_write
-from tomosift.nn.classifier import Classifier, load_classifier, save_classifier
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.enrolment import enrolled
-from tomosift.nn.inference import answers, compared, embed
-from tomosift.nn.recognition import Examples, keep_averages
 
 
 def command(

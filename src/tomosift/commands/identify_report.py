@@ -11,9 +11,9 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.report import write_report
 from tomosift.evaluate.report_input import ReportInput
 from tomosift.evaluate.support_section import Support, nearest_examples
-from tomosift.nn.classifier import Classifier
-from tomosift.nn.heads import PrototypeHead
-from tomosift.nn.inference import IN_MASK, Named, Predictions, outlines
+from tomosift.inference.classifier import Classifier
+from tomosift.inference.heads import PrototypeHead
+from tomosift.inference.prediction import IN_MASK, Named, Predictions, outlines
 from tomosift.train.run import environment
 
 

@@ -99,12 +99,12 @@ def command(
 def _desk(
     boxes: Subtomograms, model: Path, path: Path, annotator: str, classes: tuple[str, ...], labels: Path | None
 ) -> "Desk":
+    from tomosift.inference.classifier import model_digest
     from tomosift.label.desk import Desk
     from tomosift.label.store import JUNK, Store
     from tomosift.label.tables import take_labels
     from tomosift.label.teacher import Teacher
     from tomosift.label.votes import Votes
-    from tomosift.nn.classifier import model_digest
 
     model_digest(model)  # a missing model is better said before the page opens than on it
     given = read_labels(labels, None, None, set_grids(boxes)) if labels is not None else None

@@ -12,10 +12,10 @@ from tomosift.commands.inputs import set_grids
 from tomosift.commands.terminal import progress_bar, say
 from tomosift.data.label_volume import LabelVolume
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.inference.classifier import Classifier
+from tomosift.inference.dense_crf import CrfSettings
+from tomosift.inference.prediction import IN_MASK, NO_DECODER, Named, outlines
 from tomosift.io import mrc, zarr
-from tomosift.nn.classifier import Classifier
-from tomosift.nn.crf import CrfSettings
-from tomosift.nn.inference import IN_MASK, NO_DECODER, Named, outlines
 
 LABEL_VOLUMES = ".zarr"
 

@@ -23,10 +23,10 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.tomogram_folder import grids_by_name
 from tomosift.data.tomograms import Tomogram
 from tomosift.evaluate.report import write_report
+from tomosift.inference.classifier import GENERAL, SAME_SPACING, load_classifier
 from tomosift.io.formats import read_particles
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.classifier import GENERAL, SAME_SPACING, load_classifier
 from tomosift.particles import Particles
 
 Pretraining = Literal["auto", "always", "never"]

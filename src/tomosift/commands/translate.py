@@ -15,9 +15,9 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.evaluate.realism import Judged, judged
 from tomosift.evaluate.translation_report import Translated, write_translation_report
+from tomosift.inference.classifier import GENERAL, Classifier
+from tomosift.inference.prediction import embed
 from tomosift.methods.cycle_wgan import Adversary, Config, held_out, maps_for_checks
-from tomosift.nn.classifier import GENERAL, Classifier
-from tomosift.nn.inference import embed
 from tomosift.nn.translators import load_translation
 from tomosift.simulate.maps import BoxStyle, faithfulness
 from tomosift.simulate.stream import StructureStream

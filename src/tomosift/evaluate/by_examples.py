@@ -4,11 +4,11 @@ import torch
 
 from tomosift.data.labels import rows_among
 from tomosift.evaluate.task import Answer, Task
-from tomosift.nn.classifier import GENERAL, load_classifier
+from tomosift.inference.class_average_classifier import Examples, keep_averages
+from tomosift.inference.classifier import GENERAL, load_classifier
+from tomosift.inference.prediction import answers, compared, embed
+from tomosift.inference.prototypes import enrolled
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.enrolment import enrolled
-from tomosift.nn.inference import answers, compared, embed
-from tomosift.nn.recognition import Examples, keep_averages
 
 
 def identified(task: Task, averages: bool) -> Answer:

@@ -13,11 +13,11 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.task import Answer, Task, scaled, supervised
 from tomosift.evaluate.template_matching import match_templates, template_bank
 from tomosift.evaluate.worlds import simulated
+from tomosift.inference.classifier import Classifier, ModelCard, save_classifier
 from tomosift.learning.calibration import fit_temperature, softmax
 from tomosift.learning.linear_probe import crossed_logits, fit_probe
 from tomosift.methods import contrastive
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.classifier import Classifier, ModelCard, save_classifier
 from tomosift.nn.descriptors import descriptors
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder, masked
 from tomosift.nn.encoders import build_encoder

@@ -18,9 +18,9 @@ from tomosift.evaluate.protocols import Protocol
 from tomosift.evaluate.queried import QUERIED
 from tomosift.evaluate.shifted import SHIFTED
 from tomosift.evaluate.task import Answer, Task, from_pretrained, supervised
+from tomosift.inference.classifier import GENERAL
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.classifier import GENERAL
 from tomosift.physics.augmentation import NO_VIEWS
 
 

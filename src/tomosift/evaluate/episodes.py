@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from tomosift.nn.heads import PrototypeHead
+from tomosift.inference.heads import PrototypeHead
 
 QUERIES = 15
 """Particles of each class that an episode asks for, as in that paper's code."""

@@ -18,14 +18,14 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.episodes import EpisodeScores, episode_scores
 from tomosift.evaluate.task import Task, pretrained, scaled
+from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, load_classifier
+from tomosift.inference.heads import CosineHead, PrototypeHead
+from tomosift.inference.prediction import embed
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
-from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, load_classifier
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.encoders import build_encoder
-from tomosift.nn.heads import CosineHead, PrototypeHead
-from tomosift.nn.inference import embed
 from tomosift.simulate.random_complexes import simulate_random_complexes
 
 COMPLEXES, SPARED, PARTICLES = 150, 30, 40

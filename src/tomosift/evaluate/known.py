@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.inference.classifier import Classifier
+from tomosift.inference.heads import DiscriminantHead
+from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import comparable
-from tomosift.nn.classifier import Classifier
 from tomosift.nn.encoder import ReportDone
-from tomosift.nn.heads import DiscriminantHead
-from tomosift.nn.inference import embed
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.dataset_config import class_name_of
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms

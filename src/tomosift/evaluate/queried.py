@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from tomosift.evaluate.task import Answer, Task
 from tomosift.files import written_then_renamed
+from tomosift.inference.classifier import GENERAL, load_classifier
+from tomosift.inference.prediction import embed
 from tomosift.learning.calibration import softmax
 from tomosift.learning.linear_probe import fit_probe
 from tomosift.learning.query_strategies import QUERIES, QuerySettings, Rounds, asked_in_rounds
-from tomosift.nn.classifier import GENERAL, load_classifier
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.inference import embed
 
 _WRONG = 0.05
 _AS_RELEASED = QuerySettings(uncertainty="entropy", candidates=0, balanced=False)

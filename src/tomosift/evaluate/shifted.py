@@ -15,12 +15,12 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.task import Answer, Task, pretrained, scaled
 from tomosift.evaluate.worlds import SOURCE_EACH
+from tomosift.inference.classifier import GENERAL
+from tomosift.inference.prediction import predict
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.cycle_wgan import Config as CycleWgan
 from tomosift.methods.domain_adversarial import Config
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.classifier import GENERAL
-from tomosift.nn.inference import predict
 from tomosift.nn.translators import load_translation
 from tomosift.simulate.maps import BoxStyle
 from tomosift.simulate.styles import fitted_style

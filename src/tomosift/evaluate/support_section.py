@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tomosift.evaluate.markup import escape, png_uri, section
 from tomosift.evaluate.pictures import gray_levels, slab, slab_thickness, window
 from tomosift.evaluate.report_input import ReportInput
-from tomosift.nn.heads import PrototypeHead
+from tomosift.inference.heads import PrototypeHead
 
 SHOWN = 16
 """Particles beside their nearest example."""

@@ -13,13 +13,13 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.protocols import Protocol
 from tomosift.evaluate.worlds import World
+from tomosift.inference.prediction import compared, predict
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.cycle_wgan import Config as CycleWgan
 from tomosift.methods.domain_adversarial import Config as DomainAdversarial
 from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.inference import compared, predict
 
 
 @dataclass(frozen=True, eq=False)

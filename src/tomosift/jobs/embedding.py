@@ -10,8 +10,8 @@ from jaxtyping import Float
 from tomosift.data.set_reader import SET_FILE
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.files import written_then_renamed
-from tomosift.nn.classifier import load_classifier, model_digest
-from tomosift.nn.inference import embed
+from tomosift.inference.classifier import load_classifier, model_digest
+from tomosift.inference.prediction import embed
 
 _BOXES = 4096
 

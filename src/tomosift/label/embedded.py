@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluate.layout import lay_out_many
 from tomosift.files import written_then_renamed
+from tomosift.inference.classifier import load_classifier, model_digest
+from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import comparable
-from tomosift.nn.classifier import load_classifier, model_digest
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.inference import embed
 
 MOST_TO_ASK = 50_000
 """Of larger sets so many particles, evenly spread, make up the pool that is learned from, asked of and drawn as a map.
@@ -29,7 +29,7 @@ class Embedded:
     Raises
     ------
     FormatError
-        There is no such model; see `tomosift.nn.classifier.load_classifier`.
+        There is no such model; see `tomosift.inference.classifier.load_classifier`.
     ValueError
         The encoder takes no boxes of this size.
     """

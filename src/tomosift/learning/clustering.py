@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from tomosift.nn.heads import DiscriminantHead, LinearHead, PrototypeHead
+from tomosift.inference.heads import DiscriminantHead, LinearHead, PrototypeHead
 
 COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 30, 36, 44, 52, 60)
 """Numbers of clusters that are compared."""

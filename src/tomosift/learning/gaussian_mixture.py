@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from tomosift.nn.heads import DiscriminantHead
+from tomosift.inference.heads import DiscriminantHead
 
 _DIRECTIONS = 32
 _ROUNDS = 30

@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from tomosift.inference.heads import DiscriminantHead
 from tomosift.learning.gaussian_mixture import mixture_labels
 from tomosift.learning.linear_probe import FEW_LABELS_REGULARIZATION, crossed_logits, fit_probe, surely_right
-from tomosift.nn.heads import DiscriminantHead
 
 NEIGHBORS = 12
 """Particles to which each one is tied."""

@@ -13,7 +13,7 @@ import torch
 
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.nn.classifier import Classifier, load_classifier, model_digest, save_classifier
+from tomosift.inference.classifier import Classifier, load_classifier, model_digest, save_classifier
 from tomosift.train.loop import Progress, Training
 from tomosift.train.processes import first_does, joined
 from tomosift.train.run import Run

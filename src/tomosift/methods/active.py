@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from tomosift import methods
 from tomosift.data.sets import TrainingSets
+from tomosift.inference.classifier import GENERAL, Classifier, starting_encoder
+from tomosift.inference.prediction import embed
 from tomosift.learning.query_strategies import Rounds, asked_in_rounds
-from tomosift.nn.classifier import GENERAL, Classifier, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.inference import embed
 from tomosift.train.loop import Progress, Training
 from tomosift.train.run import Run
 

@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from tomosift.data.batches import Batch, Uniform
 from tomosift.data.sets import TrainingSets
+from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, load_classifier
 from tomosift.nn.across import gathered
 from tomosift.nn.centering import KnownCenters, recentered
-from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, load_classifier
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.nn.encoders import build_encoder
 from tomosift.nn.losses import info_nce, nt_xent

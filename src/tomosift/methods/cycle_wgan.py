@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from tomosift.data.batches import Ahead, Joined, Together, Uniform
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, starting_encoder
+from tomosift.inference.heads import LinearHead
+from tomosift.inference.prediction import embed
 from tomosift.learning.linear_probe import FEW_LABELS_REGULARIZATION, fit_probe
-from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
-from tomosift.nn.heads import LinearHead
-from tomosift.nn.inference import embed
 from tomosift.nn.translators import (
     Critic,
     Shape,

@@ -29,14 +29,14 @@ from torch.nn import functional
 from tomosift.data.batches import Ahead, Balanced, Batch, Joined, Stream, Together, Uniform, read_batch
 from tomosift.data.sets import TrainingSets
 from tomosift.files import written_then_renamed
+from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, load_classifier, starting_encoder
+from tomosift.inference.heads import LinearHead
+from tomosift.inference.prediction import embed
 from tomosift.learning.calibration import fit_temperature
 from tomosift.learning.linear_probe import fit_probe
 from tomosift.nn.adversaries import ClassAdversaries, ImageDiscriminator, covariance_distance, reversed_gradient
 from tomosift.nn.centering import KnownCenters
-from tomosift.nn.classifier import GENERAL, Classifier, ModelCard, load_classifier, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.heads import LinearHead
-from tomosift.nn.inference import embed
 from tomosift.nn.views import centered
 from tomosift.nn.warps import Warp
 from tomosift.physics.imaging import ImagingRanges

@@ -28,13 +28,13 @@ from torch.nn import functional
 
 from tomosift.data.batches import Ahead, Batch, Inputs
 from tomosift.data.sets import TrainingSets
+from tomosift.inference.classifier import Classifier, ModelCard, starting_encoder
+from tomosift.inference.heads import DiscriminantHead
+from tomosift.inference.prediction import embed
 from tomosift.learning.plda import fit_discriminant
 from tomosift.nn.across import gathered
 from tomosift.nn.centering import REACH
-from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
-from tomosift.nn.heads import DiscriminantHead
-from tomosift.nn.inference import embed
 from tomosift.nn.losses import nt_xent, prototypical_loss, supervised_contrastive, triplet_loss
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.rng import normal

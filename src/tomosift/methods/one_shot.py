@@ -20,9 +20,9 @@ from torch.nn import functional
 from tomosift.data.batches import Batch
 from tomosift.data.episodes import Pair, Pairs
 from tomosift.data.sets import TrainingSets
-from tomosift.nn.classifier import Classifier, ModelCard, starting_encoder
+from tomosift.inference.classifier import Classifier, ModelCard, starting_encoder
+from tomosift.inference.heads import PairHead
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.heads import PairHead
 from tomosift.nn.losses import soft_dice_loss
 from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run

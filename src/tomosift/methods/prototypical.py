@@ -28,12 +28,12 @@ from tomosift.data.batches import Batch
 from tomosift.data.episodes import Episode, Episodes
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, starting_encoder
+from tomosift.inference.heads import AttentionHead, DiscriminantHead, PrototypeHead
+from tomosift.inference.prediction import embed
 from tomosift.learning.plda import fit_discriminant
 from tomosift.nn.centering import KnownCenters
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.heads import AttentionHead, DiscriminantHead, PrototypeHead
-from tomosift.nn.inference import embed
 from tomosift.nn.losses import attention_divergence
 from tomosift.nn.views import augmented
 from tomosift.physics.augmentation import ViewRanges

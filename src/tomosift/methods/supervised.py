@@ -31,14 +31,14 @@ from tomosift.data.labels import are_among, labeled_as, rows_among, rows_around
 from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, shipped_decoder, starting_encoder
+from tomosift.inference.heads import DiscriminantHead, LinearHead
+from tomosift.inference.prediction import embed, predict
 from tomosift.learning.calibration import fit_temperature, negative_log_likelihood, temperature_of_few
 from tomosift.learning.label_propagation import agreed_labels, crossed_spread_logits, name_one_another
 from tomosift.learning.linear_probe import crossed_logits, fit_probe
 from tomosift.nn.centering import KnownCenters
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, shipped_decoder, starting_encoder
 from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.heads import DiscriminantHead, LinearHead
-from tomosift.nn.inference import embed, predict
 from tomosift.nn.views import augmented
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Progress, Training, Validation, fit

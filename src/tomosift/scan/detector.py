@@ -19,9 +19,9 @@ from torch.nn import functional
 from tomosift.data.batches import Inputs
 from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.files import write_json
-from tomosift.nn.classifier import Classifier, ModelCard, load_classifier, save_classifier
+from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier
+from tomosift.inference.heads import LinearHead
 from tomosift.nn.encoders import build_encoder
-from tomosift.nn.heads import LinearHead
 from tomosift.particles import Particles
 from tomosift.rng import normal
 from tomosift.scan.growing import grown, joined

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
 from tomosift.data.tomograms import Tomogram
+from tomosift.inference.classifier import Classifier
 from tomosift.io.volume import SupportsSlicing
-from tomosift.nn.classifier import Classifier
 from tomosift.nn.dense import described_block
 from tomosift.nn.dense import layout as dense_layout
 from tomosift.nn.encoders import Dense

@@ -11,10 +11,10 @@ import numpy as np
 from tomosift.data.tomograms import Tomogram
 from tomosift.errors import FormatError
 from tomosift.files import file_state
+from tomosift.inference.classifier import load_classifier, model_digest
+from tomosift.inference.prediction import usable_device
 from tomosift.io.volumes import open_volume
 from tomosift.io.zarr import read_provenance, write_volume
-from tomosift.nn.classifier import load_classifier, model_digest
-from tomosift.nn.inference import usable_device
 from tomosift.particles import Particles
 from tomosift.scan.kept import read_arrays, write_arrays
 from tomosift.scan.scanner import particles_of, scan

@@ -1,7 +1,7 @@
 """Classes from a few examples each, without training: the means of their embeddings are the classifier.
 
 Source: Snell et al. 2017, "Prototypical networks for few-shot learning", for the class means; how a particle is
-compared with them is a matter of the head (`tomosift.nn.heads`), and the calibration is ours.
+compared with them is a matter of the head (`tomosift.inference.heads`), and the calibration is ours.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
+from tomosift.inference.classifier import Classifier
+from tomosift.inference.heads import HeadName, PrototypeHead
+from tomosift.inference.novelty import Familiarity
+from tomosift.inference.prediction import answers
 from tomosift.learning.calibration import temperature_for_accuracy
-from tomosift.nn.classifier import Classifier
-from tomosift.nn.familiarity import Familiarity
-from tomosift.nn.heads import HeadName, PrototypeHead
-from tomosift.nn.inference import answers
 
 
 def enrolled(

@@ -13,11 +13,11 @@ from scipy.special import log_softmax
 
 from tomosift.averaging.class_averages import look
 from tomosift.averaging.multireference_alignment import MOST_TO_COMPARE, Boxes, keep_calibrated, told_by_averages
-from tomosift.nn.classifier import Classifier, shipped_decoder
+from tomosift.inference.classifier import Classifier, shipped_decoder
+from tomosift.inference.heads import PrototypeHead
+from tomosift.inference.prediction import answers
+from tomosift.inference.prototypes import crossed_comparison
 from tomosift.nn.encoder import ReportDone
-from tomosift.nn.enrolment import crossed_comparison
-from tomosift.nn.heads import PrototypeHead
-from tomosift.nn.inference import answers
 
 MOST_TO_AVERAGE = 5000
 """Particles of a set among which the surest of each class are looked for; those of more would show little more."""

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tomosift.averaging.class_averages import ClassAverages, look
+from tomosift.inference.classifier import Classifier
+from tomosift.inference.dense_crf import CrfSettings, refined
 from tomosift.learning.calibration import softmax
 from tomosift.nn.centering import recentered
-from tomosift.nn.classifier import Classifier
-from tomosift.nn.crf import CrfSettings, refined
 from tomosift.nn.encoder import Encoder, ReadBoxes, ReportDone
 
 _ROWS_AT_ONCE = 1024

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from tomosift.averaging.class_averages import ClassAverages
 from tomosift.errors import FormatError
 from tomosift.files import write_json, written_then_renamed
+from tomosift.inference.heads import HEADS, HeadName, build_head
+from tomosift.inference.hub import fetched, is_on_hub
+from tomosift.inference.novelty import Familiarity
 from tomosift.nn.center_finder import finder_digest
 from tomosift.nn.decoders import DECODERS, UNet, build_decoder
 from tomosift.nn.encoder import Encoder
 from tomosift.nn.encoders import ENCODERS, build_encoder
-from tomosift.nn.familiarity import Familiarity
-from tomosift.nn.heads import HEADS, HeadName, build_head
-from tomosift.nn.hub import fetched, is_on_hub
 
 _WEIGHTS, _CARD = "model.safetensors", "model.json"
 _FORMAT = 4
