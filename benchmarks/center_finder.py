@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.files import write_json, written_then_renamed
-from tomosift.nn.center_finder import PLACES, SMOOTHING, CenterFinder, coarse, finder_digest, weights_path
-from tomosift.nn.centering import find_centers, fit_spread
+from tomosift.models.center_finder import PLACES, SMOOTHING, CenterFinder, coarse, finder_digest, weights_path
+from tomosift.models.recentering import find_centers, fit_spread
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.atlas import atlas_names
 from tomosift.simulate.random_complexes import simulate_random_complexes

@@ -26,7 +26,7 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.inference.classifier import load_classifier, starting_encoder
 from tomosift.inference.prediction import embed
 from tomosift.methods.contrastive import Config
-from tomosift.nn.encoder import Encoder
+from tomosift.models.encoder import Encoder
 from tomosift.train.loop import Training
 
 SPACING_ANGSTROM, BOX_SIZE, STARTS = 10.0, 32, 20

@@ -28,7 +28,7 @@ from tomosift.files import write_json
 from tomosift.inference.classifier import Classifier, load_classifier, save_classifier
 from tomosift.inference.heads import CosineHead, DiscriminantHead
 from tomosift.methods.metric import Config
-from tomosift.nn.center_finder import weights_path
+from tomosift.models.center_finder import weights_path
 from tomosift.simulate.stream import WIDE
 from tomosift.train.run import read_json
 

@@ -37,11 +37,11 @@ from tomosift.inference.classifier import Classifier, load_classifier, model_dig
 from tomosift.inference.dense_crf import PUBLISHED, CrfSettings
 from tomosift.inference.prediction import IN_MASK, Named, answers, embed, outlines
 from tomosift.inference.prototypes import enrolled
-from tomosift.nn.center_finder import weights_path
-from tomosift.nn.centering import recentered
-from tomosift.nn.decoders import UNet, moved_back
-from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
-from tomosift.nn.losses import soft_dice_loss
+from tomosift.models.center_finder import weights_path
+from tomosift.models.decoders import UNet, moved_back
+from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
+from tomosift.models.losses import soft_dice_loss
+from tomosift.models.recentering import recentered
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.atlas import atlas_names
 from tomosift.simulate.random_complexes import simulate_random_complexes

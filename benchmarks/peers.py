@@ -40,8 +40,8 @@ from torch import Tensor, nn
 from tomosift.data.set_reader import normalized
 from tomosift.malloc import keep_freed_memory
 from tomosift.methods.contrastive import CONTRASTED
-from tomosift.nn.dense import first_middle
-from tomosift.nn.losses import nt_xent
+from tomosift.models.grid_descriptors import first_middle
+from tomosift.models.losses import nt_xent
 from tomosift.physics.augmentation import view
 
 TOMOGRAM_ZYX = (128, 512, 512)

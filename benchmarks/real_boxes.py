@@ -24,7 +24,7 @@ from tomosift.inference.classifier import load_classifier, shipped_decoder
 from tomosift.inference.prediction import answers, embed
 from tomosift.inference.prototypes import enrolled
 from tomosift.io.boxes import read_boxes
-from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.models.encoder import BOXES_TO_PREPARE
 
 NAMES = ("ribosome", "microtubule", "background")
 SPACING_ANGSTROM, BOX_SIZE, DRAWS = 12.0, 28, 20

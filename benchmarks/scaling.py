@@ -30,7 +30,7 @@ from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import DiscriminantHead
 from tomosift.methods.metric import Config, Learner, unseen_batches, with_directions
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoders import build_encoder
 from tomosift.simulate.lessons import Lessons, given
 from tomosift.simulate.stream import ComplexStream
 from tomosift.train.loop import Training, fit

@@ -38,7 +38,7 @@ from timing.stages import (
 )
 
 from tomosift.malloc import keep_freed_memory
-from tomosift.nn.dense import described_block
+from tomosift.models.grid_descriptors import described_block
 from tomosift.simulate.stream import ComplexStream
 
 TOMOGRAM_ZYX = (128, 512, 512)

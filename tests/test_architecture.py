@@ -20,7 +20,7 @@ from tomosift import cli
 from tomosift.commands import COMMANDS
 from tomosift.io.formats import FORMATS
 from tomosift.methods import METHODS
-from tomosift.nn.encoders import _BUILDERS, ENCODERS
+from tomosift.models.encoders import _BUILDERS, ENCODERS
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "tomosift"

@@ -15,7 +15,7 @@ from tomosift import cli
 from tomosift.commands import COMMANDS
 from tomosift.io.formats import SUFFIXES
 from tomosift.methods import METHODS
-from tomosift.nn.encoders import ENCODERS
+from tomosift.models.encoders import ENCODERS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONVENTIONS.md", "CONTRIBUTING.md")] + sorted(ROOT.glob("docs/*.md"))

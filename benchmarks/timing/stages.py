@@ -18,9 +18,9 @@ from tomosift.data.tomograms import Tomogram
 from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.io.volumes import write_volume
 from tomosift.methods import contrastive, supervised
-from tomosift.nn.dense import described_block
-from tomosift.nn.encoder import Encoder
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoder import Encoder
+from tomosift.models.encoders import build_encoder
+from tomosift.models.grid_descriptors import described_block
 from tomosift.particles import Grid, Particles
 from tomosift.physics.augmentation import ViewRanges, normalized
 

@@ -12,7 +12,7 @@ from tomosift.evaluate.known import Known, known_complexes, likeness
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
 from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import comparable
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoders import build_encoder
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 

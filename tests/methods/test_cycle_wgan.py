@@ -11,7 +11,7 @@ from tomosift import methods
 from tomosift.data.batches import Joined, read_batch
 from tomosift.data.sets import TrainingSets
 from tomosift.methods.cycle_wgan import Adversary, Config, Learner, held_out
-from tomosift.nn.translators import Shape, load_translation
+from tomosift.models.generators import Shape, load_translation
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.maps import MAPS
 from tomosift.simulate.stream import StructureStream

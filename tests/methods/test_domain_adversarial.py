@@ -13,7 +13,7 @@ from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.methods.domain_adversarial import Config, Features, Learner
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoders import build_encoder
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training

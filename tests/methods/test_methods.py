@@ -23,7 +23,7 @@ from tomosift.inference.classifier import Classifier, load_classifier, save_clas
 from tomosift.inference.prediction import predict
 from tomosift.learning.query_strategies import Rounds
 from tomosift.methods import METHODS, contrastive, supervised
-from tomosift.nn.translators import Shape
+from tomosift.models.generators import Shape
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Training

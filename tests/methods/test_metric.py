@@ -11,9 +11,9 @@ from tomosift import methods
 from tomosift.data.batches import Inputs
 from tomosift.inference.classifier import load_classifier, start_from
 from tomosift.methods.metric import Config, Learner
-from tomosift.nn.centering import REACH
-from tomosift.nn.descriptors import DESCRIPTOR_SIZE
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoders import build_encoder
+from tomosift.models.radial_descriptors import DESCRIPTOR_SIZE
+from tomosift.models.recentering import REACH
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.lessons import Lessons, given
 from tomosift.simulate.stream import ComplexStream

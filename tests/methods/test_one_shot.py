@@ -15,7 +15,7 @@ from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
 from tomosift.inference.prediction import answers, embed, outlines
 from tomosift.inference.prototypes import enrolled
 from tomosift.methods.one_shot import Config, Learner
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoders import build_encoder
 from tomosift.particles import Particles
 from tomosift.train.loop import Training, step_generator
 

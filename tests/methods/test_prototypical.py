@@ -16,7 +16,7 @@ from tomosift.inference.heads import AttentionHead, DiscriminantHead
 from tomosift.inference.prediction import answers, embed
 from tomosift.inference.prototypes import enrolled
 from tomosift.methods.prototypical import Config, Learner
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoders import build_encoder
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Training, step_generator

@@ -3,8 +3,13 @@ import math
 import pytest
 import torch
 
-from tomosift.nn.adversaries import ClassAdversaries, ImageDiscriminator, covariance_distance, reversed_gradient
-from tomosift.nn.warps import Warp, bent
+from tomosift.models.domain_discriminators import (
+    ClassAdversaries,
+    ImageDiscriminator,
+    covariance_distance,
+    reversed_gradient,
+)
+from tomosift.models.learned_augmentation import Warp, bent
 
 
 def test_behind_the_reversal_values_stay_and_the_slope_turns() -> None:

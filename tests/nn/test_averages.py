@@ -24,8 +24,8 @@ from tomosift.averaging.multireference_alignment import (
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier, shipped_decoder
 from tomosift.inference.prediction import IN_MASK, Named, compared, outlines, predict
 from tomosift.inference.prototypes import enrolled
-from tomosift.nn.encoder import Encoder
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoder import Encoder
+from tomosift.models.encoders import build_encoder
 from tomosift.physics.rotation import random_rotations, rotate_upsampled, upsampled
 from tomosift.physics.wedge import apply_mask, wedge_mask
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tomosift.io.volumes import open_volume
-from tomosift.nn.center_finder import COARSE, PLACES, center_finder, coarse, finder_digest, weights_path
-from tomosift.nn.centering import find_centers, fit_spread
+from tomosift.models.center_finder import COARSE, PLACES, center_finder, coarse, finder_digest, weights_path
+from tomosift.models.recentering import find_centers, fit_spread
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.atlas import atlas_names

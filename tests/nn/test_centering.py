@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tomosift.nn.centering import KnownCenters, find_centers, fit_spread, probable_centers, recentered
+from tomosift.models.recentering import KnownCenters, find_centers, fit_spread, probable_centers, recentered
 
 
 def ball(size: int, center: tuple[int, ...], radius: float, hollow: bool = False) -> torch.Tensor:

@@ -23,9 +23,9 @@ from tomosift.inference.classifier import (
     start_from,
 )
 from tomosift.inference.prediction import embed, predict
-from tomosift.nn.center_finder import weights_path
-from tomosift.nn.centering import REACH
-from tomosift.nn.encoders import ENCODERS, build_encoder
+from tomosift.models.center_finder import weights_path
+from tomosift.models.encoders import ENCODERS, build_encoder
+from tomosift.models.recentering import REACH
 
 CARD = ModelCard("rb3d", 10.0, 16, ("apoferritin", "ribosome"), temperature=1.7, unknown_below=0.4)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import correlate
 
-from tomosift.nn.decimation import aliases, folded, kernel_spectrum, volume_at
+from tomosift.models.strided_correlation import aliases, folded, kernel_spectrum, volume_at
 
 
 @pytest.mark.parametrize(("every", "shape"), [(1, (7, 8, 9)), (2, (12, 10, 14)), (3, (15, 12, 18)), (4, (16, 20, 12))])

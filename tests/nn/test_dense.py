@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tomosift.nn.dense import DENSE_SIZE, described_block, described_boxes, first_middle, layout
+from tomosift.models.grid_descriptors import DENSE_SIZE, described_block, described_boxes, first_middle, layout
 from tomosift.physics.augmentation import normalized
 
 

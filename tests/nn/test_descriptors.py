@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tomosift.nn.descriptors import BLURS, DESCRIPTOR_SIZE, SHELLS, descriptors
+from tomosift.models.radial_descriptors import BLURS, DESCRIPTOR_SIZE, SHELLS, descriptors
 from tomosift.physics.rotation import random_rotations, rotate
 
 POWER = np.arange(DESCRIPTOR_SIZE - SHELLS * (len(BLURS) + 1), DESCRIPTOR_SIZE - SHELLS * len(BLURS))

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tomosift.nn import encoders
-from tomosift.nn.centering import recentered
-from tomosift.nn.encoder import Encoder
-from tomosift.nn.encoders import ENCODERS, _halved, build_encoder
+from tomosift.models import encoders
+from tomosift.models.encoder import Encoder
+from tomosift.models.encoders import ENCODERS, _halved, build_encoder
+from tomosift.models.recentering import recentered
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.rotation import random_rotations
 

@@ -11,7 +11,7 @@ from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
 from tomosift.inference.heads import CosineHead, PrototypeHead
 from tomosift.inference.prediction import answers
 from tomosift.inference.prototypes import crossed_comparison, enrolled
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoders import build_encoder
 
 SIZE = 256
 NAMES = ("apoferritin", "ribosome", "groel")

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.inference.prediction import embed, predict
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoders import build_encoder
 
 BOXES = np.random.default_rng(0).standard_normal((7, 16, 16, 16)).astype(np.float32)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr
 from torch.nn import functional
 
-from tomosift.nn.losses import attention_divergence, info_nce, nt_xent, supervised_contrastive, triplet_loss
+from tomosift.models.losses import attention_divergence, info_nce, nt_xent, supervised_contrastive, triplet_loss
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:

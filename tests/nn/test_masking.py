@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from tomosift.nn.masking import low_passed, soft_sphere
+from tomosift.models.masking import low_passed, soft_sphere
 from tomosift.physics.rotation import quaternions_to_matrices, rotate
 
 SIZES = (8, 15, 16, 33)

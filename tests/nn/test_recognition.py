@@ -18,7 +18,7 @@ from tomosift.inference.class_average_classifier import Examples, keep_averages
 from tomosift.inference.classifier import GENERAL, Classifier, load_classifier
 from tomosift.inference.prediction import answers, compared, embed
 from tomosift.inference.prototypes import enrolled
-from tomosift.nn.encoder import ReportDone
+from tomosift.models.encoder import ReportDone
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 

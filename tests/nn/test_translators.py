@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tomosift.errors import FormatError
-from tomosift.nn.translators import (
+from tomosift.models.generators import (
     Critic,
     Shape,
     Translation,

@@ -10,7 +10,7 @@ from tomosift.data.set_reader import normalized
 from tomosift.data.tomogram_folder import open_tomograms
 from tomosift.data.tomograms import Tomogram
 from tomosift.io.volumes import write_volume
-from tomosift.nn.dense import described_boxes, first_middle
+from tomosift.models.grid_descriptors import described_boxes, first_middle
 from tomosift.scan.blocks import Blocks
 from tomosift.scan.scanner import described
 

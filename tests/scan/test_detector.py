@@ -14,7 +14,7 @@ from tomosift.data.tomogram_folder import open_tomograms
 from tomosift.evaluate.detection import detection_score
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier
 from tomosift.io.volumes import write_volume
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoders import build_encoder
 from tomosift.particles import Particles
 from tomosift.scan.blocks import Blocks
 from tomosift.scan.detector import train

@@ -24,9 +24,9 @@ from tomosift.averaging.pose_search import (
     spectra_of,
 )
 from tomosift.learning.calibration import temperature_for_accuracy
-from tomosift.nn.center_finder import coarse
-from tomosift.nn.centering import recentered
-from tomosift.nn.encoder import Encoder, ReadBoxes, ReportDone
+from tomosift.models.center_finder import coarse
+from tomosift.models.encoder import Encoder, ReadBoxes, ReportDone
+from tomosift.models.recentering import recentered
 from tomosift.physics.rotation import random_rotations, upsampled
 
 STARTS = 3

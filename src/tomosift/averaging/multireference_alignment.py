@@ -19,10 +19,10 @@ from tomosift.averaging.pose_search import GRID, Spectra, averaged, find_poses
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import DiscriminantHead
 from tomosift.inference.prediction import predict
-from tomosift.nn.center_finder import coarse
-from tomosift.nn.centering import recentered
-from tomosift.nn.decoders import UNet
-from tomosift.nn.encoder import ReadBoxes, ReportDone
+from tomosift.models.center_finder import coarse
+from tomosift.models.decoders import UNet
+from tomosift.models.encoder import ReadBoxes, ReportDone
+from tomosift.models.recentering import recentered
 
 LEAST_MEMBERS = 10
 """Particles of a class from which an average says more than they do one by one."""

@@ -25,7 +25,7 @@ from tomosift.evaluate.report import write_report
 from tomosift.inference.classifier import load_classifier, shipped_models
 from tomosift.inference.prediction import embed
 from tomosift.methods.domain_adversarial import WARPED, Config, Features, source_of
-from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
+from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.train.run import read_json
 
 _COMPARED = 400

@@ -7,7 +7,7 @@ from tomosift import methods
 from tomosift.commands.extract import summary
 from tomosift.commands.terminal import progress_bar, say
 from tomosift.data.subtomograms import open_subtomograms
-from tomosift.nn.translators import load_translation, translation_digest
+from tomosift.models.generators import load_translation, translation_digest
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.maps import BoxStyle
 from tomosift.simulate.random_complexes import simulate_random_complexes

@@ -29,7 +29,7 @@ from tomosift.inference.heads import DiscriminantHead
 from tomosift.inference.prediction import embed
 from tomosift.io.formats import write_particles
 from tomosift.learning.clustering import Clusters, check_count, comparable, find_clusters
-from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.models.encoder import BOXES_TO_PREPARE
 from tomosift.simulate.atlas import atlas_names
 from tomosift.simulate.dataset_config import class_name_of
 from tomosift.train.run import Run, environment

@@ -23,7 +23,7 @@ from tomosift.inference.classifier import Classifier, load_classifier, save_clas
 from tomosift.inference.prediction import answers, compared, embed
 from tomosift.inference.prototypes import enrolled
 from tomosift.io.formats import format_to_write
-from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.models.encoder import BOXES_TO_PREPARE
 
 
 def command(

@@ -18,7 +18,7 @@ from tomosift.evaluate.translation_report import Translated, write_translation_r
 from tomosift.inference.classifier import GENERAL, Classifier
 from tomosift.inference.prediction import embed
 from tomosift.methods.cycle_wgan import Adversary, Config, held_out, maps_for_checks
-from tomosift.nn.translators import load_translation
+from tomosift.models.generators import load_translation
 from tomosift.simulate.maps import BoxStyle, faithfulness
 from tomosift.simulate.stream import StructureStream
 from tomosift.simulate.styles import fitted_style

@@ -6,7 +6,7 @@ from dataclasses import replace
 from tomosift.evaluate.task import Answer, Task, from_pretrained
 from tomosift.methods.contrastive import CONTRASTED
 from tomosift.methods.contrastive import Config as Contrastive
-from tomosift.nn.encoders import ENCODERS
+from tomosift.models.encoders import ENCODERS
 from tomosift.physics.augmentation import ABLATION_GROUPS
 
 SWITCHED_ON: dict[str, dict[str, object]] = {

@@ -8,7 +8,7 @@ from tomosift.inference.class_average_classifier import Examples, keep_averages
 from tomosift.inference.classifier import GENERAL, load_classifier
 from tomosift.inference.prediction import answers, compared, embed
 from tomosift.inference.prototypes import enrolled
-from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.models.encoder import BOXES_TO_PREPARE
 
 
 def identified(task: Task, averages: bool) -> Answer:

@@ -18,10 +18,10 @@ from tomosift.learning.calibration import fit_temperature, softmax
 from tomosift.learning.linear_probe import crossed_logits, fit_probe
 from tomosift.methods import contrastive
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.descriptors import descriptors
-from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder, masked
-from tomosift.nn.encoders import build_encoder
-from tomosift.nn.losses import triplet_loss
+from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder, masked
+from tomosift.models.encoders import build_encoder
+from tomosift.models.losses import triplet_loss
+from tomosift.models.radial_descriptors import descriptors
 from tomosift.physics.augmentation import ViewRanges, normalized, view
 from tomosift.simulate.atlas import atlas_names
 from tomosift.train.loop import fit

@@ -24,8 +24,8 @@ from tomosift.inference.prediction import embed
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
-from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
+from tomosift.models.encoders import build_encoder
 from tomosift.simulate.random_complexes import simulate_random_complexes
 
 COMPLEXES, SPARED, PARTICLES = 150, 30, 40

@@ -11,7 +11,7 @@ from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import DiscriminantHead
 from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import comparable
-from tomosift.nn.encoder import ReportDone
+from tomosift.models.encoder import ReportDone
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.dataset_config import class_name_of
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms

@@ -19,7 +19,7 @@ from tomosift.inference.prediction import embed
 from tomosift.learning.calibration import softmax
 from tomosift.learning.linear_probe import fit_probe
 from tomosift.learning.query_strategies import QUERIES, QuerySettings, Rounds, asked_in_rounds
-from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.models.encoder import BOXES_TO_PREPARE
 
 _WRONG = 0.05
 _AS_RELEASED = QuerySettings(uncertainty="entropy", candidates=0, balanced=False)

@@ -21,7 +21,7 @@ from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.cycle_wgan import Config as CycleWgan
 from tomosift.methods.domain_adversarial import Config
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.nn.translators import load_translation
+from tomosift.models.generators import load_translation
 from tomosift.simulate.maps import BoxStyle
 from tomosift.simulate.styles import fitted_style
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms

@@ -17,7 +17,7 @@ from tomosift.inference.classifier import Classifier, shipped_decoder
 from tomosift.inference.heads import PrototypeHead
 from tomosift.inference.prediction import answers
 from tomosift.inference.prototypes import crossed_comparison
-from tomosift.nn.encoder import ReportDone
+from tomosift.models.encoder import ReportDone
 
 MOST_TO_AVERAGE = 5000
 """Particles of a set among which the surest of each class are looked for; those of more would show little more."""

@@ -19,10 +19,10 @@ from tomosift.files import write_json, written_then_renamed
 from tomosift.inference.heads import HEADS, HeadName, build_head
 from tomosift.inference.hub import fetched, is_on_hub
 from tomosift.inference.novelty import Familiarity
-from tomosift.nn.center_finder import finder_digest
-from tomosift.nn.decoders import DECODERS, UNet, build_decoder
-from tomosift.nn.encoder import Encoder
-from tomosift.nn.encoders import ENCODERS, build_encoder
+from tomosift.models.center_finder import finder_digest
+from tomosift.models.decoders import DECODERS, UNet, build_decoder
+from tomosift.models.encoder import Encoder
+from tomosift.models.encoders import ENCODERS, build_encoder
 
 _WEIGHTS, _CARD = "model.safetensors", "model.json"
 _FORMAT = 4

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from tomosift.learning.linear_probe import LinearProbe
 from tomosift.learning.plda import DIRECTIONS, Discriminant
-from tomosift.nn.across import gathered
+from tomosift.models.distributed import gathered
 
 HeadName = Literal["linear", "prototypes", "euclidean", "attention", "pairs", "discriminant"]
 HEADS: tuple[HeadName, ...] = get_args(HeadName)

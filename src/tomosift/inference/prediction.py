@@ -15,8 +15,8 @@ from tomosift.averaging.class_averages import ClassAverages, look
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.dense_crf import CrfSettings, refined
 from tomosift.learning.calibration import softmax
-from tomosift.nn.centering import recentered
-from tomosift.nn.encoder import Encoder, ReadBoxes, ReportDone
+from tomosift.models.encoder import Encoder, ReadBoxes, ReportDone
+from tomosift.models.recentering import recentered
 
 _ROWS_AT_ONCE = 1024
 """Embeddings compared with classes at a time; heads that look at pairs make tensors of a thousand times that size."""

@@ -14,7 +14,7 @@ from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import load_classifier, model_digest
 from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import comparable
-from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.models.encoder import BOXES_TO_PREPARE
 
 MOST_TO_ASK = 50_000
 """Of larger sets so many particles, evenly spread, make up the pool that is learned from, asked of and drawn as a map.

@@ -22,7 +22,7 @@ from tomosift.data.sets import TrainingSets
 from tomosift.inference.classifier import GENERAL, Classifier, starting_encoder
 from tomosift.inference.prediction import embed
 from tomosift.learning.query_strategies import Rounds, asked_in_rounds
-from tomosift.nn.encoder import BOXES_TO_PREPARE
+from tomosift.models.encoder import BOXES_TO_PREPARE
 from tomosift.train.loop import Progress, Training
 from tomosift.train.run import Run
 

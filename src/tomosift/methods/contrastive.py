@@ -21,11 +21,11 @@ from torch.nn import functional
 from tomosift.data.batches import Batch, Uniform
 from tomosift.data.sets import TrainingSets
 from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, load_classifier
-from tomosift.nn.across import gathered
-from tomosift.nn.centering import KnownCenters, recentered
-from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
-from tomosift.nn.encoders import build_encoder
-from tomosift.nn.losses import info_nce, nt_xent
+from tomosift.models.distributed import gathered
+from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
+from tomosift.models.encoders import build_encoder
+from tomosift.models.losses import info_nce, nt_xent
+from tomosift.models.recentering import KnownCenters, recentered
 from tomosift.physics.augmentation import ViewRanges, normalized, view
 from tomosift.physics.sectors import split_sectors
 from tomosift.rng import uniform

@@ -31,8 +31,8 @@ from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, starti
 from tomosift.inference.heads import LinearHead
 from tomosift.inference.prediction import embed
 from tomosift.learning.linear_probe import FEW_LABELS_REGULARIZATION, fit_probe
-from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
-from tomosift.nn.translators import (
+from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
+from tomosift.models.generators import (
     Critic,
     Shape,
     Translation,
@@ -220,7 +220,7 @@ class Learner(nn.Module):
 def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Progress | None = None) -> Classifier:
     """A classifier of boxes that look like ``data.unlabeled``, from maps of ``config.structures``.
 
-    The translator itself is left in the folder of the run (`tomosift.nn.translators.load_translation`). Labels are not
+    The translator itself is left in the folder of the run (`tomosift.models.generators.load_translation`). Labels are not
     looked at.
 
     Raises

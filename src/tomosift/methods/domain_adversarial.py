@@ -11,7 +11,7 @@ probabilities; raw and warped boxes both classified; the warp trained by the ima
 deformation; three stages. Deviations: target boxes are drawn blind to their class, and nothing is selected: the weights
 of the last step are taken, so no target label is touched; the reversal grows from 0 to 1 as in Ganin et al. 2016
 (there it is 100 throughout); discriminators see standardized embeddings; embeddings of the target are standardized by
-their own mean and deviation; see `tomosift.nn.warps` for those of the warp. All default values are ours.
+their own mean and deviation; see `tomosift.models.learned_augmentation` for those of the warp. All default values are ours.
 """
 
 import math
@@ -34,11 +34,16 @@ from tomosift.inference.heads import LinearHead
 from tomosift.inference.prediction import embed
 from tomosift.learning.calibration import fit_temperature
 from tomosift.learning.linear_probe import fit_probe
-from tomosift.nn.adversaries import ClassAdversaries, ImageDiscriminator, covariance_distance, reversed_gradient
-from tomosift.nn.centering import KnownCenters
-from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.views import centered
-from tomosift.nn.warps import Warp
+from tomosift.models.augmented_views import centered
+from tomosift.models.domain_discriminators import (
+    ClassAdversaries,
+    ImageDiscriminator,
+    covariance_distance,
+    reversed_gradient,
+)
+from tomosift.models.encoder import BOXES_TO_PREPARE
+from tomosift.models.learned_augmentation import Warp
+from tomosift.models.recentering import KnownCenters
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.stream import RANDOMIZED, StructureStream
 from tomosift.simulate.subtomograms import SubtomogramSetConfig

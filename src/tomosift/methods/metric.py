@@ -32,10 +32,10 @@ from tomosift.inference.classifier import Classifier, ModelCard, starting_encode
 from tomosift.inference.heads import DiscriminantHead
 from tomosift.inference.prediction import embed
 from tomosift.learning.plda import fit_discriminant
-from tomosift.nn.across import gathered
-from tomosift.nn.centering import REACH
-from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
-from tomosift.nn.losses import nt_xent, prototypical_loss, supervised_contrastive, triplet_loss
+from tomosift.models.distributed import gathered
+from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
+from tomosift.models.losses import nt_xent, prototypical_loss, supervised_contrastive, triplet_loss
+from tomosift.models.recentering import REACH
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.rng import normal
 from tomosift.simulate.lessons import MOST_WORKERS, Lessons, given

@@ -22,8 +22,8 @@ from tomosift.data.episodes import Pair, Pairs
 from tomosift.data.sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard, starting_encoder
 from tomosift.inference.heads import PairHead
-from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.losses import soft_dice_loss
+from tomosift.models.encoder import BOXES_TO_PREPARE
+from tomosift.models.losses import soft_dice_loss
 from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
 

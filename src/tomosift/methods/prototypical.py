@@ -32,10 +32,10 @@ from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
 from tomosift.inference.heads import AttentionHead, DiscriminantHead, PrototypeHead
 from tomosift.inference.prediction import embed
 from tomosift.learning.plda import fit_discriminant
-from tomosift.nn.centering import KnownCenters
-from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.losses import attention_divergence
-from tomosift.nn.views import augmented
+from tomosift.models.augmented_views import augmented
+from tomosift.models.encoder import BOXES_TO_PREPARE
+from tomosift.models.losses import attention_divergence
+from tomosift.models.recentering import KnownCenters
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Progress, Training, Validation, fit
 from tomosift.train.run import Run

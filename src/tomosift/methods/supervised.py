@@ -37,9 +37,9 @@ from tomosift.inference.prediction import embed, predict
 from tomosift.learning.calibration import fit_temperature, negative_log_likelihood, temperature_of_few
 from tomosift.learning.label_propagation import agreed_labels, crossed_spread_logits, name_one_another
 from tomosift.learning.linear_probe import crossed_logits, fit_probe
-from tomosift.nn.centering import KnownCenters
-from tomosift.nn.encoder import BOXES_TO_PREPARE
-from tomosift.nn.views import augmented
+from tomosift.models.augmented_views import augmented
+from tomosift.models.encoder import BOXES_TO_PREPARE
+from tomosift.models.recentering import KnownCenters
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Progress, Training, Validation, fit
 from tomosift.train.run import Run

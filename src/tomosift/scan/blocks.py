@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tomosift.data.cutting import cut_block
 from tomosift.data.tomograms import Tomogram
-from tomosift.nn.dense import first_middle
+from tomosift.models.grid_descriptors import first_middle
 
 MOST_PLACES = 48
 """Along each edge of a block; more would not fit into the cache of a processor, fewer would share less."""
@@ -52,7 +52,7 @@ class Block:
     """Voxels about some places."""
 
     volume: NDArray[np.float32]
-    """(z, y, x), density positive; the first place lies at `tomosift.nn.dense.first_middle` along each axis."""
+    """(z, y, x), density positive; the first place lies at `tomosift.models.grid_descriptors.first_middle` along each axis."""
     start_zyx: tuple[int, int, int]
     """Index of the first place in the lattice."""
     count_zyx: tuple[int, int, int]

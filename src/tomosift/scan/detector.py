@@ -21,7 +21,7 @@ from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.files import write_json
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier
 from tomosift.inference.heads import LinearHead
-from tomosift.nn.encoders import build_encoder
+from tomosift.models.encoders import build_encoder
 from tomosift.particles import Particles
 from tomosift.rng import normal
 from tomosift.scan.growing import grown, joined

@@ -13,7 +13,7 @@ from tomosift.data.batches import Inputs
 from tomosift.data.tomograms import Tomogram
 from tomosift.errors import FormatError
 from tomosift.inference.prediction import usable_device
-from tomosift.nn.dense import layout
+from tomosift.models.grid_descriptors import layout
 from tomosift.particles import Particles
 from tomosift.scan.blocks import Blocks, Lattice
 from tomosift.scan.kept import read_arrays, write_arrays

@@ -14,9 +14,9 @@ from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
 from tomosift.data.tomograms import Tomogram
 from tomosift.inference.classifier import Classifier
 from tomosift.io.volume import SupportsSlicing
-from tomosift.nn.dense import described_block
-from tomosift.nn.dense import layout as dense_layout
-from tomosift.nn.encoders import Dense
+from tomosift.models.encoders import Dense
+from tomosift.models.grid_descriptors import described_block
+from tomosift.models.grid_descriptors import layout as dense_layout
 from tomosift.particles import Particles
 from tomosift.scan.blocks import Block, Blocks, Lattice
 from tomosift.scan.peaks import peaks
@@ -107,7 +107,7 @@ def scan(
     Parameters
     ----------
     stride
-        Voxels of the model between places; a multiple of the step of `tomosift.nn.dense.Layout`.
+        Voxels of the model between places; a multiple of the step of `tomosift.models.grid_descriptors.Layout`.
     mask
         Volume on the grid of the tomogram; where it is zero nothing is found.
     done

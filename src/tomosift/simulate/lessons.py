@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tomosift.data.batches import Inputs
 from tomosift.files import written_then_renamed
-from tomosift.nn.centering import recentered
-from tomosift.nn.encoder import BOXES_TO_PREPARE, Encoder
+from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
+from tomosift.models.recentering import recentered
 from tomosift.simulate.stream import ComplexStream
 from tomosift.train.loop import Progress
 from tomosift.train.processes import place, wait_for_all

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.nn.translators import smooth
+from tomosift.models.generators import smooth
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.subtomograms import (

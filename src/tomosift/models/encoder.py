@@ -13,8 +13,8 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tomosift.nn.centering import REACH, find_centers, fit_spread, probable_centers, recentered
-from tomosift.nn.masking import soft_sphere
+from tomosift.models.masking import soft_sphere
+from tomosift.models.recentering import REACH, find_centers, fit_spread, probable_centers, recentered
 
 BOXES_TO_PREPARE = 500
 """Plain boxes that an encoder gets to see in `Encoder.prepare`."""

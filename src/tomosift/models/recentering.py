@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tomosift.nn.center_finder import PLACES, SMOOTHING, center_finder, coarse
+from tomosift.models.center_finder import PLACES, SMOOTHING, center_finder, coarse
 
 REACH = 1 / 4
 """Farthest move along each axis, in shares of the box edge."""
@@ -88,7 +88,7 @@ def find_centers(volume: Float[Tensor, "b d d d"], spread: float = REACH) -> Int
     evidence is weak, it keeps the search away from neighbors. With real structures up to 8 voxels off center in crowded
     boxes of 32 the median error was 1.0 voxel at SNR 0.1 and 2.5 voxels at SNR 0.03.
 
-    Source: ours. The evidence is that of `tomosift.nn.center_finder` and, with a smaller weight, the matched filter for
+    Source: ours. The evidence is that of `tomosift.models.center_finder` and, with a smaller weight, the matched filter for
     an unknown radial profile; compare Sigworth 2004, "Classical detection theory and the cryo-EM particle selection
     problem". At SNR 0.1 the first finds more particles, at SNR 0.03 classes are told apart better with both.
     """

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tomosift.nn.centering import KnownCenters, recentered
-from tomosift.nn.encoder import Encoder
+from tomosift.models.encoder import Encoder
+from tomosift.models.recentering import KnownCenters, recentered
 from tomosift.physics.augmentation import ViewRanges, view
 
 

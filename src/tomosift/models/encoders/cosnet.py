@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.nn.encoder import Encoder
+from tomosift.models.encoder import Encoder
 
 CHANNELS = 64
 _GRID = 8
@@ -46,7 +46,7 @@ def stage(attends: bool) -> nn.Sequential:
 
 
 class CosNet(Encoder):
-    """The encoder half; `tomosift.nn.decoders.CosNetDecoder` makes masks of its `features`."""
+    """The encoder half; `tomosift.models.decoders.CosNetDecoder` makes masks of its `features`."""
 
     embedding_size = 512
     attends: ClassVar[bool] = True

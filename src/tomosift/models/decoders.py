@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-from tomosift.nn.center_finder import COARSE, PLACES, CenterFinder, center_finder, coarse
-from tomosift.nn.centering import recentered
-from tomosift.nn.cosnet import CHANNELS, CosNet, stage
-from tomosift.nn.encoder import Encoder, masked
+from tomosift.models.center_finder import COARSE, PLACES, CenterFinder, center_finder, coarse
+from tomosift.models.encoder import Encoder, masked
+from tomosift.models.encoders.cosnet import CHANNELS, CosNet, stage
+from tomosift.models.recentering import recentered
 
 DECODERS: dict[str, str] = {
     "unet": "Three scales with skip connections, started from the network that finds centers; any encoder.",
@@ -31,7 +31,7 @@ class Decoder(nn.Module):
 
 
 class CosNetDecoder(Decoder):
-    """Source: see `tomosift.nn.cosnet`. Deviation: logits instead of a sigmoid at the end, for a stable loss."""
+    """Source: see `tomosift.models.encoders.cosnet`. Deviation: logits instead of a sigmoid at the end, for a stable loss."""
 
     def __init__(self, attends: bool = True) -> None:
         super().__init__()

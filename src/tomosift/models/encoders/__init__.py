@@ -1,4 +1,4 @@
-"""The encoders there are, the project's own among them; `tomosift.nn.encoder` says what each of them does.
+"""The encoders there are, the project's own among them; `tomosift.models.encoder` says what each of them does.
 
 Every method starts from these and can start from their weights.
 """
@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.nn.across import dropout
-from tomosift.nn.cosnet import CosNet, Siamese
-from tomosift.nn.dense import DENSE_SIZE, described_boxes
-from tomosift.nn.descriptors import DESCRIPTOR_SIZE, descriptors
-from tomosift.nn.encoder import Encoder
-from tomosift.nn.masking import low_passed, shell_weights
-from tomosift.nn.published import RB3D, DSRF3Dv2, ProtoNet, Slices, Yopo
+from tomosift.models.distributed import dropout
+from tomosift.models.encoder import Encoder
+from tomosift.models.encoders.cosnet import CosNet, Siamese
+from tomosift.models.encoders.published import RB3D, DSRF3Dv2, ProtoNet, Slices, Yopo
+from tomosift.models.grid_descriptors import DENSE_SIZE, described_boxes
+from tomosift.models.masking import low_passed, shell_weights
+from tomosift.models.radial_descriptors import DESCRIPTOR_SIZE, descriptors
 
 ENCODERS: dict[str, str] = {
     "radial": "The default: a small network on rotation-invariant descriptors; very fast, best with few labels.",

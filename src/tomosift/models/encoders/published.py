@@ -1,4 +1,4 @@
-"""Encoders after published shapes, to compare with; `tomosift.nn.encoders` says which to choose."""
+"""Encoders after published shapes, to compare with; `tomosift.models.encoders` says which to choose."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.nn.encoder import Encoder
+from tomosift.models.encoder import Encoder
 
 
 class _RB3DBlock(nn.Module):

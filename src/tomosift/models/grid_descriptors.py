@@ -1,6 +1,6 @@
 """Descriptors made of correlations, so that they can be had of every place of a tomogram at once.
 
-Those of `tomosift.nn.descriptors` multiply a box by a sphere or a window before they filter it, and have to be computed
+Those of `tomosift.models.radial_descriptors` multiply a box by a sphere or a window before they filter it, and have to be computed
 box by box. Here a volume is filtered first and averaged over shells afterwards, by filters and shells so small that
 together they never reach beyond the box. What lies outside then does not matter, and a Fourier transform of a block
 gives the same numbers for all boxes in it. On boxes of known middle they tell as much (`experiments/LOG.md`).
@@ -24,7 +24,7 @@ from scipy.special import sph_harm_y
 from torch import Tensor
 from torch.nn import functional
 
-from tomosift.nn.decimation import aliases, folded, kernel_spectrum, volume_at
+from tomosift.models.strided_correlation import aliases, folded, kernel_spectrum, volume_at
 
 _WIDTHS = (0.025, 0.0416, 0.069, 0.125)  # of the Gaussians between bands, in box edges
 _CUT = 2.25  # Gaussians end after so many widths
