@@ -23,7 +23,7 @@ from tomosift.data.extract import import_boxes
 from tomosift.inference.classifier import load_classifier, shipped_decoder
 from tomosift.inference.prediction import answers, embed
 from tomosift.inference.prototypes import enrolled
-from tomosift.io.boxes import read_boxes
+from tomosift.io.subtomogram_files import read_boxes
 from tomosift.models.encoder import BOXES_TO_PREPARE
 
 NAMES = ("ribosome", "microtubule", "background")

@@ -20,7 +20,7 @@ from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.inference.prediction import predict
-from tomosift.io.boxes import read_boxes
+from tomosift.io.subtomogram_files import read_boxes
 from tomosift.methods.domain_adversarial import Config
 from tomosift.simulate.stream import RANDOMIZED
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms

@@ -26,8 +26,8 @@ from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
 from tomosift.data.tomograms import Tomogram
 from tomosift.evaluate.detection import Found, detection_score
 from tomosift.evaluate.template_matching import template_bank
-from tomosift.io.deepfinder import read_particles as read_object_list
-from tomosift.io.formats import read_particles
+from tomosift.io.particles import read_particles
+from tomosift.io.particles.deepfinder import read_particles as read_object_list
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 from tomosift.physics.imaging import lab_protocol

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from tomosift import cli
 from tomosift.commands import COMMANDS
-from tomosift.io.formats import FORMATS
+from tomosift.io.particles import FORMATS
 from tomosift.methods import METHODS
 from tomosift.models.encoders import _BUILDERS, ENCODERS
 

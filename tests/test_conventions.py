@@ -18,8 +18,11 @@ from tomosift.conventions import UNLABELED, center_index
 from tomosift.data.set_reader import open_subtomograms
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.tomograms import Tomogram
-from tomosift.io import angles, dynamo, formats, imod, motive_list, relion, star
-from tomosift.io.formats import read_particles, write_particles
+from tomosift.io import angles
+from tomosift.io import particles as formats
+from tomosift.io.particles import dynamo, imod, motive_list, read_particles, write_particles
+from tomosift.io.particles import relion as star
+from tomosift.io.particles import relion_columns as relion
 from tomosift.io.volumes import open_volume, write_volume
 from tomosift.particles import Grid, Particles
 from tomosift.physics.conditions import ImagingRanges

@@ -13,7 +13,7 @@ import pytest
 
 from tomosift import cli
 from tomosift.commands import COMMANDS
-from tomosift.io.formats import SUFFIXES
+from tomosift.io.particles import SUFFIXES
 from tomosift.methods import METHODS
 from tomosift.models.encoders import ENCODERS
 

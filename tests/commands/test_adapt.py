@@ -10,7 +10,7 @@ from tomosift.cli import main
 from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.inference.classifier import GENERAL
-from tomosift.io.formats import read_particles, write_particles
+from tomosift.io.particles import read_particles, write_particles
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training

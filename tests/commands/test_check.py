@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tomosift.cli import main
-from tomosift.io.csv import write_particles
+from tomosift.io.particles.csv import write_particles
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 

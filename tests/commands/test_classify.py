@@ -16,8 +16,7 @@ from tomosift.cli import main
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.inference.classifier import load_classifier
 from tomosift.inference.prediction import predict
-from tomosift.io import copick
-from tomosift.io.formats import read_particles
+from tomosift.io.particles import copick, read_particles
 
 Refused = Callable[..., str]
 CLASSES = ("apoferritin", "groel", "ribosome-70s")

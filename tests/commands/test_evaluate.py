@@ -13,7 +13,7 @@ from tomosift.cli import main
 from tomosift.commands.evaluate import report_of
 from tomosift.commands.inputs import labeled_set
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
-from tomosift.io import csv
+from tomosift.io.particles import csv
 from tomosift.particles import Particles
 
 Refused = Callable[..., str]

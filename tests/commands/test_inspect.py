@@ -10,7 +10,7 @@ from tomosift.cli import main
 from tomosift.commands.inspect import lines_of
 from tomosift.data.subtomograms import SubtomogramWriter
 from tomosift.errors import FormatError
-from tomosift.io.star import write_particles
+from tomosift.io.particles.relion import write_particles
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Grid, Particles
 from tomosift.train.run import Run

@@ -14,10 +14,9 @@ from tomosift.cli import main
 from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
 from tomosift.evaluate.detection import detection_score
 from tomosift.files import write_json
-from tomosift.io import copick
-from tomosift.io.formats import read_particles, write_particles
+from tomosift.io.particles import copick, read_particles, write_particles
 from tomosift.io.volumes import open_volume, write_volume
-from tomosift.io.zarr import read_levels
+from tomosift.io.volumes.zarr import read_levels
 from tomosift.particles import Particles
 
 Refused = Callable[..., str]

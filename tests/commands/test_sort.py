@@ -15,7 +15,7 @@ from tomosift.commands import sort
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.inference.classifier import load_classifier
 from tomosift.inference.prediction import predict
-from tomosift.io import csv
+from tomosift.io.particles import csv
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.particles import Particles

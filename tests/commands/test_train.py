@@ -12,7 +12,7 @@ import pytest
 from tomosift.cli import main
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.inference.classifier import load_classifier
-from tomosift.io import csv
+from tomosift.io.particles import csv
 from tomosift.particles import Particles
 
 Refused = Callable[..., str]

@@ -15,7 +15,7 @@ from tomosift.data.cutting import cut_box
 from tomosift.data.extract import extract, import_boxes
 from tomosift.data.tomogram_folder import open_tomograms
 from tomosift.data.tomograms import Tomogram
-from tomosift.io.boxes import read_boxes
+from tomosift.io.subtomogram_files import read_boxes
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tomosift.errors import FormatError
-from tomosift.io import em, mrc
-from tomosift.io.boxes import Boxes, read_boxes
+from tomosift.io.subtomogram_files import Boxes, read_boxes
+from tomosift.io.volumes import em, mrc
 
 
 def box(number: int, edge: int = 4) -> np.ndarray:

@@ -20,8 +20,8 @@ import starfile
 from scipy.spatial.transform import Rotation
 
 from tomosift.errors import FormatError
-from tomosift.io import star
-from tomosift.io.formats import FORMATS, describe, read_particles, write_particles
+from tomosift.io.particles import FORMATS, describe, read_particles, write_particles
+from tomosift.io.particles import relion as star
 from tomosift.io.volumes import open_volume
 from tomosift.particles import Grid, Particles
 

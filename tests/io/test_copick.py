@@ -8,8 +8,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tomosift.errors import FormatError
-from tomosift.io import copick
 from tomosift.io.angles import swap_xyz_zyx
+from tomosift.io.particles import copick
 from tomosift.particles import Particles
 
 

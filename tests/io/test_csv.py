@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from tomosift.errors import FormatError
-from tomosift.io.csv import read_particles, write_particles
+from tomosift.io.particles.csv import read_particles, write_particles
 from tomosift.particles import Grid, Particles
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tomosift.errors import FormatError
-from tomosift.io import deepfinder
 from tomosift.io.angles import from_tom
+from tomosift.io.particles import deepfinder
 from tomosift.particles import Particles
 
 

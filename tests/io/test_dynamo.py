@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tomosift.errors import FormatError
-from tomosift.io import dynamo
+from tomosift.io.particles import dynamo
 from tomosift.particles import Grid, Particles
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import tomosift.io
 from tomosift.errors import FormatError
-from tomosift.io import formats
+from tomosift.io import particles as formats
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 
@@ -97,7 +97,7 @@ def test_a_named_format_goes_before_the_suffix(tmp_path: Path) -> None:
 
 
 def test_the_door_opens_without_loading_the_rooms_behind_it() -> None:
-    code = "import sys, tomosift.io.formats; print(*{'torch', 'zarr', 'gemmi', 'starfile'} & set(sys.modules))"
+    code = "import sys, tomosift.io.particles; print(*{'torch', 'zarr', 'gemmi', 'starfile'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == ""
 

@@ -8,8 +8,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tomosift.errors import FormatError
-from tomosift.io import imod
 from tomosift.io.angles import from_slicer, swap_xyz_zyx
+from tomosift.io.particles import imod
 from tomosift.particles import Grid, Particles
 
 GRIDS = {"TS_1": Grid((31, 63, 101), 7.5)}

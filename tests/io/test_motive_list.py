@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tomosift.errors import FormatError
-from tomosift.io import motive_list
+from tomosift.io.particles import motive_list
 from tomosift.particles import Particles
 
 

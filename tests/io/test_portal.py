@@ -8,8 +8,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tomosift.errors import FormatError
-from tomosift.io import portal
 from tomosift.io.angles import swap_xyz_zyx
+from tomosift.io.particles import portal
 from tomosift.particles import Particles
 
 

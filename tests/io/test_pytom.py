@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tomosift.errors import FormatError
-from tomosift.io import pytom
 from tomosift.io.angles import from_tom
+from tomosift.io.particles import pytom
 from tomosift.particles import Particles
 
 PARTICLE = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomosift.errors import FormatError
-from tomosift.io.star import read_particles
+from tomosift.io.particles.relion import read_particles
 from tomosift.particles import Grid
 
 CENTERED = "rlnCenteredCoordinateXAngst", "rlnCenteredCoordinateYAngst", "rlnCenteredCoordinateZAngst"

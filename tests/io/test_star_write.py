@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from tomosift.errors import FormatError
-from tomosift.io.relion_write import Dialect
-from tomosift.io.star import read_particles, write_particles
+from tomosift.io.particles.relion import read_particles, write_particles
+from tomosift.io.particles.relion_blocks import Dialect
 from tomosift.particles import Grid, Particles
 
 DIALECTS: tuple[Dialect, ...] = ("relion3", "relion31", "relion4", "relion5", "warp")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tomosift.errors import FormatError
-from tomosift.io import tiff
+from tomosift.io.volumes import tiff
 
 DATA = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tomosift.errors import FormatError
-from tomosift.io.volume import Volume, cubic_spacing
 from tomosift.io.volumes import VOLUME_SUFFIXES, is_volume_path, open_volume, write_volume
+from tomosift.io.volumes.volume import Volume, cubic_spacing
 
 DATA = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tomosift.errors import FormatError
-from tomosift.io import zarr
-from tomosift.io.volume import ChunkedArray, ReorderedArray
+from tomosift.io.volumes import zarr
+from tomosift.io.volumes.volume import ChunkedArray, ReorderedArray
 
 
 def numbered(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:

@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.io.formats import read_particles
+from tomosift.io.particles import read_particles
 from tomosift.label.desk import Desk
 from tomosift.label.guard import MOST_BYTES, is_loopback
 from tomosift.label.server import create_app

@@ -7,7 +7,7 @@ import pytest
 
 from tomosift.data.labels import transfer_labels
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.io.formats import read_particles
+from tomosift.io.particles import read_particles
 from tomosift.label.store import Store
 from tomosift.label.tables import take_labels, write_labels
 from tomosift.label.votes import Votes

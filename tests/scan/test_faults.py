@@ -19,8 +19,7 @@ from tomosift.data.tomogram_folder import open_tomograms
 from tomosift.data.tomograms import Tomogram
 from tomosift.errors import FormatError
 from tomosift.files import file_state, written_then_renamed
-from tomosift.io import zarr
-from tomosift.io.volumes import write_volume
+from tomosift.io.volumes import write_volume, zarr
 from tomosift.jobs.engine import Engine, for_each
 from tomosift.scan import task as scan_task
 from tomosift.scan.kept import read_arrays

@@ -8,7 +8,7 @@ import starfile
 import torch
 
 from tomosift.errors import FormatError
-from tomosift.io.star import read_particles
+from tomosift.io.particles.relion import read_particles
 from tomosift.io.volumes import open_volume, write_volume
 from tomosift.simulate.dataset import (
     TomogramDatasetConfig,

@@ -12,7 +12,7 @@ from tomosift.data.findings import LEVELS, Finding
 from tomosift.data.preflight import preflight
 from tomosift.data.tomogram_folder import grids_by_name
 from tomosift.files import write_json
-from tomosift.io.formats import read_particles
+from tomosift.io.particles import read_particles
 
 
 def command(

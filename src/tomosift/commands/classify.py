@@ -14,7 +14,7 @@ from tomosift.data.subtomograms import open_subtomograms
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier, load_classifier
 from tomosift.inference.prediction import Predictions, answers, compared, predict
-from tomosift.io.formats import format_to_write, write_particles
+from tomosift.io.particles import format_to_write, write_particles
 from tomosift.jobs.embedding import embed_part, part_tasks, taken_together
 from tomosift.jobs.engine import Engine, for_each
 from tomosift.particles import Particles

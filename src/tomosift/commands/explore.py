@@ -27,7 +27,7 @@ from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier, load_classifier, model_digest
 from tomosift.inference.heads import DiscriminantHead
 from tomosift.inference.prediction import embed
-from tomosift.io.formats import write_particles
+from tomosift.io.particles import write_particles
 from tomosift.learning.clustering import Clusters, check_count, comparable, find_clusters
 from tomosift.models.encoder import BOXES_TO_PREPARE
 from tomosift.simulate.atlas import atlas_names

@@ -15,8 +15,8 @@ from tomosift.data.extract_parts import cut_tomogram, extract_in_parts
 from tomosift.data.set_reader import Subtomograms
 from tomosift.data.tomogram_folder import grids_by_name
 from tomosift.data.tomograms import Tomogram
-from tomosift.io.boxes import read_boxes
-from tomosift.io.formats import read_particles
+from tomosift.io.particles import read_particles
+from tomosift.io.subtomogram_files import read_boxes
 from tomosift.jobs.engine import Engine, for_each
 from tomosift.particles import Particles
 

@@ -22,7 +22,7 @@ from tomosift.inference.class_average_classifier import Examples, keep_averages
 from tomosift.inference.classifier import Classifier, load_classifier, save_classifier
 from tomosift.inference.prediction import answers, compared, embed
 from tomosift.inference.prototypes import enrolled
-from tomosift.io.formats import format_to_write
+from tomosift.io.particles import format_to_write
 from tomosift.models.encoder import BOXES_TO_PREPARE
 
 

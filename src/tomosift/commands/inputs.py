@@ -12,7 +12,7 @@ from tomosift.data.labels import transfer_labels
 from tomosift.data.set_reader import Subtomograms
 from tomosift.data.tomogram_folder import open_tomograms
 from tomosift.data.tomograms import Tomogram
-from tomosift.io.formats import read_particles
+from tomosift.io.particles import read_particles
 from tomosift.particles import Grid, Particles
 
 

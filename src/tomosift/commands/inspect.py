@@ -11,7 +11,7 @@ from tomosift.acquisition import Acquisition
 from tomosift.commands.terminal import show_table
 from tomosift.data.set_reader import SET_FILE
 from tomosift.errors import FormatError
-from tomosift.io.formats import describe, suffix_of
+from tomosift.io.particles import describe, suffix_of
 from tomosift.io.tomogram_tables import TomogramEntry, read_acquisition, read_tomogram_table
 
 Lines = list[tuple[str, str]]

@@ -15,7 +15,7 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.dense_crf import CrfSettings
 from tomosift.inference.prediction import IN_MASK, NO_DECODER, Named, outlines
-from tomosift.io import mrc, zarr
+from tomosift.io.volumes import mrc, zarr
 
 LABEL_VOLUMES = ".zarr"
 

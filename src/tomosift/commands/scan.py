@@ -16,7 +16,7 @@ from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
 from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.evaluate.scan_report import write_scan_report
 from tomosift.inference.classifier import load_classifier, model_digest
-from tomosift.io.formats import format_to_write, write_particles
+from tomosift.io.particles import format_to_write, write_particles
 from tomosift.jobs.engine import Engine, for_each
 from tomosift.particles import Particles
 from tomosift.scan.detector import picks_by_tomogram, read_radii, train

@@ -24,7 +24,7 @@ from tomosift.data.tomogram_folder import grids_by_name
 from tomosift.data.tomograms import Tomogram
 from tomosift.evaluate.report import write_report
 from tomosift.inference.classifier import GENERAL, SAME_SPACING, load_classifier
-from tomosift.io.formats import read_particles
+from tomosift.io.particles import read_particles
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.particles import Particles

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tomosift.data.cutting import cut_box
 from tomosift.data.tomograms import Tomogram
-from tomosift.io.volume import SupportsSlicing
 from tomosift.io.volumes import open_volume
+from tomosift.io.volumes.volume import SupportsSlicing
 from tomosift.particles import Particles
 
 NO_POSITION = "the position is not a number"

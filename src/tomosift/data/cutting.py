@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.conventions import center_index
-from tomosift.io.volume import SupportsSlicing
+from tomosift.io.volumes.volume import SupportsSlicing
 
 MARGIN = 8
 """Cut-out beyond the box on every side, in voxels of the coarser grid."""

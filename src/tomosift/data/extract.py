@@ -20,7 +20,7 @@ from tomosift.data.set_reader import Subtomograms, finished_set
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.files import written_then_renamed
-from tomosift.io.boxes import Boxes
+from tomosift.io.subtomogram_files import Boxes
 from tomosift.particles import Particles
 
 Progress = Callable[[int, int], None]

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from tomosift.data.findings import Finding, plural
 from tomosift.errors import FormatError
-from tomosift.io import relion
+from tomosift.io.particles import relion_columns as relion
 from tomosift.particles import Particles
 
 FITS = 0.98

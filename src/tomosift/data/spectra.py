@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.io.volume import SupportsSlicing
+from tomosift.io.volumes.volume import SupportsSlicing
 
 LARGEST_CUBE = 64
 SMALLEST_CUBE = 20

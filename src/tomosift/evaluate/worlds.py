@@ -13,7 +13,7 @@ from tomosift.data.splits import split_by_tomogram
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
 from tomosift.evaluate.protocols import Protocol
-from tomosift.io.formats import read_particles
+from tomosift.io.particles import read_particles
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.dataset import Progress, simulate_dataset
 from tomosift.simulate.dataset_config import TomogramDatasetConfig

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from tomosift.acquisition import Acquisition
 from tomosift.errors import FormatError
-from tomosift.io import relion
-from tomosift.io.star_text import read_bytes, read_star, read_text
+from tomosift.io.particles import relion_columns as relion
+from tomosift.io.particles.star_text import read_bytes, read_star, read_text
 
 _NOTHING = np.empty(0)
 _TILT_LABELS = ("rlnTomoYTilt", "rlnTomoNominalStageTiltAngle", "wrpAngleTilt", "tilt_angle")

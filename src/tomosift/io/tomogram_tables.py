@@ -14,8 +14,8 @@ import pandas as pd
 
 from tomosift.acquisition import Acquisition
 from tomosift.errors import FormatError
-from tomosift.io import relion
-from tomosift.io.star_text import read_star
+from tomosift.io.particles import relion_columns as relion
+from tomosift.io.particles.star_text import read_star
 from tomosift.io.tilt_series import acquisition_of_table, read_acquisition
 from tomosift.particles import Grid
 

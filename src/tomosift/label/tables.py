@@ -9,7 +9,7 @@ import numpy as np
 
 from tomosift.data.labels import transfer_labels
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.io.formats import write_particles
+from tomosift.io.particles import write_particles
 from tomosift.label.store import JUNK, Store
 from tomosift.label.votes import Votes, majority_rows
 from tomosift.particles import Grid, Particles

@@ -13,7 +13,7 @@ from torch import Tensor
 from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
 from tomosift.data.tomograms import Tomogram
 from tomosift.inference.classifier import Classifier
-from tomosift.io.volume import SupportsSlicing
+from tomosift.io.volumes.volume import SupportsSlicing
 from tomosift.models.encoders import Dense
 from tomosift.models.grid_descriptors import described_block
 from tomosift.models.grid_descriptors import layout as dense_layout

@@ -14,7 +14,7 @@ from tomosift.files import file_state
 from tomosift.inference.classifier import load_classifier, model_digest
 from tomosift.inference.prediction import usable_device
 from tomosift.io.volumes import open_volume
-from tomosift.io.zarr import read_provenance, write_volume
+from tomosift.io.volumes.zarr import read_provenance, write_volume
 from tomosift.particles import Particles
 from tomosift.scan.kept import read_arrays, write_arrays
 from tomosift.scan.scanner import particles_of, scan

@@ -1,4 +1,4 @@
-"""Columns of RELION's dialects from positions and orientations; the counterpart of `tomosift.io.relion`."""
+"""Columns of RELION's dialects from positions and orientations; the counterpart of `tomosift.io.particles.relion_columns`."""
 
 import re
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tomosift.acquisition import Acquisition
-from tomosift.io import relion
 from tomosift.io.angles import to_relion
-from tomosift.io.relion import Center
+from tomosift.io.particles import relion_columns as relion
+from tomosift.io.particles.relion_columns import Center
 from tomosift.particles import Grid, Particles
 
 Dialect = Literal["relion3", "relion31", "relion4", "relion5", "warp"]

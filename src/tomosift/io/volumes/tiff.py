@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
-from tomosift.io.volume import Volume, check_spacing, cubic_spacing, storable
+from tomosift.io.volumes.volume import Volume, check_spacing, cubic_spacing, storable
 
 SUFFIXES = (".tif", ".tiff", ".btf")
 WRITABLE = ("uint8", "uint16", "float32")

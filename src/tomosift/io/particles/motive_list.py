@@ -17,7 +17,8 @@ import pandas as pd
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
-from tomosift.io import angles, pixel_tables
+from tomosift.io import angles
+from tomosift.io.particles import pixel_tables
 from tomosift.particles import Grid, Particles
 
 FIRST_VOXEL_XYZ = (1.0, 1.0, 1.0)

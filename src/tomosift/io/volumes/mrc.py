@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
-from tomosift.io.volume import Volume, check_spacing, cubic_spacing, storable
+from tomosift.io.volumes.volume import Volume, check_spacing, cubic_spacing, storable
 
 SUFFIXES = (".mrc", ".rec", ".map", ".ali", ".st", ".mrcs", ".ccp4")
 HEADER_BYTES = 1024

@@ -1,6 +1,6 @@
 """Particle lists in STAR files: RELION 3.0, 3.1, 4 and 5, Warp, M and PyTom.
 
-Which program wrote a list is decided by its columns, see `tomosift.io.relion`.
+Which program wrote a list is decided by its columns, see `tomosift.io.particles.relion_columns`.
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
-from tomosift.io import relion
-from tomosift.io.relion import Center
-from tomosift.io.relion_write import Dialect, derived_blocks
-from tomosift.io.star_text import read_star, write_star
+from tomosift.io.particles import relion_columns as relion
+from tomosift.io.particles.relion_blocks import Dialect, derived_blocks
+from tomosift.io.particles.relion_columns import Center
+from tomosift.io.particles.star_text import read_star, write_star
 from tomosift.particles import Grid, Particles
 
 SCORE_COLUMNS = ("rlnAutopickFigureOfMerit", "rlnLCCmax", "ptmLCCmax", "wrpCCScore")

@@ -17,9 +17,9 @@ import zarr
 from numpy.typing import DTypeLike, NDArray
 
 from tomosift.errors import FormatError
-from tomosift.io.tiff import ANGSTROM_PER_UNIT
-from tomosift.io.volume import ChunkedArray, ReorderedArray, Volume, check_spacing, cubic_spacing, storable
-from tomosift.io.zarr_chunks import with_whole_chunks
+from tomosift.io.volumes.tiff import ANGSTROM_PER_UNIT
+from tomosift.io.volumes.volume import ChunkedArray, ReorderedArray, Volume, check_spacing, cubic_spacing, storable
+from tomosift.io.volumes.zarr_chunks import with_whole_chunks
 
 SUFFIXES = (".zarr",)
 CHUNK = 64

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
-from tomosift.io import box_tables, em, mrc
-from tomosift.io.box_tables import natural_order
-from tomosift.io.volume import SPACING_TOLERANCE, SupportsSlicing, check_spacing
-from tomosift.io.volumes import COMPRESSED, open_volume
+from tomosift.io import subtomogram_tables as box_tables
+from tomosift.io.subtomogram_tables import natural_order
+from tomosift.io.volumes import COMPRESSED, em, mrc, open_volume
+from tomosift.io.volumes.volume import SPACING_TOLERANCE, SupportsSlicing, check_spacing
 from tomosift.particles import Particles
 
 TABLE_SUFFIXES = (".star", ".csv")

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
-from tomosift.io import angles, pixel_tables
+from tomosift.io import angles
+from tomosift.io.particles import pixel_tables
 from tomosift.particles import Grid, Particles
 
 FIRST_VOXEL_XYZ = (0.0, 0.0, 0.0)

@@ -6,8 +6,8 @@ from typing import Any
 from numpy.typing import DTypeLike
 
 from tomosift.errors import FormatError
-from tomosift.io import em, mrc, tiff, zarr
-from tomosift.io.volume import SupportsSlicing, Volume
+from tomosift.io.volumes import em, mrc, tiff, zarr
+from tomosift.io.volumes.volume import SupportsSlicing, Volume
 
 __all__ = ["VOLUME_SUFFIXES", "SupportsSlicing", "Volume", "is_volume_path", "open_volume", "write_volume"]
 

@@ -1,6 +1,6 @@
 """EM volumes of TOM, PyTom, AV3 and Dynamo: a 512-byte header, then voxels with x fastest.
 
-Motive lists share this format; they are tables of 20 rows and belong to `tomosift.io.motive_list`.
+Motive lists share this format; they are tables of 20 rows and belong to `tomosift.io.particles.motive_list`.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
-from tomosift.io.volume import Volume, check_spacing, storable
+from tomosift.io.volumes.volume import Volume, check_spacing, storable
 
 SUFFIXES = (".em",)
 HEADER_BYTES = 512

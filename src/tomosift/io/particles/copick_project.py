@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tomosift.errors import FormatError
-from tomosift.io.portal import SPACING_FOLDER
+from tomosift.io.particles.portal import SPACING_FOLDER
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
 from tomosift.io.angles import from_relion, to_relion
-from tomosift.io.star_text import read_text
+from tomosift.io.particles.star_text import read_text
 from tomosift.particles import Grid, Particles
 
 _ANGSTROM = ("angstrom", "angstroms", "angst", "ang", "a", "å")

@@ -21,8 +21,9 @@ import pandas as pd
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
-from tomosift.io import angles, pixel_tables
-from tomosift.io.deepfinder import numbers, parse_xml
+from tomosift.io import angles
+from tomosift.io.particles import pixel_tables
+from tomosift.io.particles.deepfinder import numbers, parse_xml
 from tomosift.particles import Grid, Particles
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")

@@ -22,7 +22,8 @@ from scipy.spatial import KDTree
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
-from tomosift.io import angles, pixel_tables
+from tomosift.io import angles
+from tomosift.io.particles import pixel_tables
 from tomosift.particles import Grid, Particles
 
 MODEL_HEADER = struct.Struct(">128s4iI4i6f5if2i3f")

@@ -3,7 +3,7 @@
 A pick lies at ``location`` plus the translation of its 4 x 4 ``transformation_``, in Angstrom from the centre of voxel
 0; the rotation takes the object into the tomogram. An identity in every pick of a file is what programs write that know
 no orientation, and is read as that. Picks lie in ``ExperimentRuns/<run>/Picks/<user>_<session>_<object>.json`` below
-the project's roots, see `tomosift.io.copick_project`; tomograms in ``ExperimentRuns/<run>/VoxelSpacing<Angstrom>``.
+the project's roots, see `tomosift.io.particles.copick_project`; tomograms in ``ExperimentRuns/<run>/VoxelSpacing<Angstrom>``.
 
 Source: copick's model ``CopickPicksFile``.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tomosift.errors import FormatError
 from tomosift.files import write_json
 from tomosift.io.angles import swap_xyz_zyx
-from tomosift.io.copick_project import (
+from tomosift.io.particles.copick_project import (
     Tomogram,
     files_inside,
     list_tomograms,
