@@ -20,9 +20,9 @@ from sklearn.cluster import KMeans
 
 from scan import deepfinder_tomograms
 from tomosift import methods
-from tomosift.data.extract import extract
-from tomosift.data.sets import TrainingSets
+from tomosift.data.extraction.extract import extract
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import load_classifier, starting_encoder
 from tomosift.inference.prediction import embed
 from tomosift.methods.contrastive import Config

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from tomosift import methods
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.prediction import predict
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised

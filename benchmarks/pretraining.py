@@ -21,9 +21,9 @@ import torch
 import tyro
 
 from tomosift import methods
-from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import few_labels
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.evaluate.worlds import boxes_from_tomograms
 from tomosift.inference.prediction import embed, predict
 from tomosift.learning.linear_probe import linear_probe

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tomosift.averaging.class_averages import Seen, look
 from tomosift.averaging.multireference_alignment import told_by_averages
-from tomosift.data.extract import import_boxes
+from tomosift.data.extraction.extract import import_boxes
 from tomosift.inference.classifier import load_classifier, shipped_decoder
 from tomosift.inference.prediction import answers, embed
 from tomosift.inference.prototypes import enrolled

@@ -15,10 +15,10 @@ import tyro
 from numpy.typing import NDArray
 
 from tomosift import methods
-from tomosift.data.extract import import_boxes
+from tomosift.data.extraction.extract import import_boxes
 from tomosift.data.set_writer import SubtomogramWriter
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.prediction import predict
 from tomosift.io.subtomogram_files import read_boxes
 from tomosift.methods.domain_adversarial import Config

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from torch import Tensor
 
-from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
-from tomosift.data.tomograms import Tomogram
+from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.evaluate.detection import Found, detection_score
 from tomosift.evaluate.template_matching import template_bank
 from tomosift.io.particles import read_particles

@@ -15,9 +15,9 @@ from scipy.spatial.transform import Rotation
 
 from tomosift.acquisition import Acquisition
 from tomosift.conventions import UNLABELED, center_index
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import open_subtomograms
 from tomosift.data.set_writer import SubtomogramWriter
-from tomosift.data.tomograms import Tomogram
 from tomosift.io import angles
 from tomosift.io import particles as formats
 from tomosift.io.particles import dynamo, imod, motive_list, read_particles, write_particles

@@ -12,9 +12,9 @@ from torch.nn import functional
 from timing.clock import Work
 from tomosift.acquisition import Acquisition
 from tomosift.data.batches import Batch, Uniform
-from tomosift.data.extract import extract
+from tomosift.data.extraction.extract import extract
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
-from tomosift.data.tomograms import Tomogram
 from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.io.volumes import write_volume
 from tomosift.methods import contrastive, supervised

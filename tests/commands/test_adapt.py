@@ -7,8 +7,8 @@ import pytest
 
 from tomosift import methods
 from tomosift.cli import main
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import GENERAL
 from tomosift.io.particles import read_particles, write_particles
 from tomosift.methods.supervised import Config as Supervised

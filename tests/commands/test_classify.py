@@ -60,7 +60,7 @@ def test_relion_output_reads_back_with_classes_and_the_same_geometry(world: Any,
 
 
 def grids(world: Any) -> Any:
-    from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
+    from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
 
     return grids_by_name(open_tomograms(world.paths.tomograms))
 

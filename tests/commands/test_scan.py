@@ -11,7 +11,7 @@ import ome_zarr_models
 import pytest
 
 from tomosift.cli import main
-from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
+from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
 from tomosift.evaluate.detection import detection_score
 from tomosift.files import write_json
 from tomosift.io.particles import copick, read_particles, write_particles

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tomosift.cli import main
-from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
-from tomosift.data.tomograms import match_tomograms
+from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
+from tomosift.data.extraction.tomograms import match_tomograms
 from tomosift.io.particles import read_particles
 from tomosift.io.volumes import open_volume, write_volume
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from tomosift.data.empty import empty_places
-from tomosift.data.tomogram_folder import open_tomograms
-from tomosift.data.tomograms import Tomogram
+from tomosift.data.extraction.empty_positions import empty_places
+from tomosift.data.extraction.tomogram_sources import open_tomograms
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.particles import Particles
 
 

@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tomosift.acquisition import Acquisition
-from tomosift.data.cutting import cut_box
-from tomosift.data.extract import extract, import_boxes
-from tomosift.data.tomogram_folder import open_tomograms
-from tomosift.data.tomograms import Tomogram
+from tomosift.data.extraction.crop import cut_box
+from tomosift.data.extraction.extract import extract, import_boxes
+from tomosift.data.extraction.tomogram_sources import open_tomograms
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.subtomogram_files import read_boxes
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tomosift.data import extract_parts
-from tomosift.data.extract import extract
-from tomosift.data.extract_parts import PARTS, CutTask, cut_tomogram, extract_in_parts
+from tomosift.data.extraction import extract_parts
+from tomosift.data.extraction.extract import extract
+from tomosift.data.extraction.extract_parts import PARTS, CutTask, cut_tomogram, extract_in_parts
+from tomosift.data.extraction.tomogram_sources import open_tomograms
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
-from tomosift.data.tomogram_folder import open_tomograms
-from tomosift.data.tomograms import Tomogram
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 

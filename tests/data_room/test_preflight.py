@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tomosift.acquisition import Acquisition
-from tomosift.data.findings import LEVELS, Finding
-from tomosift.data.preflight import preflight
-from tomosift.data.spectra import estimate_wedge
-from tomosift.data.tomograms import Tomogram
+from tomosift.data.checks.findings import LEVELS, Finding
+from tomosift.data.checks.missing_wedge import estimate_wedge
+from tomosift.data.checks.preflight import preflight
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Grid, Particles
 

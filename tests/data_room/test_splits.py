@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import few_labels, split_by_tomogram
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter
+from tomosift.data.training_sets import TrainingSets
 from tomosift.particles import Particles
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
-from tomosift.data.tomograms import Tomogram, canonical_name, estimate_contrast, match_tomograms
+from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
+from tomosift.data.extraction.tomograms import Tomogram, canonical_name, estimate_contrast, match_tomograms
 from tomosift.errors import FormatError
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Grid

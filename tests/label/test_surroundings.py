@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tomosift.data.extract import extract
+from tomosift.data.extraction.extract import extract
+from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.data.tomogram_folder import open_tomograms
 from tomosift.io.volumes import write_volume
 from tomosift.label.surroundings import Surroundings
 from tomosift.particles import Particles

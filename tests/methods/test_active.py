@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tomosift import methods
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.learning.query_strategies import QuerySettings, Rounds
 from tomosift.methods.active import ASKED, Config
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms

@@ -9,7 +9,7 @@ import torch
 
 from tomosift import methods
 from tomosift.data.batches import Joined, read_batch
-from tomosift.data.sets import TrainingSets
+from tomosift.data.training_sets import TrainingSets
 from tomosift.methods.cycle_wgan import Adversary, Config, Learner, held_out
 from tomosift.models.generators import Shape, load_translation
 from tomosift.physics.imaging import lab_protocol

@@ -9,8 +9,8 @@ import torch
 
 from tomosift import methods
 from tomosift.data.batches import Joined, read_batch
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.methods.domain_adversarial import Config, Features, Learner
 from tomosift.models.encoders import build_encoder

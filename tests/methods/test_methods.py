@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from tomosift import methods
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.errors import FormatError, NonFiniteLossError
 from tomosift.inference.classifier import Classifier, load_classifier, save_classifier
 from tomosift.inference.prediction import predict
@@ -187,7 +187,7 @@ _KILLED = """
 import sys
 from pathlib import Path
 from tomosift import methods
-from tomosift.data.sets import TrainingSets
+from tomosift.data.training_sets import TrainingSets
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.methods.contrastive import Config
 from tomosift.train.loop import Training

@@ -9,8 +9,8 @@ import torch
 
 from tomosift import methods
 from tomosift.data.episodes import Episodes
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
 from tomosift.inference.heads import AttentionHead, DiscriminantHead
 from tomosift.inference.prediction import answers, embed

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.data.tomogram_folder import open_tomograms
-from tomosift.data.tomograms import Tomogram
+from tomosift.data.extraction.tomogram_sources import open_tomograms
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 from tomosift.scan.detector import train

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from tomosift.data.extraction.tomogram_sources import open_tomograms
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import normalized
-from tomosift.data.tomogram_folder import open_tomograms
-from tomosift.data.tomograms import Tomogram
 from tomosift.io.volumes import write_volume
 from tomosift.models.grid_descriptors import described_boxes, first_middle
 from tomosift.scan.blocks import Blocks

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from tomosift.data.tomogram_folder import open_tomograms
+from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.evaluate.detection import detection_score
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier
 from tomosift.io.volumes import write_volume

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tomosift.data.tomogram_folder import open_tomograms
-from tomosift.data.tomograms import Tomogram
+from tomosift.data.extraction.tomogram_sources import open_tomograms
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.errors import FormatError
 from tomosift.files import file_state, written_then_renamed
 from tomosift.io.volumes import write_volume, zarr

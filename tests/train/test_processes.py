@@ -20,8 +20,8 @@ import torch
 from lightning_fabric import Fabric
 
 from tomosift import methods
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import SubtomogramWriter, open_subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import load_classifier
 from tomosift.methods import METHODS, contrastive, metric, supervised
 from tomosift.particles import Particles

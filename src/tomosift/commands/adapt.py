@@ -17,8 +17,8 @@ from tomosift.commands.evaluate import report_of
 from tomosift.commands.inputs import labeled_set
 from tomosift.commands.terminal import progress_bar, say, step_note
 from tomosift.data.batches import Batch
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.errors import FormatError
 from tomosift.evaluate.domain_section import Domains, domain_section
 from tomosift.evaluate.report import write_report

@@ -8,9 +8,9 @@ import tyro
 from tomosift.commands.inputs import tomograms_of
 from tomosift.commands.terminal import show_table
 from tomosift.conventions import WORKING_VOXEL_SPACING_ANGSTROM
-from tomosift.data.findings import LEVELS, Finding
-from tomosift.data.preflight import preflight
-from tomosift.data.tomogram_folder import grids_by_name
+from tomosift.data.checks.findings import LEVELS, Finding
+from tomosift.data.checks.preflight import preflight
+from tomosift.data.extraction.tomogram_sources import grids_by_name
 from tomosift.files import write_json
 from tomosift.io.particles import read_particles
 

@@ -9,12 +9,12 @@ import tyro
 from tomosift.commands.inputs import tomograms_of
 from tomosift.commands.terminal import progress_bar, say
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG, WORKING_VOXEL_SPACING_ANGSTROM
-from tomosift.data.empty import empty_places
-from tomosift.data.extract import extract, import_boxes
-from tomosift.data.extract_parts import cut_tomogram, extract_in_parts
+from tomosift.data.extraction.empty_positions import empty_places
+from tomosift.data.extraction.extract import extract, import_boxes
+from tomosift.data.extraction.extract_parts import cut_tomogram, extract_in_parts
+from tomosift.data.extraction.tomogram_sources import grids_by_name
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import Subtomograms
-from tomosift.data.tomogram_folder import grids_by_name
-from tomosift.data.tomograms import Tomogram
 from tomosift.io.particles import read_particles
 from tomosift.io.subtomogram_files import read_boxes
 from tomosift.jobs.engine import Engine, for_each

@@ -16,8 +16,8 @@ from tomosift.commands.masks import check_masks, write_masks
 from tomosift.commands.terminal import progress_bar, say
 from tomosift.data.labels import rows_among
 from tomosift.data.predictions import with_predictions
-from tomosift.data.sets import SPACING_TOLERANCE
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.data.training_sets import SPACING_TOLERANCE
 from tomosift.inference.class_average_classifier import Examples, keep_averages
 from tomosift.inference.classifier import Classifier, load_classifier, save_classifier
 from tomosift.inference.prediction import answers, compared, embed

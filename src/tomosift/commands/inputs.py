@@ -8,10 +8,10 @@ import numpy as np
 
 from tomosift.acquisition import Acquisition
 from tomosift.commands.terminal import say
+from tomosift.data.extraction.tomogram_sources import open_tomograms
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.labels import transfer_labels
 from tomosift.data.set_reader import Subtomograms
-from tomosift.data.tomogram_folder import open_tomograms
-from tomosift.data.tomograms import Tomogram
 from tomosift.io.particles import read_particles
 from tomosift.particles import Grid, Particles
 

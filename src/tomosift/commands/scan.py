@@ -11,9 +11,9 @@ import tyro
 
 from tomosift.commands.inputs import read_labels, tomograms_of
 from tomosift.commands.terminal import progress_bar, say, show_table
+from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
+from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
-from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
-from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.evaluate.scan_report import write_scan_report
 from tomosift.inference.classifier import load_classifier, model_digest
 from tomosift.io.particles import format_to_write, write_particles

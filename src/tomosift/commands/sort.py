@@ -14,14 +14,14 @@ from tomosift.commands.extract import summary
 from tomosift.commands.inputs import labeled_set, read_labels, tomograms_of
 from tomosift.commands.terminal import progress_bar, say, step_note
 from tomosift.conventions import WORKING_VOXEL_SPACING_ANGSTROM
-from tomosift.data.extract import extract
+from tomosift.data.checks.preflight import preflight
+from tomosift.data.extraction.extract import extract
+from tomosift.data.extraction.tomogram_sources import grids_by_name
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.labels import transfer_labels
 from tomosift.data.predictions import with_predictions
-from tomosift.data.preflight import preflight
 from tomosift.data.set_reader import Subtomograms
-from tomosift.data.sets import TrainingSets
-from tomosift.data.tomogram_folder import grids_by_name
-from tomosift.data.tomograms import Tomogram
+from tomosift.data.training_sets import TrainingSets
 from tomosift.evaluate.report import write_report
 from tomosift.inference.classifier import GENERAL, SAME_SPACING, load_classifier
 from tomosift.io.particles import read_particles

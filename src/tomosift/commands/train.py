@@ -10,8 +10,8 @@ import tyro
 from tomosift import methods
 from tomosift.commands.inputs import labeled_set
 from tomosift.commands.terminal import progress_bar, say, step_note
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import open_subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.errors import FormatError
 from tomosift.methods.active import Config as Active
 from tomosift.methods.contrastive import Config as Contrastive

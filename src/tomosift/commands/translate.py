@@ -11,8 +11,8 @@ import tyro
 
 from tomosift import methods
 from tomosift.commands.terminal import progress_bar, say
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.evaluate.realism import Judged, judged
 from tomosift.evaluate.translation_report import Translated, write_translation_report
 from tomosift.inference.classifier import GENERAL, Classifier

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.conventions import UNKNOWN_CLASS
+from tomosift.data.extraction.tomograms import canonical_name
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.data.tomograms import canonical_name
 from tomosift.particles import Particles
 
 _NAMES = ("rlnTomoParticleName", "rlnImageName", "tomosiftParticleId")

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 
 from tomosift import methods
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.evaluate.episodes import EpisodeScores, episode_scores
 from tomosift.evaluate.task import Task, pretrained, scaled
 from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, load_classifier

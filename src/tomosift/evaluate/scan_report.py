@@ -10,9 +10,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tomosift.data.cutting import cut_block
+from tomosift.data.extraction.crop import cut_block
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import normalized
-from tomosift.data.tomograms import Tomogram
 from tomosift.evaluate.figures import STYLE, svg
 from tomosift.evaluate.markup import count, escape, png_uri, section, table
 from tomosift.evaluate.pictures import gray_levels, slab, slab_thickness, window

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from tomosift import methods
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.evaluate.task import Answer, Task, pretrained, scaled
 from tomosift.evaluate.worlds import SOURCE_EACH
 from tomosift.inference.classifier import GENERAL

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tomosift import methods
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.evaluate.protocols import Protocol
 from tomosift.evaluate.worlds import World
 from tomosift.inference.prediction import compared, predict

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tomosift.data.empty import empty_places
-from tomosift.data.extract import extract
+from tomosift.data.extraction.empty_positions import empty_places
+from tomosift.data.extraction.extract import extract
+from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
 from tomosift.data.labels import transfer_labels
 from tomosift.data.splits import split_by_tomogram
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.data.tomogram_folder import grids_by_name, open_tomograms
 from tomosift.evaluate.protocols import Protocol
 from tomosift.io.particles import read_particles
 from tomosift.physics.imaging import ImagingRanges

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.evaluate.markup import png
 from tomosift.evaluate.pictures import gray_levels, window
 from tomosift.particles import Grid

@@ -11,8 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, load_classifier, model_digest, save_classifier
 from tomosift.train.loop import Progress, Training
 from tomosift.train.processes import first_does, joined

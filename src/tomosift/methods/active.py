@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from tomosift import methods
-from tomosift.data.sets import TrainingSets
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import GENERAL, Classifier, starting_encoder
 from tomosift.inference.prediction import embed
 from tomosift.learning.query_strategies import Rounds, asked_in_rounds

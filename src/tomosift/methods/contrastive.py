@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tomosift.data.batches import Batch, Uniform
-from tomosift.data.sets import TrainingSets
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, load_classifier
 from tomosift.models.distributed import gathered
 from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder

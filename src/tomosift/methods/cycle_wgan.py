@@ -25,8 +25,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tomosift.data.batches import Ahead, Joined, Together, Uniform
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, starting_encoder
 from tomosift.inference.heads import LinearHead
 from tomosift.inference.prediction import embed

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tomosift.data.batches import Ahead, Balanced, Batch, Joined, Stream, Together, Uniform, read_batch
-from tomosift.data.sets import TrainingSets
+from tomosift.data.training_sets import TrainingSets
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, load_classifier, starting_encoder
 from tomosift.inference.heads import LinearHead

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tomosift.data.batches import Ahead, Batch, Inputs
-from tomosift.data.sets import TrainingSets
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard, starting_encoder
 from tomosift.inference.heads import DiscriminantHead
 from tomosift.inference.prediction import embed

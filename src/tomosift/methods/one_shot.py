@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from tomosift.data.batches import Batch
 from tomosift.data.episodes import Pair, Pairs
-from tomosift.data.sets import TrainingSets
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard, starting_encoder
 from tomosift.inference.heads import PairHead
 from tomosift.models.encoder import BOXES_TO_PREPARE

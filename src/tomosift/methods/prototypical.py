@@ -26,8 +26,8 @@ from torch.nn import functional
 
 from tomosift.data.batches import Batch
 from tomosift.data.episodes import Episode, Episodes
-from tomosift.data.sets import TrainingSets
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, starting_encoder
 from tomosift.inference.heads import AttentionHead, DiscriminantHead, PrototypeHead
 from tomosift.inference.prediction import embed

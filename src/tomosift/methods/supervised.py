@@ -28,9 +28,9 @@ from tomosift.averaging.multireference_alignment import (
 )
 from tomosift.data.batches import Balanced, Batch
 from tomosift.data.labels import are_among, labeled_as, rows_among, rows_around
-from tomosift.data.sets import TrainingSets
 from tomosift.data.splits import held_out_part
 from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, shipped_decoder, starting_encoder
 from tomosift.inference.heads import DiscriminantHead, LinearHead
 from tomosift.inference.prediction import embed, predict

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.data.cutting import cut_block
-from tomosift.data.tomograms import Tomogram
+from tomosift.data.extraction.crop import cut_block
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.models.grid_descriptors import first_middle
 
 MOST_PLACES = 48

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tomosift.data.batches import Inputs
-from tomosift.data.tomograms import Tomogram, match_tomograms
+from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.files import write_json
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier
 from tomosift.inference.heads import LinearHead

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from tomosift.data.batches import Inputs
-from tomosift.data.tomograms import Tomogram
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.errors import FormatError
 from tomosift.inference.prediction import usable_device
 from tomosift.models.grid_descriptors import layout

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
-from tomosift.data.tomograms import Tomogram
 from tomosift.inference.classifier import Classifier
 from tomosift.io.volumes.volume import SupportsSlicing
 from tomosift.models.encoders import Dense

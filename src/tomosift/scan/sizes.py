@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.conventions import center_index
-from tomosift.data.cutting import cut_box
+from tomosift.data.extraction.crop import cut_box
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import normalized
-from tomosift.data.tomograms import Tomogram
 from tomosift.particles import Particles
 
 _SHARE = 0.1  # of the highest density of the profile, beyond which a particle ends

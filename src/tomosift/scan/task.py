@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tomosift.data.tomograms import Tomogram
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.errors import FormatError
 from tomosift.files import file_state
 from tomosift.inference.classifier import load_classifier, model_digest

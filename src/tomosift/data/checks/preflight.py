@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.data.findings import Finding, listed, plural
-from tomosift.data.position_checks import (
+from tomosift.data.checks.box_size import check_box, check_centering, mean_particle
+from tomosift.data.checks.findings import Finding, listed, plural
+from tomosift.data.checks.positions import (
     Placed,
     check_duplicates,
     check_inside,
@@ -14,9 +15,8 @@ from tomosift.data.position_checks import (
     inside,
     table_pixel_angstrom,
 )
-from tomosift.data.size_checks import check_box, check_centering, mean_particle
-from tomosift.data.tomograms import Tomogram, match_tomograms
-from tomosift.data.voxel_checks import check_contrast, check_spacing, check_tilts, check_values
+from tomosift.data.checks.volumes import check_contrast, check_spacing, check_tilts, check_values
+from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.particles import Particles
 
 MOST_TOMOGRAMS = 12

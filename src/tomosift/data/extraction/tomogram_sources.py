@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tomosift.acquisition import Acquisition
-from tomosift.data.tilt_files import acquisitions_beside
-from tomosift.data.tomograms import UNKNOWN_ACQUISITION, Tomogram, canonical_name
+from tomosift.data.extraction.tilt_metadata import acquisitions_beside
+from tomosift.data.extraction.tomograms import UNKNOWN_ACQUISITION, Tomogram, canonical_name
 from tomosift.errors import FormatError
 from tomosift.io.tomogram_tables import TomogramEntry, read_tomogram_table
 from tomosift.io.volumes import is_volume_path, open_volume

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from tomosift.data.findings import Finding, plural
+from tomosift.data.checks.findings import Finding, plural
 from tomosift.errors import FormatError
 from tomosift.io.particles import relion_columns as relion
 from tomosift.particles import Particles

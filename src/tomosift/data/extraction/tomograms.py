@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tomosift.acquisition import Acquisition
 from tomosift.conventions import center_index
-from tomosift.data.cutting import cut_box
+from tomosift.data.extraction.crop import cut_box
 from tomosift.io.volumes import VOLUME_SUFFIXES, Volume, open_volume
 from tomosift.particles import Grid
 

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.conventions import center_index
-from tomosift.data.cutting import cut_box
-from tomosift.data.findings import Finding
-from tomosift.data.tomograms import Tomogram
+from tomosift.data.checks.findings import Finding
+from tomosift.data.extraction.crop import cut_box
+from tomosift.data.extraction.tomograms import Tomogram
 
 SURE = 5.0
 """Standard errors by which the mean must stand out before its size is believed."""

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tomosift.data.extract import DROPPED_FILE, NoBoxesError, asked_of, extract, finish
+from tomosift.data.extraction.extract import DROPPED_FILE, NoBoxesError, asked_of, extract, finish
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import Subtomograms, finished_set, open_subtomograms
 from tomosift.data.set_writer import SubtomogramWriter
-from tomosift.data.tomograms import Tomogram
 from tomosift.particles import Particles
 
 PARTS = "parts"

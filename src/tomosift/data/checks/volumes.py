@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.data.findings import Finding, listed, plural
-from tomosift.data.spectra import WedgeEstimate, estimate_wedge
-from tomosift.data.tomograms import Tomogram, estimate_contrast
+from tomosift.data.checks.findings import Finding, listed, plural
+from tomosift.data.checks.missing_wedge import WedgeEstimate, estimate_wedge
+from tomosift.data.extraction.tomograms import Tomogram, estimate_contrast
 from tomosift.io.volumes import open_volume
 
 USUAL_SPACINGS = (1.0, 60.0)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from tomosift.data.tomograms import Tomogram, match_tomograms
+from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.particles import Grid, Particles
 
 _TRIES = 200  # candidates drawn for every place that is asked for

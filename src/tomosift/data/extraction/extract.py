@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 import tomosift
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG
-from tomosift.data.cutter import CHUNK_VOXELS, Cutter, cut_in_order, fault_of
-from tomosift.data.cutting import cut_box
+from tomosift.data.extraction.crop import cut_box
+from tomosift.data.extraction.cropper import CHUNK_VOXELS, Cutter, cut_in_order, fault_of
+from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.data.set_reader import Subtomograms, finished_set
 from tomosift.data.set_writer import SubtomogramWriter
-from tomosift.data.tomograms import Tomogram, match_tomograms
 from tomosift.files import written_then_renamed
 from tomosift.io.subtomogram_files import Boxes
 from tomosift.particles import Particles

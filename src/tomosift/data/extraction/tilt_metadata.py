@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tomosift.acquisition import Acquisition
-from tomosift.data.tomograms import canonical_name
+from tomosift.data.extraction.tomograms import canonical_name
 from tomosift.errors import FormatError
 from tomosift.io.tomogram_tables import read_acquisition
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.data.cutting import cut_box
-from tomosift.data.tomograms import Tomogram
+from tomosift.data.extraction.crop import cut_box
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.volumes import open_volume
 from tomosift.io.volumes.volume import SupportsSlicing
 from tomosift.particles import Particles
