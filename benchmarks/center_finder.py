@@ -3,7 +3,7 @@
     ./dev bench center_finder --work FOLDER              simulate, train, measure, write the weights
     ./dev bench center_finder --work FOLDER --measure    measure the weights that come with the program again
 
-It learns from complexes that do not exist (`tomosift.simulate.random_complexes`), crowded and off center, under widely
+It learns from complexes that do not exist (`tomosift.simulate.structures.synthetic_complexes`), crowded and off center, under widely
 varied imaging; it is measured on the real structures of the atlas, none of which it has seen. Simulated sets and the
 run are kept below --work, so an interrupted training goes on.
 """
@@ -24,8 +24,8 @@ from tomosift.files import write_json, written_then_renamed
 from tomosift.models.center_finder import PLACES, SMOOTHING, CenterFinder, coarse, finder_digest, weights_path
 from tomosift.models.recentering import find_centers, fit_spread
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
-from tomosift.simulate.atlas import atlas_names
-from tomosift.simulate.random_complexes import simulate_random_complexes
+from tomosift.simulate.structures.atlas import atlas_names
+from tomosift.simulate.structures.synthetic_complexes import simulate_random_complexes
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run

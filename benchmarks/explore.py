@@ -28,8 +28,8 @@ from tomosift.inference.classifier import Classifier, load_classifier
 from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import comparable, find_clusters
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.atlas import atlas_names
-from tomosift.simulate.random_complexes import simulate_random_complexes
+from tomosift.simulate.structures.atlas import atlas_names
+from tomosift.simulate.structures.synthetic_complexes import simulate_random_complexes
 
 COMPLEXES, EACH, REFERENCES = 60, 40, 30
 TRIALS = 150

@@ -29,7 +29,7 @@ from tomosift.inference.classifier import Classifier, load_classifier, save_clas
 from tomosift.inference.heads import CosineHead, DiscriminantHead
 from tomosift.methods.metric import Config
 from tomosift.models.center_finder import weights_path
-from tomosift.simulate.stream import WIDE
+from tomosift.simulate.synthetic_stream import WIDE
 from tomosift.train.run import read_json
 
 SHIPPED = weights_path().parent / "shipped"
@@ -119,7 +119,7 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
         "config": asdict(config),
         "last_step": {key: value for key, value in last.items() if key != "time"},
         "environment": read_json(run / "environment.json"),
-        "sources": f"{config.complexes} complexes of tomosift.simulate.random_complexes and what pickers take "
+        "sources": f"{config.complexes} complexes of tomosift.simulate.structures.synthetic_complexes and what pickers take "
         f"for some, {config.complexes * config.boxes_each} boxes; no real structure",
         "accuracy_in_episodes_of_the_atlas_1_and_5_examples": measure(options.name, options.work),
         "limits": "Complexes of 60 kDa to 2.5 MDa in boxes of 32^3 at 10 A; what differs less than its noise allows to "

@@ -43,8 +43,8 @@ from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.models.losses import soft_dice_loss
 from tomosift.models.recentering import recentered
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.atlas import atlas_names
-from tomosift.simulate.random_complexes import simulate_random_complexes
+from tomosift.simulate.structures.atlas import atlas_names
+from tomosift.simulate.structures.synthetic_complexes import simulate_random_complexes
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run

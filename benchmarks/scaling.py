@@ -31,8 +31,8 @@ from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import DiscriminantHead
 from tomosift.methods.metric import Config, Learner, unseen_batches, with_directions
 from tomosift.models.encoders import build_encoder
-from tomosift.simulate.lessons import Lessons, given
-from tomosift.simulate.stream import ComplexStream
+from tomosift.simulate.feature_cache import Lessons, given
+from tomosift.simulate.synthetic_stream import ComplexStream
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
 

@@ -39,7 +39,7 @@ from timing.stages import (
 
 from tomosift.malloc import keep_freed_memory
 from tomosift.models.grid_descriptors import described_block
-from tomosift.simulate.stream import ComplexStream
+from tomosift.simulate.synthetic_stream import ComplexStream
 
 TOMOGRAM_ZYX = (128, 512, 512)
 

@@ -33,8 +33,8 @@ from tomosift.physics.projection import project
 from tomosift.physics.rotation import quaternions_to_matrices, random_rotations, rotate
 from tomosift.physics.wedge import apply_mask, wedge_mask
 from tomosift.simulate.dataset_tables import tilt_series_table
-from tomosift.simulate.densities import template
 from tomosift.simulate.specimen import build_specimen
+from tomosift.simulate.structures.densities import template
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.simulate.tilt_series import TiltSeriesSettings, box_variance, plan_acquisition, record, snr_centers
 from tomosift.train.loop import step_generator

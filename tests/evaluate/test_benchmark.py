@@ -25,7 +25,7 @@ from tomosift.evaluate.task import Answer, Task
 from tomosift.evaluate.worlds import build_world
 from tomosift.methods.contrastive import CONTRASTED
 from tomosift.physics.augmentation import ABLATION_GROUPS
-from tomosift.simulate.atlas import atlas_names
+from tomosift.simulate.structures.atlas import atlas_names
 
 ROW = Row("lab-ten", 0.1, "cssl", "5", 5.0, 0, 0.91, 0.9, 0.03, None, 720, 12.5)
 SMALL = Protocol("Two unlike complexes.", ("ribosome-70s", "albumin"), budgets=("2", "all"), per_class=80, box_size=16)

@@ -14,8 +14,8 @@ from tomosift.methods.cycle_wgan import Adversary, Config, Learner, held_out
 from tomosift.models.generators import Shape, load_translation
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.maps import MAPS
-from tomosift.simulate.stream import StructureStream
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulate.synthetic_stream import StructureStream
 from tomosift.train.loop import Training
 
 CLASSES = ("ribosome-70s", "apoferritin")

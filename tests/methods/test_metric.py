@@ -15,8 +15,8 @@ from tomosift.models.encoders import build_encoder
 from tomosift.models.radial_descriptors import DESCRIPTOR_SIZE
 from tomosift.models.recentering import REACH
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.lessons import Lessons, given
-from tomosift.simulate.stream import ComplexStream
+from tomosift.simulate.feature_cache import Lessons, given
+from tomosift.simulate.synthetic_stream import ComplexStream
 from tomosift.train.loop import Training, step_generator
 
 SMALL = Config(

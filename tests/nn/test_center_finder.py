@@ -13,7 +13,7 @@ from tomosift.models.center_finder import COARSE, PLACES, center_finder, coarse,
 from tomosift.models.recentering import find_centers, fit_spread
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.imaging import lab_protocol
-from tomosift.simulate.atlas import atlas_names
+from tomosift.simulate.structures.atlas import atlas_names
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from tomosift.errors import FormatError
 from tomosift.io.structures import read_structure
-from tomosift.simulate.atlas import add_to_atlas, atlas_folder, atlas_names, entry_density, load_atlas_entry
-from tomosift.simulate.bead_models import (
+from tomosift.simulate.structures.atlas import add_to_atlas, atlas_folder, atlas_names, entry_density, load_atlas_entry
+from tomosift.simulate.structures.bead_models import (
     beads_density,
     default_bead_number,
     fit_beads,
     resolution_of_beads,
     shell_correlation,
 )
-from tomosift.simulate.densities import potential, template
-from tomosift.simulate.potential import centered_atoms
+from tomosift.simulate.structures.densities import potential, template
+from tomosift.simulate.structures.potential import centered_atoms
 
 
 @pytest.mark.parametrize("name", atlas_names())

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tomosift.physics.fourier import low_pass
 from tomosift.physics.rotation import random_rotations
 from tomosift.physics.wedge import apply_mask
-from tomosift.simulate.bead_models import beads_density
-from tomosift.simulate.bead_templates import BeadTemplates, prepare_beads
-from tomosift.simulate.densities import mask, template_radius_angstrom
+from tomosift.simulate.structures.bead_models import beads_density
+from tomosift.simulate.structures.bead_templates import BeadTemplates, prepare_beads
+from tomosift.simulate.structures.densities import mask, template_radius_angstrom
 
 # Two bodies of different weight and width, in Angstrom: no symmetry.
 LOPSIDED = torch.tensor([[40.0, 0.0, -10.0, 7.0, 9e4], [-30.0, 25.0, 0.0, 9.0, 6e4], [0.0, -45.0, 20.0, 6.0, 3e4]])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tomosift.errors import FormatError
 from tomosift.io.structures import read_structure
 from tomosift.physics.rotation import random_rotations, rotate_upsampled, upsampled
-from tomosift.simulate.densities import (
+from tomosift.simulate.structures.densities import (
     PROTEIN_CONTRAST_VOLT,
     density_from_map,
     mask,
@@ -21,7 +21,13 @@ from tomosift.simulate.densities import (
     template,
     template_radius_angstrom,
 )
-from tomosift.simulate.potential import atom_contrast, centered_atoms, potential_of_atoms, soft_nyquist, splat
+from tomosift.simulate.structures.potential import (
+    atom_contrast,
+    centered_atoms,
+    potential_of_atoms,
+    soft_nyquist,
+    splat,
+)
 
 
 def some_atoms(seed: int, n: int = 40, spread: float = 20.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from tomosift.physics.imaging import lab_protocol
-from tomosift.simulate.random_complexes import (
+from tomosift.simulate.structures.synthetic_complexes import (
     LARGEST_KDA,
     LARGEST_RADIUS_ANGSTROM,
     SMALLEST_KDA,

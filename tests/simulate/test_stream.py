@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tomosift.simulate.bystanders import random_bystander
-from tomosift.simulate.random_complexes import LARGEST_RADIUS_ANGSTROM
-from tomosift.simulate.stream import WIDE, ComplexStream
+from tomosift.simulate.structures.distractors import random_bystander
+from tomosift.simulate.structures.synthetic_complexes import LARGEST_RADIUS_ANGSTROM
+from tomosift.simulate.synthetic_stream import WIDE, ComplexStream
 
 STREAM = ComplexStream(classes=4, per_class=3, seed=5, box_size=16)
 
@@ -81,7 +81,7 @@ def test_no_real_structure_is_ever_opened(monkeypatch: pytest.MonkeyPatch) -> No
         raise AssertionError("a structure was opened")
 
     for name in ("load_atlas_entry", "entry_density", "atlas_names"):
-        monkeypatch.setattr(f"tomosift.simulate.atlas.{name}", opened)
-    monkeypatch.setattr("tomosift.simulate.densities.template", opened)
+        monkeypatch.setattr(f"tomosift.simulate.structures.atlas.{name}", opened)
+    monkeypatch.setattr("tomosift.simulate.structures.densities.template", opened)
     monkeypatch.setattr("tomosift.simulate.subtomograms.template", opened)
     assert len(replace(STREAM, bystanders=2).batch(0)) == 12

@@ -11,9 +11,9 @@ from tomosift.physics.augmentation import normalized
 from tomosift.physics.fourier import mean_power
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.maps import MAPS, BoxStyle, faithfulness, tilted_like
-from tomosift.simulate.stream import StructureStream
 from tomosift.simulate.styles import STYLES, fitted_style, some_volumes
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulate.synthetic_stream import StructureStream
 
 CLASSES = ("ribosome-70s", "apoferritin", "proteasome-20s")
 

@@ -11,7 +11,7 @@ from tomosift.data.subtomograms import open_subtomograms
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.physics.rotation import rotate_upsampled, upsampled
 from tomosift.simulate.crowding import PreparedTemplates, prepare_templates
-from tomosift.simulate.densities import template
+from tomosift.simulate.structures.densities import template
 from tomosift.simulate.subtomograms import (
     SubtomogramSetConfig,
     class_order,

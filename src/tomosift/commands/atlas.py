@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from tomosift.commands.terminal import say, show_table
-from tomosift.simulate.atlas import add_to_atlas, atlas_folder, atlas_names, load_atlas_entry
+from tomosift.simulate.structures.atlas import add_to_atlas, atlas_folder, atlas_names, load_atlas_entry
 
 
 def list_entries(folder: Path | None = None) -> None:

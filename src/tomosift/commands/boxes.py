@@ -10,7 +10,7 @@ from tomosift.data.subtomograms import open_subtomograms
 from tomosift.models.generators import load_translation, translation_digest
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.maps import BoxStyle
-from tomosift.simulate.random_complexes import simulate_random_complexes
+from tomosift.simulate.structures.synthetic_complexes import simulate_random_complexes
 from tomosift.simulate.styles import STYLES, fitted_style
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 

@@ -30,8 +30,8 @@ from tomosift.inference.prediction import embed
 from tomosift.io.particles import write_particles
 from tomosift.learning.clustering import Clusters, check_count, comparable, find_clusters
 from tomosift.models.encoder import BOXES_TO_PREPARE
-from tomosift.simulate.atlas import atlas_names
 from tomosift.simulate.dataset_config import class_name_of
+from tomosift.simulate.structures.atlas import atlas_names
 from tomosift.train.run import Run, environment
 
 _KEPT = "clusters.npz"

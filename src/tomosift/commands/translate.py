@@ -20,8 +20,8 @@ from tomosift.inference.prediction import embed
 from tomosift.methods.cycle_wgan import Adversary, Config, held_out, maps_for_checks
 from tomosift.models.generators import load_translation
 from tomosift.simulate.maps import BoxStyle, faithfulness
-from tomosift.simulate.stream import StructureStream
 from tomosift.simulate.styles import fitted_style
+from tomosift.simulate.synthetic_stream import StructureStream
 from tomosift.train.run import read_json
 
 _JUDGED = 300

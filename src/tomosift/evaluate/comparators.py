@@ -23,7 +23,7 @@ from tomosift.models.encoders import build_encoder
 from tomosift.models.losses import triplet_loss
 from tomosift.models.radial_descriptors import descriptors
 from tomosift.physics.augmentation import ViewRanges, normalized, view
-from tomosift.simulate.atlas import atlas_names
+from tomosift.simulate.structures.atlas import atlas_names
 from tomosift.train.loop import fit
 from tomosift.train.run import Run
 

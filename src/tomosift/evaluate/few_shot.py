@@ -26,7 +26,7 @@ from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
 from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.models.encoders import build_encoder
-from tomosift.simulate.random_complexes import simulate_random_complexes
+from tomosift.simulate.structures.synthetic_complexes import simulate_random_complexes
 
 COMPLEXES, SPARED, PARTICLES = 150, 30, 40
 """Complexes that do not exist, those of them for early stopping, and particles of each."""

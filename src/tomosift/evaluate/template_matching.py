@@ -12,7 +12,7 @@ from torch import Tensor
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.crowding import prepare_templates
-from tomosift.simulate.densities import template
+from tomosift.simulate.structures.densities import template
 from tomosift.simulate.subtomograms import simulate_batch
 
 _EXTENT_ANGSTROM = 480.0

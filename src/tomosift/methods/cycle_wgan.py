@@ -43,8 +43,8 @@ from tomosift.models.generators import (
     smooth,
 )
 from tomosift.simulate.maps import MAPS, Faithfulness, faithfulness, tilted_like
-from tomosift.simulate.stream import StructureStream
 from tomosift.simulate.subtomograms import SubtomogramSetConfig
+from tomosift.simulate.synthetic_stream import StructureStream
 from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
 

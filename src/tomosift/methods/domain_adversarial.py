@@ -45,8 +45,8 @@ from tomosift.models.encoder import BOXES_TO_PREPARE
 from tomosift.models.learned_augmentation import Warp
 from tomosift.models.recentering import KnownCenters
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.stream import RANDOMIZED, StructureStream
 from tomosift.simulate.subtomograms import SubtomogramSetConfig
+from tomosift.simulate.synthetic_stream import RANDOMIZED, StructureStream
 from tomosift.train.loop import Progress, Training, fit, step_generator
 from tomosift.train.run import Run
 

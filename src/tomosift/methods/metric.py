@@ -38,8 +38,8 @@ from tomosift.models.losses import nt_xent, prototypical_loss, supervised_contra
 from tomosift.models.recentering import REACH
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.rng import normal
-from tomosift.simulate.lessons import MOST_WORKERS, Lessons, given
-from tomosift.simulate.stream import WIDE, ComplexStream
+from tomosift.simulate.feature_cache import MOST_WORKERS, Lessons, given
+from tomosift.simulate.synthetic_stream import WIDE, ComplexStream
 from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tomosift.physics.rotation import rotate_upsampled, upsampled
-from tomosift.simulate.densities import MASK_THRESHOLD, template_radius_angstrom
+from tomosift.simulate.structures.densities import MASK_THRESHOLD, template_radius_angstrom
 
 FINER = 2
 """Templates are turned from a source sampled this much finer: 1 % interpolation error instead of 3.5 %."""

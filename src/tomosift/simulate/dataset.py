@@ -39,8 +39,8 @@ from tomosift.simulate.dataset_tables import (
     truth_table,
     write_truth,
 )
-from tomosift.simulate.densities import template
 from tomosift.simulate.specimen import Specimen, build_specimen
+from tomosift.simulate.structures.densities import template
 from tomosift.simulate.tilt_series import SimulatedTomogram, record
 
 __all__ = [

@@ -16,7 +16,7 @@ from tomosift.physics.augmentation import normalized
 from tomosift.physics.fourier import mean_power
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.maps import BoxStyle, tilted_like
-from tomosift.simulate.stream import RANDOMIZED
+from tomosift.simulate.synthetic_stream import RANDOMIZED
 
 STYLES: dict[str, str] = {
     "plain": "Simulated boxes as they are, at SNR 0.1, to compare with.",

@@ -23,7 +23,7 @@ from tomosift.physics.imaging import ImagingParameters, ImagingRanges, image_par
 from tomosift.physics.rotation import random_rotations
 from tomosift.simulate.crowding import Templates, centered_in, place_neighbors, prepare_templates
 from tomosift.simulate.dataset_config import class_name_of
-from tomosift.simulate.densities import template
+from tomosift.simulate.structures.densities import template
 
 
 @dataclass(frozen=True)

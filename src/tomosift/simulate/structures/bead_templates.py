@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from tomosift.simulate.bead_models import beads_density
-from tomosift.simulate.densities import MASK_THRESHOLD, template_radius_angstrom
-from tomosift.simulate.potential import soft_nyquist
+from tomosift.simulate.structures.bead_models import beads_density
+from tomosift.simulate.structures.densities import MASK_THRESHOLD, template_radius_angstrom
+from tomosift.simulate.structures.potential import soft_nyquist
 
 _REACH = 4.0  # widths of a bead beyond which it is not seen
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.bead_templates import BeadTemplates, prepare_beads
+from tomosift.simulate.structures.bead_templates import BeadTemplates, prepare_beads
 from tomosift.simulate.subtomograms import Progress, SubtomogramSetConfig, simulate_subtomograms
 
 SMALLEST_KDA, LARGEST_KDA = 60.0, 2500.0

@@ -20,8 +20,8 @@ from torch import Tensor
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
 from tomosift.io.structures import read_structure
-from tomosift.simulate.bead_models import beads_density, default_bead_number, fit_beads, resolution_of_beads
-from tomosift.simulate.potential import centered_atoms, require_fit
+from tomosift.simulate.structures.bead_models import beads_density, default_bead_number, fit_beads, resolution_of_beads
+from tomosift.simulate.structures.potential import centered_atoms, require_fit
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9_-]*"
 

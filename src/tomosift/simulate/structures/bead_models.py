@@ -6,7 +6,7 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tomosift.simulate.potential import (
+from tomosift.simulate.structures.potential import (
     atom_contrast,
     frequency_squared,
     margin_voxels,

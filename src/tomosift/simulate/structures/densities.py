@@ -17,8 +17,8 @@ from tomosift.errors import FormatError
 from tomosift.io.structures import SUFFIXES as STRUCTURE_SUFFIXES
 from tomosift.io.structures import Structure, read_structure
 from tomosift.io.volumes import open_volume
-from tomosift.simulate.atlas import atlas_names, entry_density, load_atlas_entry
-from tomosift.simulate.potential import (
+from tomosift.simulate.structures.atlas import atlas_names, entry_density, load_atlas_entry
+from tomosift.simulate.structures.potential import (
     ICE_VOLT,
     centered_atoms,
     potential_of_atoms,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from tomosift.simulate.random_complexes import LARGEST_RADIUS_ANGSTROM, random_complex, subunit
+from tomosift.simulate.structures.synthetic_complexes import LARGEST_RADIUS_ANGSTROM, random_complex, subunit
 
 _GOLD_VOLT = 20.0  # against ice
 _GOLD_DIAMETERS_ANGSTROM = (50.0, 150.0)

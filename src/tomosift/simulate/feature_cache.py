@@ -17,7 +17,7 @@ from tomosift.data.batches import Inputs
 from tomosift.files import written_then_renamed
 from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.models.recentering import recentered
-from tomosift.simulate.stream import ComplexStream
+from tomosift.simulate.synthetic_stream import ComplexStream
 from tomosift.train.loop import Progress
 from tomosift.train.processes import place, wait_for_all
 

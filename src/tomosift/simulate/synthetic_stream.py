@@ -11,10 +11,10 @@ from torch import Tensor
 from tomosift.data.batches import Batch
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.bead_templates import prepare_beads
-from tomosift.simulate.bystanders import random_bystander
 from tomosift.simulate.crowding import Templates
-from tomosift.simulate.random_complexes import random_complex
+from tomosift.simulate.structures.bead_templates import prepare_beads
+from tomosift.simulate.structures.distractors import random_bystander
+from tomosift.simulate.structures.synthetic_complexes import random_complex
 from tomosift.simulate.subtomograms import (
     SubtomogramSetConfig,
     batch_seed,
