@@ -31,10 +31,10 @@ from tomosift.io.particles.deepfinder import read_particles as read_object_list
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 from tomosift.physics.imaging import lab_protocol
-from tomosift.scan.detector import read_radii, train
-from tomosift.scan.growing import joined
-from tomosift.scan.scanner import particles_of, scan
-from tomosift.scan.settings import Config
+from tomosift.picking.config import Config
+from tomosift.picking.detection import particles_of, scan
+from tomosift.picking.detector import read_radii, train
+from tomosift.picking.self_training import joined
 from tomosift.simulate.dataset import simulate_dataset
 from tomosift.simulate.dataset_config import TomogramDatasetConfig
 from tomosift.train.run import Run

@@ -10,8 +10,8 @@ from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
-from tomosift.scan.detector import train
-from tomosift.scan.settings import Config
+from tomosift.picking.config import Config
+from tomosift.picking.detector import train
 from tomosift.train.loop import Training
 from tomosift.train.run import Run
 

@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from tomosift.scan.task import ScanTask, run_task
+from tomosift.picking.tomogram_task import ScanTask, run_task
 
 
 def scan_killed_once(task: ScanTask) -> Path:

@@ -11,8 +11,8 @@ from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import normalized
 from tomosift.io.volumes import write_volume
 from tomosift.models.grid_descriptors import described_boxes, first_middle
-from tomosift.scan.blocks import Blocks
-from tomosift.scan.scanner import described
+from tomosift.picking.blocks import Blocks
+from tomosift.picking.detection import described
 
 SHAPE = (40, 150, 61)
 

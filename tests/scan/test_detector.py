@@ -16,12 +16,12 @@ from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
 from tomosift.io.volumes import write_volume
 from tomosift.models.encoders import build_encoder
 from tomosift.particles import Particles
-from tomosift.scan.blocks import Blocks
-from tomosift.scan.detector import train
-from tomosift.scan.growing import joined
-from tomosift.scan.places import Places, chosen_places
-from tomosift.scan.scanner import BACKGROUND, particles_of, scan
-from tomosift.scan.settings import Config
+from tomosift.picking.blocks import Blocks
+from tomosift.picking.config import Config
+from tomosift.picking.detection import BACKGROUND, particles_of, scan
+from tomosift.picking.detector import train
+from tomosift.picking.self_training import joined
+from tomosift.picking.training_grid import Places, chosen_places
 from tomosift.train.loop import Training
 from tomosift.train.run import Run
 

@@ -21,9 +21,9 @@ from tomosift.errors import FormatError
 from tomosift.files import file_state, written_then_renamed
 from tomosift.io.volumes import write_volume, zarr
 from tomosift.jobs.engine import Engine, for_each
-from tomosift.scan import task as scan_task
-from tomosift.scan.kept import read_arrays
-from tomosift.scan.task import ScanTask, read_result, run_task
+from tomosift.picking import tomogram_task as scan_task
+from tomosift.picking.kept import read_arrays
+from tomosift.picking.tomogram_task import ScanTask, read_result, run_task
 
 HERE = Path(__file__).parent
 

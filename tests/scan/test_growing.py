@@ -3,7 +3,7 @@
 import numpy as np
 
 from tomosift.particles import Particles
-from tomosift.scan.growing import grown, joined
+from tomosift.picking.self_training import grown, joined
 
 
 def table(*rows: tuple[str, float, float]) -> Particles:

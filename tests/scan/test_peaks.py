@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomosift.scan.peaks import peaks
+from tomosift.picking.non_maximum_suppression import peaks
 
 
 def bump(shape: tuple[int, int, int], center: tuple[float, float, float], height: float) -> np.ndarray:

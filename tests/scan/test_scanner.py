@@ -11,7 +11,7 @@ from tomosift.data.set_reader import normalized
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
 from tomosift.io.volumes import write_volume
 from tomosift.models.encoders import build_encoder
-from tomosift.scan.scanner import particles_of, scan
+from tomosift.picking.detection import particles_of, scan
 
 FEW = {"ball": 50.0, "shell": 60.0}
 

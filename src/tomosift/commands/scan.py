@@ -19,11 +19,11 @@ from tomosift.inference.classifier import load_classifier, model_digest
 from tomosift.io.particles import format_to_write, write_particles
 from tomosift.jobs.engine import Engine, for_each
 from tomosift.particles import Particles
-from tomosift.scan.detector import picks_by_tomogram, read_radii, train
-from tomosift.scan.growing import joined
-from tomosift.scan.scanner import BACKGROUND, blocks_of, check_background
-from tomosift.scan.settings import Config
-from tomosift.scan.task import ScanTask, read_result, run_task
+from tomosift.picking.config import Config
+from tomosift.picking.detection import BACKGROUND, blocks_of, check_background
+from tomosift.picking.detector import picks_by_tomogram, read_radii, train
+from tomosift.picking.self_training import joined
+from tomosift.picking.tomogram_task import ScanTask, read_result, run_task
 from tomosift.train.run import Run
 
 

@@ -15,10 +15,10 @@ from tomosift.errors import FormatError
 from tomosift.inference.prediction import usable_device
 from tomosift.models.grid_descriptors import layout
 from tomosift.particles import Particles
-from tomosift.scan.blocks import Blocks, Lattice
-from tomosift.scan.kept import read_arrays, write_arrays
-from tomosift.scan.scanner import described
-from tomosift.scan.settings import Config
+from tomosift.picking.blocks import Blocks, Lattice
+from tomosift.picking.config import Config
+from tomosift.picking.detection import described
+from tomosift.picking.kept import read_arrays, write_arrays
 from tomosift.train.run import Run
 
 _MOST_BACKGROUND = 40_000

@@ -16,8 +16,8 @@ from tomosift.inference.prediction import usable_device
 from tomosift.io.volumes import open_volume
 from tomosift.io.volumes.zarr import read_provenance, write_volume
 from tomosift.particles import Particles
-from tomosift.scan.kept import read_arrays, write_arrays
-from tomosift.scan.scanner import particles_of, scan
+from tomosift.picking.detection import particles_of, scan
+from tomosift.picking.kept import read_arrays, write_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class ScanTask:
     out: Path
     """Folder of the results of all tomograms."""
     radius_angstrom: dict[str, float]
-    """Of the particles of each class; see `tomosift.scan.peaks`."""
+    """Of the particles of each class; see `tomosift.picking.non_maximum_suppression`."""
     least_probability: float
     stride: int | None = None
     """Voxels of the model between places."""
@@ -70,7 +70,7 @@ def run_task(task: ScanTask, done: Callable[[int, int], None] | None = None) -> 
     Raises
     ------
     ValueError
-        When the tomogram, mask or model was replaced meanwhile, or see `tomosift.scan.scanner.scan`.
+        When the tomogram, mask or model was replaced meanwhile, or see `tomosift.picking.detection.scan`.
     """
     request = task.request
     if _request_of(task.result) == request and (not task.maps or _map_request(task.map_path) == request):

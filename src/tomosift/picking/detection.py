@@ -18,8 +18,8 @@ from tomosift.models.encoders import Dense
 from tomosift.models.grid_descriptors import described_block
 from tomosift.models.grid_descriptors import layout as dense_layout
 from tomosift.particles import Particles
-from tomosift.scan.blocks import Block, Blocks, Lattice
-from tomosift.scan.peaks import peaks
+from tomosift.picking.blocks import Block, Blocks, Lattice
+from tomosift.picking.non_maximum_suppression import peaks
 
 BACKGROUND = "background"
 """Name of the class of places without a particle."""

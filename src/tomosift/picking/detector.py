@@ -23,12 +23,12 @@ from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
 from tomosift.inference.heads import LinearHead
 from tomosift.models.encoders import build_encoder
 from tomosift.particles import Particles
+from tomosift.picking.config import Config
+from tomosift.picking.detection import BACKGROUND, particles_of, scan
+from tomosift.picking.particle_radius import radii_of
+from tomosift.picking.self_training import grown, joined
+from tomosift.picking.training_grid import Places, places_of
 from tomosift.rng import normal
-from tomosift.scan.growing import grown, joined
-from tomosift.scan.places import Places, places_of
-from tomosift.scan.scanner import BACKGROUND, particles_of, scan
-from tomosift.scan.settings import Config
-from tomosift.scan.sizes import radii_of
 from tomosift.train.loop import Progress, fit
 from tomosift.train.run import Run, read_json
 
