@@ -2,7 +2,7 @@
 
     ./dev bench explore --work FOLDER
 
-Constants of `tomosift.evaluate.known` are fitted to complexes that do not exist: groups of 10 to 40 particles of one of
+Constants of `tomosift.evaluation.known_structures` are fitted to complexes that do not exist: groups of 10 to 40 particles of one of
 them, some of which are among the known ones. Clusters and their names are then measured on the real structures of the
 protocols `few-shot` and `few-shot-all`, whose complexes no training has seen, against their true classes. Sets and
 embeddings are kept below --work.
@@ -20,10 +20,10 @@ import tyro
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
-from tomosift.evaluate.few_shot import embedded
-from tomosift.evaluate.known import imaging_like, known_complexes, likeness
-from tomosift.evaluate.protocols import PROTOCOLS
-from tomosift.evaluate.worlds import build_world
+from tomosift.evaluation.benchmark.datasets import build_world
+from tomosift.evaluation.benchmark.entries.few_shot import embedded
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS
+from tomosift.evaluation.known_structures import imaging_like, known_complexes, likeness
 from tomosift.inference.classifier import Classifier, load_classifier
 from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import comparable, find_clusters

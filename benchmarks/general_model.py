@@ -20,10 +20,10 @@ import tyro
 from safetensors.torch import load_file
 
 from tomosift import methods
-from tomosift.evaluate.episodes import episode_scores
-from tomosift.evaluate.few_shot import embedded
-from tomosift.evaluate.protocols import PROTOCOLS
-from tomosift.evaluate.worlds import build_world
+from tomosift.evaluation.benchmark.datasets import build_world
+from tomosift.evaluation.benchmark.entries.few_shot import embedded
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS
+from tomosift.evaluation.metrics.few_shot import episode_scores
 from tomosift.files import write_json
 from tomosift.inference.classifier import Classifier, load_classifier, save_classifier
 from tomosift.inference.heads import CosineHead, DiscriminantHead

@@ -31,7 +31,7 @@ from tomosift.averaging.class_averages import look
 from tomosift.averaging.multireference_alignment import told_by_averages
 from tomosift.data.batches import Batch, read_batch
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluate.protocols import PROTOCOLS
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.files import write_json, written_then_renamed
 from tomosift.inference.classifier import Classifier, load_classifier, model_digest, save_classifier, shipped_decoder
 from tomosift.inference.dense_crf import PUBLISHED, CrfSettings

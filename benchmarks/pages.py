@@ -13,11 +13,11 @@ from statistics import mean
 
 from matplotlib import rcParams
 
-from tomosift.evaluate.benchmark_figures import accuracy_figure
-from tomosift.evaluate.benchmark_report import FURTHER, against, compared, labels_of, meaning, reference
-from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, read_table, rows_of
-from tomosift.evaluate.figures import STYLE
-from tomosift.evaluate.protocols import PROTOCOLS
+from tomosift.evaluation.benchmark.figures import accuracy_figure
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS
+from tomosift.evaluation.benchmark.report import FURTHER, against, compared, labels_of, meaning, reference
+from tomosift.evaluation.benchmark.results import Row, budgets_of, by_world, read_table, rows_of
+from tomosift.evaluation.report.figures import STYLE
 
 ROOT = Path(__file__).resolve().parent.parent
 OF_NO_PROTOCOL = {"speed", "peers"}

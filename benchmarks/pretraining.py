@@ -24,7 +24,7 @@ from tomosift import methods
 from tomosift.data.splits import few_labels
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.evaluate.worlds import boxes_from_tomograms
+from tomosift.evaluation.benchmark.datasets import boxes_from_tomograms
 from tomosift.inference.prediction import embed, predict
 from tomosift.learning.linear_probe import linear_probe
 from tomosift.methods.contrastive import Config as Contrastive

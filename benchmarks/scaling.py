@@ -22,10 +22,10 @@ from matplotlib import rcParams
 from pages import ON_ANY_PAGE, ROOT
 
 from tomosift.data.batches import Inputs
-from tomosift.evaluate.episodes import episode_scores
-from tomosift.evaluate.figures import STYLE
-from tomosift.evaluate.protocols import PROTOCOLS
-from tomosift.evaluate.worlds import build_world
+from tomosift.evaluation.benchmark.datasets import build_world
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS
+from tomosift.evaluation.metrics.few_shot import episode_scores
+from tomosift.evaluation.report.figures import STYLE
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import DiscriminantHead

@@ -4,7 +4,7 @@
     ./dev bench scan --work FOLDER --data ../shared/data also DeepFinder's second tomogram, after its first
 
 Simulated tomograms are crowded, with membranes and gold; some are for learning and others for the score, which is
-that of `tomosift.evaluate.detection` against true positions. Picks to learn from lie 16 A off the true centers in
+that of `tomosift.evaluation.metrics.detection` against true positions. Picks to learn from lie 16 A off the true centers in
 the mean. Template matching is told the structures, their tilt range and defocus, and takes the threshold of each class
 that is best on one of the tomograms for learning. Results are written to FOLDER/scan.csv.
 """
@@ -24,8 +24,8 @@ from torch import Tensor
 
 from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
-from tomosift.evaluate.detection import Found, detection_score
-from tomosift.evaluate.template_matching import template_bank
+from tomosift.evaluation.benchmark.template_matching import template_bank
+from tomosift.evaluation.metrics.detection import Found, detection_score
 from tomosift.io.particles import read_particles
 from tomosift.io.particles.deepfinder import read_particles as read_object_list
 from tomosift.io.volumes import write_volume

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from tomosift.data.labels import are_among
 from tomosift.data.splits import few_labels
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluate.few_shot import embedded
-from tomosift.evaluate.protocols import PROTOCOLS
-from tomosift.evaluate.worlds import World, build_world
+from tomosift.evaluation.benchmark.datasets import World, build_world
+from tomosift.evaluation.benchmark.entries.few_shot import embedded
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.inference.classifier import load_classifier
 from tomosift.inference.prediction import embed
 from tomosift.learning.label_propagation import agreed_labels, spread_labels

@@ -12,7 +12,7 @@ import pytest
 
 from tomosift.cli import main
 from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
-from tomosift.evaluate.detection import detection_score
+from tomosift.evaluation.metrics.detection import detection_score
 from tomosift.files import write_json
 from tomosift.io.particles import copick, read_particles, write_particles
 from tomosift.io.volumes import open_volume, write_volume

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.evaluate import benchmark, comparators
-from tomosift.evaluate.ablations import ABLATIONS, SWITCHED_ON
-from tomosift.evaluate.benchmark import (
+from tomosift.evaluation import benchmark
+from tomosift.evaluation.benchmark import (
     BenchmarkConfig,
     cells_of,
     finished_rows,
@@ -17,12 +16,14 @@ from tomosift.evaluate.benchmark import (
     run_benchmark,
     shard_of,
 )
-from tomosift.evaluate.benchmark_report import render_benchmark_report
-from tomosift.evaluate.benchmark_table import Row, difference, read_table, write_table
-from tomosift.evaluate.contestants import CONTESTANTS, contestants_of
-from tomosift.evaluate.protocols import PROTOCOLS, Protocol
-from tomosift.evaluate.task import Answer, Task
-from tomosift.evaluate.worlds import build_world
+from tomosift.evaluation.benchmark.datasets import build_world
+from tomosift.evaluation.benchmark.entries import CONTESTANTS, contestants_of
+from tomosift.evaluation.benchmark.entries import baselines as comparators
+from tomosift.evaluation.benchmark.entries.ablations import ABLATIONS, SWITCHED_ON
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS, Protocol
+from tomosift.evaluation.benchmark.report import render_benchmark_report
+from tomosift.evaluation.benchmark.results import Row, difference, read_table, write_table
+from tomosift.evaluation.benchmark.task import Answer, Task
 from tomosift.methods.contrastive import CONTRASTED
 from tomosift.physics.augmentation import ABLATION_GROUPS
 from tomosift.simulate.structures.atlas import atlas_names

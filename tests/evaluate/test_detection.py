@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tomosift.evaluate.detection import ClassFound, detection_score, matched
+from tomosift.evaluation.metrics.detection import ClassFound, detection_score, matched
 from tomosift.particles import Particles
 
 RADIUS = {"a": 100.0, "b": 40.0}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tomosift.evaluate.episodes import EpisodeScores
-from tomosift.evaluate.episodes import episode_scores as scores_by
+from tomosift.evaluation.metrics.few_shot import EpisodeScores
+from tomosift.evaluation.metrics.few_shot import episode_scores as scores_by
 from tomosift.inference.heads import CosineHead
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tomosift.evaluate import few_shot
-from tomosift.evaluate.benchmark import BenchmarkConfig, cells_of, run_benchmark
-from tomosift.evaluate.benchmark_report import render_benchmark_report
-from tomosift.evaluate.few_shot import FEW_SHOT, lessons
-from tomosift.evaluate.protocols import PROTOCOLS
-from tomosift.evaluate.task import Task
-from tomosift.evaluate.worlds import build_world
+from tomosift.evaluation.benchmark import BenchmarkConfig, cells_of, run_benchmark
+from tomosift.evaluation.benchmark.datasets import build_world
+from tomosift.evaluation.benchmark.entries import few_shot
+from tomosift.evaluation.benchmark.entries.few_shot import FEW_SHOT, lessons
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS
+from tomosift.evaluation.benchmark.report import render_benchmark_report
+from tomosift.evaluation.benchmark.task import Task
 
 SMALL = replace(
     PROTOCOLS["few-shot"],

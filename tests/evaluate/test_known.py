@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluate.cluster_section import Suggestions
-from tomosift.evaluate.known import Known, known_complexes, likeness
+from tomosift.evaluation.known_structures import Known, known_complexes, likeness
+from tomosift.evaluation.report.cluster_section import Suggestions
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
 from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import comparable

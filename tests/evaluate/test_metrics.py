@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
-from tomosift.evaluate.metrics import calibration, confusion_matrix, score, selective, wilson
+from tomosift.evaluation.metrics.classification import calibration, confusion_matrix, score, selective, wilson
 
 NAMES = ("a", "b", "c", "d")
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from tomosift.evaluate.layout import lay_out
-from tomosift.evaluate.markup import png
-from tomosift.evaluate.pictures import class_averages, gray_levels, slab, slab_thickness, thumbnails
+from tomosift.evaluation.embedding_map import lay_out
+from tomosift.evaluation.report.markup import png
+from tomosift.evaluation.report.pictures import class_averages, gray_levels, slab, slab_thickness, thumbnails
 from tomosift.physics.rotation import random_rotations, rotate
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tomosift.evaluate.contestants import contestants_of
-from tomosift.evaluate.protocols import PROTOCOLS, QUERY_METHODS
-from tomosift.evaluate.queried import QUERIED, _with_errors
-from tomosift.evaluate.task import Task
-from tomosift.evaluate.worlds import build_world
+from tomosift.evaluation.benchmark.datasets import build_world
+from tomosift.evaluation.benchmark.entries import contestants_of
+from tomosift.evaluation.benchmark.entries.queries import QUERIED, _with_errors
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS, QUERY_METHODS
+from tomosift.evaluation.benchmark.task import Task
 
 SHORT = replace(PROTOCOLS["queries"], classes=("ribosome-70s", "apoferritin", "proteasome-20s"), per_class=40)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tomosift.evaluate.realism import (
+from tomosift.evaluation.metrics.realism import (
     autocorrelation,
     prdc,
     psnr,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tomosift.evaluate.report import Comparison, ReportInput, render_report, write_report
+from tomosift.evaluation.report import Comparison, ReportInput, render_report, write_report
 from tomosift.particles import Particles
 
 EVIL = "<script>alert('x')</script>\"><img src=http://evil.example/x.png onerror=alert(1)>$\\frac{1}"
@@ -224,7 +224,7 @@ def test_many_classes_and_names_in_any_script_are_no_error() -> None:
 
 
 def test_the_map_is_capped_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tomosift.evaluate.galleries.MAP_POINTS", 10)
+    monkeypatch.setattr("tomosift.evaluation.report.galleries.MAP_POINTS", 10)
     text = render_report(report())
     assert "10 of 24 particles, drawn at random" in text
     assert text.count('class="c') >= 10

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tomosift.evaluate.contestants import contestants_of
-from tomosift.evaluate.protocols import PROTOCOLS
-from tomosift.evaluate.shifted import SHIFTED
-from tomosift.evaluate.task import Task
-from tomosift.evaluate.worlds import build_world
+from tomosift.evaluation.benchmark.datasets import build_world
+from tomosift.evaluation.benchmark.entries import contestants_of
+from tomosift.evaluation.benchmark.entries.domain_shift import SHIFTED
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS
+from tomosift.evaluation.benchmark.task import Task
 
 SHORT = replace(
     PROTOCOLS["shift-conditions"],

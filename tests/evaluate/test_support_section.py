@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from tomosift.evaluate.support_section import nearest_examples, outlined
+from tomosift.evaluation.report.support_section import nearest_examples, outlined
 from tomosift.inference.heads import CosineHead
 
 

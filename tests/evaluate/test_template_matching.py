@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomosift.evaluate.template_matching import match_templates, template_bank
+from tomosift.evaluation.benchmark.template_matching import match_templates, template_bank
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 

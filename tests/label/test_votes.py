@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tomosift.evaluate.metrics import wilson
+from tomosift.evaluation.metrics.classification import wilson
 from tomosift.label.store import Store
 from tomosift.label.votes import Votes, cohen_kappa
 

@@ -11,7 +11,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from tomosift.data.extraction.tomogram_sources import open_tomograms
-from tomosift.evaluate.detection import detection_score
+from tomosift.evaluation.metrics.detection import detection_score
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier
 from tomosift.io.volumes import write_volume
 from tomosift.models.encoders import build_encoder

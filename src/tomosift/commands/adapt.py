@@ -20,8 +20,8 @@ from tomosift.data.batches import Batch
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.errors import FormatError
-from tomosift.evaluate.domain_section import Domains, domain_section
-from tomosift.evaluate.report import write_report
+from tomosift.evaluation.report import write_report
+from tomosift.evaluation.report.domain_section import Domains, domain_section
 from tomosift.inference.classifier import load_classifier, shipped_models
 from tomosift.inference.prediction import embed
 from tomosift.methods.domain_adversarial import WARPED, Config, Features, source_of

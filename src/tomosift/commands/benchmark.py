@@ -7,10 +7,10 @@ from typing import Annotated
 import tyro
 
 from tomosift.commands.terminal import progress_bar, say
-from tomosift.evaluate.benchmark import BenchmarkConfig, run_benchmark
-from tomosift.evaluate.benchmark_report import write_benchmark_report
-from tomosift.evaluate.benchmark_table import write_table
-from tomosift.evaluate.protocols import PROTOCOLS
+from tomosift.evaluation.benchmark import BenchmarkConfig, run_benchmark
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS
+from tomosift.evaluation.benchmark.report import write_benchmark_report
+from tomosift.evaluation.benchmark.results import write_table
 from tomosift.train.run import environment
 
 

@@ -15,9 +15,9 @@ from tomosift.conventions import UNLABELED
 from tomosift.data.set_reader import Subtomograms
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.errors import FormatError
-from tomosift.evaluate.metrics import score
-from tomosift.evaluate.report import write_report
-from tomosift.evaluate.report_input import Comparison, ReportInput
+from tomosift.evaluation.metrics.classification import score
+from tomosift.evaluation.report import write_report
+from tomosift.evaluation.report.report_input import Comparison, ReportInput
 from tomosift.inference.classifier import load_classifier
 from tomosift.inference.prediction import Predictions
 from tomosift.methods import SEEN

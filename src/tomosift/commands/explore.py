@@ -19,10 +19,10 @@ from tomosift.data.labels import check_class_name
 from tomosift.data.predictions import with_predictions
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.errors import FormatError
-from tomosift.evaluate.cluster_section import Suggestions, cluster_section
-from tomosift.evaluate.known import known_complexes, likeness
-from tomosift.evaluate.report import write_report
-from tomosift.evaluate.report_input import ReportInput
+from tomosift.evaluation.known_structures import known_complexes, likeness
+from tomosift.evaluation.report import write_report
+from tomosift.evaluation.report.cluster_section import Suggestions, cluster_section
+from tomosift.evaluation.report.report_input import ReportInput
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier, load_classifier, model_digest
 from tomosift.inference.heads import DiscriminantHead

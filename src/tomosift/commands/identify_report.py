@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluate.report import write_report
-from tomosift.evaluate.report_input import ReportInput
-from tomosift.evaluate.support_section import Support, nearest_examples
+from tomosift.evaluation.report import write_report
+from tomosift.evaluation.report.report_input import ReportInput
+from tomosift.evaluation.report.support_section import Support, nearest_examples
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import PrototypeHead
 from tomosift.inference.prediction import IN_MASK, Named, Predictions, outlines

@@ -14,7 +14,7 @@ from tomosift.commands.terminal import progress_bar, say, show_table
 from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
-from tomosift.evaluate.scan_report import write_scan_report
+from tomosift.evaluation.report.picking_report import write_scan_report
 from tomosift.inference.classifier import load_classifier, model_digest
 from tomosift.io.particles import format_to_write, write_particles
 from tomosift.jobs.engine import Engine, for_each

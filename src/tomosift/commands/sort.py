@@ -22,7 +22,7 @@ from tomosift.data.labels import transfer_labels
 from tomosift.data.predictions import with_predictions
 from tomosift.data.set_reader import Subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.evaluate.report import write_report
+from tomosift.evaluation.report import write_report
 from tomosift.inference.classifier import GENERAL, SAME_SPACING, load_classifier
 from tomosift.io.particles import read_particles
 from tomosift.methods.contrastive import Config as Contrastive

@@ -13,8 +13,8 @@ from tomosift import methods
 from tomosift.commands.terminal import progress_bar, say
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.evaluate.realism import Judged, judged
-from tomosift.evaluate.translation_report import Translated, write_translation_report
+from tomosift.evaluation.metrics.realism import Judged, judged
+from tomosift.evaluation.report.translation_report import Translated, write_translation_report
 from tomosift.inference.classifier import GENERAL, Classifier
 from tomosift.inference.prediction import embed
 from tomosift.methods.cycle_wgan import Adversary, Config, held_out, maps_for_checks

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluate.layout import lay_out_many
+from tomosift.evaluation.embedding_map import lay_out_many
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import load_classifier, model_digest
 from tomosift.inference.prediction import embed

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluate.markup import png
-from tomosift.evaluate.pictures import gray_levels, window
+from tomosift.evaluation.report.markup import png
+from tomosift.evaluation.report.pictures import gray_levels, window
 from tomosift.particles import Grid
 
 BOXES_ACROSS = 5

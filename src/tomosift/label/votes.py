@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.evaluate.metrics import wilson
+from tomosift.evaluation.metrics.classification import wilson
 from tomosift.label.store import JUNK, Event, Store
 
 LABELS_PER_ROUND = 5

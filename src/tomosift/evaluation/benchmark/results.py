@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tomosift.errors import FormatError
-from tomosift.evaluate.metrics import Interval
+from tomosift.evaluation.metrics.classification import Interval
 from tomosift.files import written_then_renamed
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from tomosift.evaluate.benchmark_figures import accuracy_figure
-from tomosift.evaluate.benchmark_table import Row, budgets_of, by_world, difference, rows_of
-from tomosift.evaluate.contestants import CONTESTANTS, contestants_of
-from tomosift.evaluate.figures import svg
-from tomosift.evaluate.markup import count, escape, section, table
-from tomosift.evaluate.protocols import PROTOCOLS
-from tomosift.evaluate.report import page
+from tomosift.evaluation.benchmark.entries import CONTESTANTS, contestants_of
+from tomosift.evaluation.benchmark.figures import accuracy_figure
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS
+from tomosift.evaluation.benchmark.results import Row, budgets_of, by_world, difference, rows_of
+from tomosift.evaluation.report import page
+from tomosift.evaluation.report.figures import svg
+from tomosift.evaluation.report.markup import count, escape, section, table
 from tomosift.files import written_then_renamed
 
 FURTHER = (

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.evaluate.layout import lay_out
-from tomosift.evaluate.markup import count, escape, png_uri, section
-from tomosift.evaluate.pictures import (
+from tomosift.evaluation.embedding_map import lay_out
+from tomosift.evaluation.report.markup import count, escape, png_uri, section
+from tomosift.evaluation.report.pictures import (
     AVERAGED_PER_CLASS,
     ClassAverage,
     class_averages,
@@ -18,7 +18,7 @@ from tomosift.evaluate.pictures import (
     thumbnails,
     window,
 )
-from tomosift.evaluate.report_input import ReportInput
+from tomosift.evaluation.report.report_input import ReportInput
 
 MAP_POINTS = 2000
 """Particles drawn in the map; more would only make the file large."""

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 
-from tomosift.evaluate.markup import escape, png_uri, section
-from tomosift.evaluate.pictures import gray_levels, slab, slab_thickness, window
-from tomosift.evaluate.report_input import ReportInput
+from tomosift.evaluation.report.markup import escape, png_uri, section
+from tomosift.evaluation.report.pictures import gray_levels, slab, slab_thickness, window
+from tomosift.evaluation.report.report_input import ReportInput
 from tomosift.inference.heads import PrototypeHead
 
 SHOWN = 16

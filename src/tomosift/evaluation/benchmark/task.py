@@ -11,8 +11,8 @@ from jaxtyping import Float
 from tomosift import methods
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.evaluate.protocols import Protocol
-from tomosift.evaluate.worlds import World
+from tomosift.evaluation.benchmark.datasets import World
+from tomosift.evaluation.benchmark.protocols import Protocol
 from tomosift.inference.prediction import compared, predict
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.cycle_wgan import Config as CycleWgan

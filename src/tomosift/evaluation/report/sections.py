@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tomosift.evaluate.figures import coverage_figure, reliability_figure
-from tomosift.evaluate.markup import count, escape, interval_text, number, section, table, track
-from tomosift.evaluate.metrics import Calibration, Interval, Scores, Selective
-from tomosift.evaluate.report_input import ReportInput
+from tomosift.evaluation.metrics.classification import Calibration, Interval, Scores, Selective
+from tomosift.evaluation.report.figures import coverage_figure, reliability_figure
+from tomosift.evaluation.report.markup import count, escape, interval_text, number, section, table, track
+from tomosift.evaluation.report.report_input import ReportInput
 
 LARGEST_CONFUSION = 60
 """Classes of a confusion matrix that is printed; larger ones list only the commonest mistakes."""

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from tomosift import methods
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.evaluate.episodes import EpisodeScores, episode_scores
-from tomosift.evaluate.task import Task, pretrained, scaled
+from tomosift.evaluation.benchmark.task import Task, pretrained, scaled
+from tomosift.evaluation.metrics.few_shot import EpisodeScores, episode_scores
 from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, load_classifier
 from tomosift.inference.heads import CosineHead, PrototypeHead
 from tomosift.inference.prediction import embed

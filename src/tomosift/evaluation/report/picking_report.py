@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from tomosift.data.extraction.crop import cut_block
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import normalized
-from tomosift.evaluate.figures import STYLE, svg
-from tomosift.evaluate.markup import count, escape, png_uri, section, table
-from tomosift.evaluate.pictures import gray_levels, slab, slab_thickness, window
-from tomosift.evaluate.report import page
+from tomosift.evaluation.report import page
+from tomosift.evaluation.report.figures import STYLE, svg
+from tomosift.evaluation.report.markup import count, escape, png_uri, section, table
+from tomosift.evaluation.report.pictures import gray_levels, slab, slab_thickness, window
 from tomosift.files import written_then_renamed
 from tomosift.particles import Particles
 

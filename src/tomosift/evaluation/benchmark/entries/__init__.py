@@ -4,20 +4,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tomosift.evaluate.ablations import ABLATIONS
-from tomosift.evaluate.by_examples import identified
-from tomosift.evaluate.comparators import (
+from tomosift.evaluation.benchmark.entries.ablations import ABLATIONS
+from tomosift.evaluation.benchmark.entries.baselines import (
     PLAIN_VIEWS,
     principal_components,
     template_matching,
     torchio_views,
     triplet,
 )
-from tomosift.evaluate.few_shot import FEW_SHOT
-from tomosift.evaluate.protocols import Protocol
-from tomosift.evaluate.queried import QUERIED
-from tomosift.evaluate.shifted import SHIFTED
-from tomosift.evaluate.task import Answer, Task, from_pretrained, supervised
+from tomosift.evaluation.benchmark.entries.domain_shift import SHIFTED
+from tomosift.evaluation.benchmark.entries.few_shot import FEW_SHOT
+from tomosift.evaluation.benchmark.entries.prototypes import identified
+from tomosift.evaluation.benchmark.entries.queries import QUERIED
+from tomosift.evaluation.benchmark.protocols import Protocol
+from tomosift.evaluation.benchmark.task import Answer, Task, from_pretrained, supervised
 from tomosift.inference.classifier import GENERAL
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised

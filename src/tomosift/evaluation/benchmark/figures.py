@@ -7,8 +7,8 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tomosift.evaluate.benchmark_table import Row, budgets_of, rows_of
-from tomosift.evaluate.figures import STYLE
+from tomosift.evaluation.benchmark.results import Row, budgets_of, rows_of
+from tomosift.evaluation.report.figures import STYLE
 
 # Colors that most color-blind readers tell apart, on light and dark alike (Okabe & Ito), and markers for print.
 _LINES = (
@@ -28,7 +28,7 @@ def accuracy_figure(rows: Sequence[Row], style: Any = STYLE) -> Figure:
 
     Methods that were measured at a single budget have no curve; beside others that do, they are left to the table.
 
-    ``style`` holds matplotlib's settings; by default stand-in colors that `tomosift.evaluate.figures.svg` replaces.
+    ``style`` holds matplotlib's settings; by default stand-in colors that `tomosift.evaluation.report.figures.svg` replaces.
     """
     with rc_context(style):
         return _learning_curves(rows) if len(budgets_of(rows)) > 1 else _points(rows)

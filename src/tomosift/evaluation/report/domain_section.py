@@ -8,11 +8,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tomosift.evaluate.figures import STYLE, domain_colors, svg
-from tomosift.evaluate.layout import lay_out
-from tomosift.evaluate.markup import escape, png_uri, section, table
-from tomosift.evaluate.pictures import gray_levels, slab, slab_thickness, window
-from tomosift.evaluate.realism import NEAREST, prdc, reduced, told_apart
+from tomosift.evaluation.embedding_map import lay_out
+from tomosift.evaluation.metrics.realism import NEAREST, prdc, reduced, told_apart
+from tomosift.evaluation.report.figures import STYLE, domain_colors, svg
+from tomosift.evaluation.report.markup import escape, png_uri, section, table
+from tomosift.evaluation.report.pictures import gray_levels, slab, slab_thickness, window
 
 SHOWN = 6
 """Boxes of each kind."""

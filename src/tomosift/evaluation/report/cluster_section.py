@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from tomosift.evaluate.known import Known
-from tomosift.evaluate.markup import escape, section, table
-from tomosift.evaluate.report_input import ReportInput
+from tomosift.evaluation.known_structures import Known
+from tomosift.evaluation.report.markup import escape, section, table
+from tomosift.evaluation.report.report_input import ReportInput
 from tomosift.learning.clustering import Clusters
 
 _STABLE, _DOUBTFUL = 0.75, 0.5

@@ -13,8 +13,8 @@ import numpy as np
 from tomosift import methods
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.evaluate.task import Answer, Task, pretrained, scaled
-from tomosift.evaluate.worlds import SOURCE_EACH
+from tomosift.evaluation.benchmark.datasets import SOURCE_EACH
+from tomosift.evaluation.benchmark.task import Answer, Task, pretrained, scaled
 from tomosift.inference.classifier import GENERAL
 from tomosift.inference.prediction import predict
 from tomosift.methods.contrastive import Config as Contrastive

@@ -3,7 +3,7 @@
 import torch
 
 from tomosift.data.labels import rows_among
-from tomosift.evaluate.task import Answer, Task
+from tomosift.evaluation.benchmark.task import Answer, Task
 from tomosift.inference.class_average_classifier import Examples, keep_averages
 from tomosift.inference.classifier import GENERAL, load_classifier
 from tomosift.inference.prediction import answers, compared, embed

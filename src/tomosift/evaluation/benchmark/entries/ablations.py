@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from tomosift.evaluate.task import Answer, Task, from_pretrained
+from tomosift.evaluation.benchmark.task import Answer, Task, from_pretrained
 from tomosift.methods.contrastive import CONTRASTED
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.models.encoders import ENCODERS

@@ -16,14 +16,14 @@ import numpy as np
 
 from tomosift.data.splits import few_labels
 from tomosift.errors import FormatError
-from tomosift.evaluate.benchmark_table import Row, row_from
-from tomosift.evaluate.contestants import contestants_of
-from tomosift.evaluate.episodes import QUERIES
-from tomosift.evaluate.few_shot import few_shot_scores
-from tomosift.evaluate.metrics import calibration, score
-from tomosift.evaluate.protocols import PROTOCOLS
-from tomosift.evaluate.task import Answer, Task
-from tomosift.evaluate.worlds import World, build_world
+from tomosift.evaluation.benchmark.datasets import World, build_world
+from tomosift.evaluation.benchmark.entries import contestants_of
+from tomosift.evaluation.benchmark.entries.few_shot import few_shot_scores
+from tomosift.evaluation.benchmark.protocols import PROTOCOLS
+from tomosift.evaluation.benchmark.results import Row, row_from
+from tomosift.evaluation.benchmark.task import Answer, Task
+from tomosift.evaluation.metrics.classification import calibration, score
+from tomosift.evaluation.metrics.few_shot import QUERIES
 from tomosift.files import write_json
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from tomosift.evaluate.task import Answer, Task
+from tomosift.evaluation.benchmark.task import Answer, Task
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import GENERAL, load_classifier
 from tomosift.inference.prediction import embed

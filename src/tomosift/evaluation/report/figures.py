@@ -10,8 +10,8 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tomosift.evaluate.markup import escape
-from tomosift.evaluate.metrics import Calibration, Selective
+from tomosift.evaluation.metrics.classification import Calibration, Selective
+from tomosift.evaluation.report.markup import escape
 
 _INK, _MUTED, _ACCENT, _RULE, _SECOND = "#010203", "#010204", "#010205", "#010206", "#010207"
 _VARIABLES = {_INK: "--ink", _MUTED: "--muted", _ACCENT: "--accent", _RULE: "--rule", _SECOND: "--second"}

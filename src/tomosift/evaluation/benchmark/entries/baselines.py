@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from tomosift.data.batches import Balanced, Batch, Stream, Uniform
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluate.task import Answer, Task, scaled, supervised
-from tomosift.evaluate.template_matching import match_templates, template_bank
-from tomosift.evaluate.worlds import simulated
+from tomosift.evaluation.benchmark.datasets import simulated
+from tomosift.evaluation.benchmark.task import Answer, Task, scaled, supervised
+from tomosift.evaluation.benchmark.template_matching import match_templates, template_bank
 from tomosift.inference.classifier import Classifier, ModelCard, save_classifier
 from tomosift.learning.calibration import fit_temperature, softmax
 from tomosift.learning.linear_probe import crossed_logits, fit_probe

@@ -1,7 +1,7 @@
 """Protocols of the benchmark: which particles, under which conditions, with how many labels. A protocol is one entry.
 
 All structures are those of the built-in atlas: bead models of real entries, so that every table can be made again
-without a download. `tomosift.evaluate.worlds` makes the particles.
+without a download. `tomosift.evaluation.benchmark.datasets` makes the particles.
 """
 
 import math

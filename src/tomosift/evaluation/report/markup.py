@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from tomosift.evaluate.metrics import Interval
+from tomosift.evaluation.metrics.classification import Interval
 
 
 def escape(value: object) -> str:

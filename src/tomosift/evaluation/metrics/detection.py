@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from tomosift.evaluate.metrics import Interval
+from tomosift.evaluation.metrics.classification import Interval
 from tomosift.particles import Particles
 
 BETA = 4.0

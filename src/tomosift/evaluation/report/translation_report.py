@@ -11,11 +11,11 @@ from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tomosift.evaluate.domain_section import pictured
-from tomosift.evaluate.figures import STYLE, domain_colors, svg
-from tomosift.evaluate.markup import escape, section, table
-from tomosift.evaluate.realism import NEAREST, Judged
-from tomosift.evaluate.report import page
+from tomosift.evaluation.metrics.realism import NEAREST, Judged
+from tomosift.evaluation.report import page
+from tomosift.evaluation.report.domain_section import pictured
+from tomosift.evaluation.report.figures import STYLE, domain_colors, svg
+from tomosift.evaluation.report.markup import escape, section, table
 from tomosift.files import written_then_renamed
 from tomosift.simulate.maps import Faithfulness
 

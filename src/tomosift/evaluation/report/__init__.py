@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tomosift.evaluate.galleries import averages_section, examples_section, map_section
-from tomosift.evaluate.markup import escape
-from tomosift.evaluate.metrics import calibration, score, selective
-from tomosift.evaluate.report_input import Comparison, ReportInput
-from tomosift.evaluate.sections import (
+from tomosift.evaluation.metrics.classification import calibration, score, selective
+from tomosift.evaluation.report.galleries import averages_section, examples_section, map_section
+from tomosift.evaluation.report.markup import escape
+from tomosift.evaluation.report.report_input import Comparison, ReportInput
+from tomosift.evaluation.report.sections import (
     basis,
     classes_section,
     comparison_table,
@@ -24,7 +24,7 @@ from tomosift.evaluate.sections import (
     provenance_section,
     trust_section,
 )
-from tomosift.evaluate.support_section import Support, support_section
+from tomosift.evaluation.report.support_section import Support, support_section
 from tomosift.files import written_then_renamed
 
 __all__ = ["Comparison", "ReportInput", "page", "render_report", "write_report"]

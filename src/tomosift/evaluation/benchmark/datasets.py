@@ -12,7 +12,7 @@ from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomogr
 from tomosift.data.labels import transfer_labels
 from tomosift.data.splits import split_by_tomogram
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluate.protocols import Protocol
+from tomosift.evaluation.benchmark.protocols import Protocol
 from tomosift.io.particles import read_particles
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.dataset import Progress, simulate_dataset
