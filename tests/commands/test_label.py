@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from tomosift.annotation.consensus import Votes
+from tomosift.annotation.store import Store
 from tomosift.cli import main
 from tomosift.data.subtomograms import open_subtomograms
-from tomosift.label.store import Store
-from tomosift.label.votes import Votes
 from tomosift.methods import set_digest
 
 Refused = Callable[..., str]

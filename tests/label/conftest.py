@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tomosift.annotation.store import Store
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.label.store import Store
 from tomosift.methods import set_digest
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from tomosift.annotation.consensus import Votes
+from tomosift.annotation.store import Store
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.label.store import Store
-from tomosift.label.votes import Votes
 from tomosift.methods import set_digest
 
 CHROMIUM = next(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomosift.label.queue import Queue, chosen, in_any_order
+from tomosift.annotation.queue import Queue, chosen, in_any_order
 
 ROWS = np.arange(10, 310, dtype=np.int64)
 PLACES = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)

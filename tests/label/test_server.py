@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
+from tomosift.annotation.access import MOST_BYTES, is_loopback
+from tomosift.annotation.background_learner import Teacher
+from tomosift.annotation.consensus import Votes
+from tomosift.annotation.server import create_app
+from tomosift.annotation.session import Desk
+from tomosift.annotation.store import Store
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.io.particles import read_particles
-from tomosift.label.desk import Desk
-from tomosift.label.guard import MOST_BYTES, is_loopback
-from tomosift.label.server import create_app
-from tomosift.label.store import Store
-from tomosift.label.teacher import Teacher
-from tomosift.label.votes import Votes
 
 TOKEN = "a-token-that-only-the-opened-address-holds"
 ADDRESS = "http://127.0.0.1:8123"

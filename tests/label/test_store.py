@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tomosift.annotation.consensus import Votes
+from tomosift.annotation.store import Store
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.errors import FormatError
-from tomosift.label.store import Store
-from tomosift.label.votes import Votes
 
 WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from tomosift.label.store import Store
+from tomosift.annotation.store import Store
 path, who, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 store = Store(path, "set", np.array([str(k) for k in range(count)], dtype=object))
 store.add_class("ribosome", who)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tomosift.annotation.tomogram_context import Surroundings
 from tomosift.data.extraction.extract import extract
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.io.volumes import write_volume
-from tomosift.label.surroundings import Surroundings
 from tomosift.particles import Particles
 
 VOXELS = np.array([[20, 60, 100], [20, 4, 4], [20, 125, 157]])

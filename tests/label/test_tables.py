@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tomosift.annotation.consensus import Votes
+from tomosift.annotation.store import Store
+from tomosift.annotation.tables import take_labels, write_labels
 from tomosift.data.labels import transfer_labels
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.io.particles import read_particles
-from tomosift.label.store import Store
-from tomosift.label.tables import take_labels, write_labels
-from tomosift.label.votes import Votes
 
 GIVEN = {3: "groel", 7: "apoferritin", 100: "junk", 239: "ribosome-70s"}
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tomosift.annotation.background_learner import Guesses, Teacher
+from tomosift.annotation.consensus import Votes
+from tomosift.annotation.embedding_cache import Embedded
+from tomosift.annotation.queue import Ordered
+from tomosift.annotation.store import Store
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.label.embedded import Embedded
-from tomosift.label.queue import Ordered
-from tomosift.label.store import Store
-from tomosift.label.teacher import Guesses, Teacher
-from tomosift.label.votes import Votes
 
 GENERAL = Path("general")
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from tomosift.annotation.consensus import Votes, cohen_kappa
+from tomosift.annotation.store import Store
 from tomosift.evaluation.metrics.classification import wilson
-from tomosift.label.store import Store
-from tomosift.label.votes import Votes, cohen_kappa
 
 
 def say(store: Store, who: str, said: dict[int, str], guess: str = "") -> None:

@@ -16,7 +16,7 @@ from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.methods import set_digest
 
 if TYPE_CHECKING:
-    from tomosift.label.desk import Desk
+    from tomosift.annotation.session import Desk
 
 _STORE, _TOKEN, _EMBEDDINGS = "labels.sqlite", "token", "embeddings.npz"
 _SECONDS_TO_END = 2
@@ -59,8 +59,8 @@ def command(
     try:
         import uvicorn
 
-        from tomosift.label.guard import is_loopback
-        from tomosift.label.server import create_app
+        from tomosift.annotation.access import is_loopback
+        from tomosift.annotation.server import create_app
     except ModuleNotFoundError as error:
         raise ValueError(
             f"labelling needs {error.name}, which is not installed; pip install 'tomosift[label]'"
@@ -99,12 +99,12 @@ def command(
 def _desk(
     boxes: Subtomograms, model: Path, path: Path, annotator: str, classes: tuple[str, ...], labels: Path | None
 ) -> "Desk":
+    from tomosift.annotation.background_learner import Teacher
+    from tomosift.annotation.consensus import Votes
+    from tomosift.annotation.session import Desk
+    from tomosift.annotation.store import JUNK, Store
+    from tomosift.annotation.tables import take_labels
     from tomosift.inference.classifier import model_digest
-    from tomosift.label.desk import Desk
-    from tomosift.label.store import JUNK, Store
-    from tomosift.label.tables import take_labels
-    from tomosift.label.teacher import Teacher
-    from tomosift.label.votes import Votes
 
     model_digest(model)  # a missing model is better said before the page opens than on it
     given = read_labels(labels, None, None, set_grids(boxes)) if labels is not None else None

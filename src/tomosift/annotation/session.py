@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomosift.annotation.background_learner import Guesses, Teacher
+from tomosift.annotation.consensus import Answers, Votes, named
+from tomosift.annotation.store import JUNK, Store
+from tomosift.annotation.tomogram_context import Surroundings
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.label.store import JUNK, Store
-from tomosift.label.surroundings import Surroundings
-from tomosift.label.teacher import Guesses, Teacher
-from tomosift.label.votes import Answers, Votes, named
 from tomosift.particles import Grid
 
 EXPORTED = "labels.star"

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from tomosift.annotation.consensus import LABELS_PER_ROUND, Votes
+from tomosift.annotation.embedding_cache import Embedded
+from tomosift.annotation.queue import Queue, chosen, in_any_order
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.label.embedded import Embedded
-from tomosift.label.queue import Queue, chosen, in_any_order
-from tomosift.label.votes import LABELS_PER_ROUND, Votes
 from tomosift.learning.calibration import softmax, temperature_for_accuracy
 from tomosift.learning.linear_probe import crossed_logits, fit_probe
 

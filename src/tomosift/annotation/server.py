@@ -10,10 +10,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from tomosift.label.desk import Desk
-from tomosift.label.guard import Guard, refused
-from tomosift.label.store import AnswerKind
-from tomosift.label.tables import write_labels
+from tomosift.annotation.access import Guard, refused
+from tomosift.annotation.session import Desk
+from tomosift.annotation.store import AnswerKind
+from tomosift.annotation.tables import write_labels
 
 MOST_AT_ONCE = 5000
 """Particles that one lasso may label."""

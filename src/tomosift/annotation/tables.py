@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tomosift.annotation.consensus import Votes, majority_rows
+from tomosift.annotation.store import JUNK, Store
 from tomosift.data.labels import transfer_labels
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.io.particles import write_particles
-from tomosift.label.store import JUNK, Store
-from tomosift.label.votes import Votes, majority_rows
 from tomosift.particles import Grid, Particles
 
 

@@ -1,7 +1,7 @@
 """The store of labels: one SQLite file that says who answered what about which particle, and when.
 
 Nothing in it is ever changed. An answer is an event, and so is taking one back; what holds now follows from all of them
-(see `tomosift.label.votes`). What `answer` or `undo` has returned from is on the disk. Several people may write at
+(see `tomosift.annotation.consensus`). What `answer` or `undo` has returned from is on the disk. Several people may write at
 once, from one program or several.
 """
 

@@ -10,8 +10,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from tomosift.annotation.store import JUNK, Event, Store
 from tomosift.evaluation.metrics.classification import wilson
-from tomosift.label.store import JUNK, Event, Store
 
 LABELS_PER_ROUND = 5
 """New labels after which the model learns again, and after which the curve gets a point."""
