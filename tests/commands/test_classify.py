@@ -178,7 +178,7 @@ def test_run_and_set_the_wrong_way_round_are_refused(chain: Any, tmp_path: Path,
 def test_two_processes_write_the_same_table_and_leave_no_parts(
     chain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tomosift.jobs.embedding._BOXES", 7)
+    monkeypatch.setattr("tomosift.compute.embedding._BOXES", 7)
     one = starfile.read(classify(chain, tmp_path / "one.star"), always_dict=True)["particles"]
     two = starfile.read(classify(chain, tmp_path / "two.star", "--workers", "2"), always_dict=True)["particles"]
     # Written to four digits, of which threads in other numbers may round the last one the other way.

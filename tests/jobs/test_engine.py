@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tomosift.jobs.engine import Engine, for_each
+from tomosift.compute.engine import Engine, for_each
 from tomosift.malloc import KEEPING
 
 HERE = Path(__file__).parent
@@ -46,7 +46,7 @@ def left_over(before: set[str]) -> list[str]:
 
 def test_without_workers_tasks_run_here_in_order_and_without_dask() -> None:
     code = (
-        "import sys, operator; from tomosift.jobs.engine import Engine, for_each; seen = [];"
+        "import sys, operator; from tomosift.compute.engine import Engine, for_each; seen = [];"
         "print(for_each(operator.neg, [3, 1, 2], Engine(), lambda *now: seen.append(now)), seen,"
         "[name for name in ('dask', 'distributed', 'torch', 'numpy') if name in sys.modules])"
     )
@@ -138,7 +138,7 @@ def test_missing_dask_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_scheduler_that_does_not_answer_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tomosift.jobs.engine._SECONDS_TO_ANSWER", 1)
+    monkeypatch.setattr("tomosift.compute.engine._SECONDS_TO_ANSWER", 1)
     with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
         for_each(str, [1], Engine(scheduler="tcp://127.0.0.1:1"))
 
@@ -192,7 +192,7 @@ _PROGRAM = """#!{python}
 import sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
-from tomosift.jobs.engine import Engine, for_each
+from tomosift.compute.engine import Engine, for_each
 from tomosift.malloc import KEEPING
 from chores import Chore, square
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomosift.jobs.sbatch import JobScript, checked_directive, job_script, write_job_script
+from tomosift.compute.sbatch import JobScript, checked_directive, job_script, write_job_script
 
 TRAINING = ("train", "contrastive", "set", "--out", "run")
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tomosift.compute.engine import Engine, for_each
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.errors import FormatError
 from tomosift.files import file_state, written_then_renamed
 from tomosift.io.volumes import write_volume, zarr
-from tomosift.jobs.engine import Engine, for_each
 from tomosift.picking import tomogram_task as scan_task
 from tomosift.picking.kept import read_arrays
 from tomosift.picking.tomogram_task import ScanTask, read_result, run_task

@@ -8,6 +8,8 @@ import tyro
 
 from tomosift.commands.inputs import check_spacing, set_grids
 from tomosift.commands.terminal import progress_bar, say, show_table
+from tomosift.compute.embedding import embed_part, part_tasks, taken_together
+from tomosift.compute.engine import Engine, for_each
 from tomosift.data.predictions import CLASS, with_predictions
 from tomosift.data.set_reader import Subtomograms
 from tomosift.data.subtomograms import open_subtomograms
@@ -15,8 +17,6 @@ from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier, load_classifier
 from tomosift.inference.prediction import Predictions, answers, compared, predict
 from tomosift.io.particles import format_to_write, write_particles
-from tomosift.jobs.embedding import embed_part, part_tasks, taken_together
-from tomosift.jobs.engine import Engine, for_each
 from tomosift.particles import Particles
 
 

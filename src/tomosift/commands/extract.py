@@ -8,6 +8,7 @@ import tyro
 
 from tomosift.commands.inputs import tomograms_of
 from tomosift.commands.terminal import progress_bar, say
+from tomosift.compute.engine import Engine, for_each
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG, WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.extraction.empty_positions import empty_places
 from tomosift.data.extraction.extract import extract, import_boxes
@@ -17,7 +18,6 @@ from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import Subtomograms
 from tomosift.io.particles import read_particles
 from tomosift.io.subtomogram_files import read_boxes
-from tomosift.jobs.engine import Engine, for_each
 from tomosift.particles import Particles
 
 

@@ -7,7 +7,7 @@ import tyro
 
 from tomosift.commands import COMMANDS
 from tomosift.commands.terminal import say
-from tomosift.jobs.sbatch import JobScript, write_job_script
+from tomosift.compute.sbatch import JobScript, write_job_script
 
 
 def command(

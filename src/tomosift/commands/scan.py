@@ -11,13 +11,13 @@ import tyro
 
 from tomosift.commands.inputs import read_labels, tomograms_of
 from tomosift.commands.terminal import progress_bar, say, show_table
+from tomosift.compute.engine import Engine, for_each
 from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
 from tomosift.evaluation.report.picking_report import write_scan_report
 from tomosift.inference.classifier import load_classifier, model_digest
 from tomosift.io.particles import format_to_write, write_particles
-from tomosift.jobs.engine import Engine, for_each
 from tomosift.particles import Particles
 from tomosift.picking.config import Config
 from tomosift.picking.detection import BACKGROUND, blocks_of, check_background

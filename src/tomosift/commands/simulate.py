@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from tomosift.commands.terminal import progress_bar, say
-from tomosift.jobs.engine import Engine, for_each
+from tomosift.compute.engine import Engine, for_each
 from tomosift.simulate.dataset import (
     TomogramDatasetConfig,
     simulate_dataset,

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tomosift.jobs.sbatch import checked_directive
+from tomosift.compute.sbatch import checked_directive
 from tomosift.malloc import KEEPING
 
 T = TypeVar("T")
