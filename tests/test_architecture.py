@@ -16,8 +16,8 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from tomosift import cli
-from tomosift.commands import COMMANDS
+from tomosift.cli import COMMANDS
+from tomosift.cli import main as cli
 from tomosift.io.particles import FORMATS
 from tomosift.methods import METHODS
 from tomosift.models.encoders import _BUILDERS, ENCODERS
@@ -101,7 +101,7 @@ def help_pages() -> list[tuple[str, ...]]:
     """Every command, and every subcommand of those that have some."""
     pages: list[tuple[str, ...]] = [()]
     for name in COMMANDS:
-        command = importlib.import_module(f"tomosift.commands.{name}").command
+        command = importlib.import_module(f"tomosift.cli.{name}").command
         pages += [(name,), *((name, more) for more in (command if isinstance(command, dict) else ()))]
     return pages
 

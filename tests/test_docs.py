@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tomosift import cli
-from tomosift.commands import COMMANDS
+from tomosift.cli import COMMANDS
+from tomosift.cli import main as cli
 from tomosift.io.particles import SUFFIXES
 from tomosift.methods import METHODS
 from tomosift.models.encoders import ENCODERS
@@ -66,7 +66,7 @@ def test_command_line_of_the_page_exists_with_its_options(page: str, line: str) 
         return
     assert words[0] in COMMANDS
     path = (words[0],)
-    found = importlib.import_module(f"tomosift.commands.{words[0]}").command
+    found = importlib.import_module(f"tomosift.cli.{words[0]}").command
     if isinstance(found, dict):
         assert words[1] in found
         path = (words[0], words[1])
@@ -82,7 +82,7 @@ def test_readme_shows_every_command_of_the_walkthrough() -> None:
 def test_options_named_in_the_text_exist() -> None:
     known = {"--torch-index", "--help", "--version"}
     for name in COMMANDS:
-        found = importlib.import_module(f"tomosift.commands.{name}").command
+        found = importlib.import_module(f"tomosift.cli.{name}").command
         for path in [(name, more) for more in found] if isinstance(found, dict) else [(name,)]:
             known |= options(path)
     for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):

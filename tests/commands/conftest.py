@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.simulate.dataset import DatasetPaths, simulate_dataset, write_label_table
 from tomosift.simulate.dataset_config import TomogramDatasetConfig
 

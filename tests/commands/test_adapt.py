@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tomosift import methods
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import GENERAL

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.data.subtomograms import open_subtomograms
 
 Refused = Callable[..., str]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.io.particles.csv import write_particles
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles

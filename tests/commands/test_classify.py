@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import starfile
 
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.inference.classifier import load_classifier
 from tomosift.inference.prediction import predict

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tomosift import __version__
-from tomosift.cli import main
-from tomosift.commands import COMMANDS
+from tomosift.cli import COMMANDS
+from tomosift.cli.main import main
 
 Refused = Callable[..., str]
 
@@ -57,7 +57,7 @@ def test_defects_of_ours_are_not_passed_off_as_bad_input(monkeypatch: pytest.Mon
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("tomosift.commands.classify.load_classifier", broken)
+    monkeypatch.setattr("tomosift.cli.classify.load_classifier", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["classify", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "c.star")])
 
@@ -74,7 +74,7 @@ def test_interruption_ends_in_code_130_with_what_to_do(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tomosift.commands.classify.load_classifier", interrupted)
+    monkeypatch.setattr("tomosift.cli.classify.load_classifier", interrupted)
     with pytest.raises(SystemExit) as end:
         main(["classify", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "c.star")])
     assert end.value.code == 130
@@ -82,6 +82,6 @@ def test_interruption_ends_in_code_130_with_what_to_do(
 
 
 def test_starting_imports_nothing_heavy() -> None:
-    code = "import sys, tomosift.cli; print([m for m in ('torch', 'pandas', 'matplotlib', 'tyro') if m in sys.modules])"
+    code = "import sys, tomosift.cli.main; print([m for m in ('torch', 'pandas', 'matplotlib', 'tyro') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tomosift.cli import main
-from tomosift.commands.evaluate import report_of
-from tomosift.commands.inputs import labeled_set
+from tomosift.cli.evaluate import report_of
+from tomosift.cli.inputs import labeled_set
+from tomosift.cli.main import main
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.io.particles import csv
 from tomosift.particles import Particles

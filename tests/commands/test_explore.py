@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import starfile
 
-from tomosift.cli import main
-from tomosift.commands.inputs import labeled_set
+from tomosift.cli.inputs import labeled_set
+from tomosift.cli.main import main
 from tomosift.data.subtomograms import open_subtomograms
 
 

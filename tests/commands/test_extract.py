@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.io.volumes import write_volume
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import starfile
 
-from tomosift.cli import main
-from tomosift.commands.inputs import labeled_set, set_grids
-from tomosift.commands.masks import check_masks
+from tomosift.cli.inputs import labeled_set, set_grids
+from tomosift.cli.main import main
+from tomosift.cli.masks import check_masks
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.inference.classifier import load_classifier
 from tomosift.io.volumes import open_volume
@@ -139,7 +139,7 @@ def test_two_tomograms_never_share_a_label_volume(chain: Any, outlining: Path, t
     check_masks(tmp_path / "masks.mrcs", model, renamed)
     grids = dict.fromkeys(renamed.tomogram_names, set_grids(boxes)[first])
     with (
-        mock.patch("tomosift.commands.masks.set_grids", return_value=grids),
+        mock.patch("tomosift.cli.masks.set_grids", return_value=grids),
         pytest.raises(ValueError, match=r"would both be written to .*TS_1\.zarr; write masks to \.mrcs"),
     ):
         check_masks(tmp_path / "masks.zarr", model, renamed)

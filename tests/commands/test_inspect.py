@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.cli import main
-from tomosift.commands.inspect import lines_of
+from tomosift.cli.inspect import lines_of
+from tomosift.cli.main import main
 from tomosift.data.subtomograms import SubtomogramWriter
 from tomosift.errors import FormatError
 from tomosift.io.particles.relion import write_particles

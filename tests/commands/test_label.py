@@ -10,7 +10,7 @@ import pytest
 
 from tomosift.annotation.consensus import Votes
 from tomosift.annotation.store import Store
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.methods import set_digest
 

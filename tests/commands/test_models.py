@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.inference.classifier import model_folder, shipped_models
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.inference.classifier import load_classifier
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tomosift.cli import main
+from tomosift.cli.main import main
 
 
 def test_everything_after_the_dashes_is_the_command_of_the_job(

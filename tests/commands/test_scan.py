@@ -10,7 +10,7 @@ import numpy as np
 import ome_zarr_models
 import pytest
 
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
 from tomosift.evaluation.metrics.detection import detection_score
 from tomosift.files import write_json

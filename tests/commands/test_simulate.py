@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
 from tomosift.data.extraction.tomograms import match_tomograms
 from tomosift.io.particles import read_particles

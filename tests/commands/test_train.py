@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.inference.classifier import load_classifier
 from tomosift.io.particles import csv

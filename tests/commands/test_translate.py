@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.cli import main
+from tomosift.cli.main import main
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 

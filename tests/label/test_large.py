@@ -55,7 +55,7 @@ def million(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_million_boxes_open_within_seconds_in_less_than_a_gigabyte(million: Path, tmp_path: Path) -> None:
-    code = "import sys; from tomosift.cli import main; main(sys.argv[1:])"
+    code = "import sys; from tomosift.cli.main import main; main(sys.argv[1:])"
     words = ["label", million, "--store", tmp_path / "labels.sqlite", "--no-browser"]
     before = time.monotonic()
     with subprocess.Popen(

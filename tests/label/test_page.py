@@ -51,7 +51,7 @@ class Served:
         self.start()
 
     def start(self) -> None:
-        code = "import sys; from tomosift.cli import main; main(sys.argv[1:])"
+        code = "import sys; from tomosift.cli.main import main; main(sys.argv[1:])"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, self._words)],
             stderr=subprocess.PIPE,

@@ -5,7 +5,7 @@ import os
 import sys
 
 from tomosift import __version__
-from tomosift.commands import COMMANDS
+from tomosift.cli import COMMANDS
 from tomosift.malloc import keep_freed_memory
 
 
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(name: str, rest: list[str]) -> None:
     import tyro
 
-    module = importlib.import_module(f"tomosift.commands.{name}")
+    module = importlib.import_module(f"tomosift.cli.{name}")
     command, program = module.command, f"tomosift {name}"
     if isinstance(command, dict):
         tyro.extras.subcommand_cli_from_dict(command, prog=program, description=COMMANDS[name], args=rest)

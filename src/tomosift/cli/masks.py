@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
-from tomosift.commands.inputs import set_grids
-from tomosift.commands.terminal import progress_bar, say
+from tomosift.cli.inputs import set_grids
+from tomosift.cli.terminal import progress_bar, say
 from tomosift.data.label_volume import LabelVolume
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.inference.classifier import Classifier

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tomosift.acquisition import Acquisition
-from tomosift.commands.terminal import say
+from tomosift.cli.terminal import say
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.labels import transfer_labels

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from tomosift.commands.classify import predictions_of
-from tomosift.commands.inputs import labeled_set
-from tomosift.commands.terminal import say
+from tomosift.cli.classify import predictions_of
+from tomosift.cli.inputs import labeled_set
+from tomosift.cli.terminal import say
 from tomosift.conventions import UNLABELED
 from tomosift.data.set_reader import Subtomograms
 from tomosift.data.subtomograms import open_subtomograms

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from tomosift.commands.terminal import say, show_table
+from tomosift.cli.terminal import say, show_table
 from tomosift.inference.classifier import Classifier, load_classifier, model_folder, shipped_models
 from tomosift.train.run import read_json
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from tomosift.commands.terminal import progress_bar, say
+from tomosift.cli.terminal import progress_bar, say
 from tomosift.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.evaluation.benchmark.report import write_benchmark_report

@@ -13,8 +13,8 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from tomosift.commands.inputs import check_spacing, set_grids
-from tomosift.commands.terminal import progress_bar, say, show_table
+from tomosift.cli.inputs import check_spacing, set_grids
+from tomosift.cli.terminal import progress_bar, say, show_table
 from tomosift.data.labels import check_class_name
 from tomosift.data.predictions import with_predictions
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from tomosift.commands.terminal import progress_bar, say
+from tomosift.cli.terminal import progress_bar, say
 from tomosift.compute.engine import Engine, for_each
 from tomosift.simulate.dataset import (
     TomogramDatasetConfig,

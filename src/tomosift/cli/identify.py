@@ -9,11 +9,11 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from tomosift.commands.classify import show_counts, write_classified
-from tomosift.commands.identify_report import write_identify_report
-from tomosift.commands.inputs import labeled_set
-from tomosift.commands.masks import check_masks, write_masks
-from tomosift.commands.terminal import progress_bar, say
+from tomosift.cli.classify import show_counts, write_classified
+from tomosift.cli.identify_report import write_identify_report
+from tomosift.cli.inputs import labeled_set
+from tomosift.cli.masks import check_masks, write_masks
+from tomosift.cli.terminal import progress_bar, say
 from tomosift.data.labels import rows_among
 from tomosift.data.predictions import with_predictions
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms

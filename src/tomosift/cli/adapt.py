@@ -12,10 +12,10 @@ import tyro
 from numpy.typing import NDArray
 
 from tomosift import methods
-from tomosift.commands.classify import command as classify
-from tomosift.commands.evaluate import report_of
-from tomosift.commands.inputs import labeled_set
-from tomosift.commands.terminal import progress_bar, say, step_note
+from tomosift.cli.classify import command as classify
+from tomosift.cli.evaluate import report_of
+from tomosift.cli.inputs import labeled_set
+from tomosift.cli.terminal import progress_bar, say, step_note
 from tomosift.data.batches import Batch
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import TrainingSets

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tomosift.commands.inputs import tomograms_of
-from tomosift.commands.terminal import progress_bar, say
+from tomosift.cli.inputs import tomograms_of
+from tomosift.cli.terminal import progress_bar, say
 from tomosift.compute.engine import Engine, for_each
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG, WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.extraction.empty_positions import empty_places

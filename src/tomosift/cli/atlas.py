@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from tomosift.commands.terminal import say, show_table
+from tomosift.cli.terminal import say, show_table
 from tomosift.simulate.structures.atlas import add_to_atlas, atlas_folder, atlas_names, load_atlas_entry
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from tomosift.commands.inputs import read_labels, tomograms_of
-from tomosift.commands.terminal import progress_bar, say, show_table
+from tomosift.cli.inputs import read_labels, tomograms_of
+from tomosift.cli.terminal import progress_bar, say, show_table
 from tomosift.compute.engine import Engine, for_each
 from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms

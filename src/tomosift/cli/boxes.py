@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tomosift import methods
-from tomosift.commands.extract import summary
-from tomosift.commands.terminal import progress_bar, say
+from tomosift.cli.extract import summary
+from tomosift.cli.terminal import progress_bar, say
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.models.generators import load_translation, translation_digest
 from tomosift.physics.imaging import lab_protocol

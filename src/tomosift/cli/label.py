@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from tomosift.commands.inputs import read_labels, set_grids
-from tomosift.commands.terminal import say
+from tomosift.cli.inputs import read_labels, set_grids
+from tomosift.cli.terminal import say
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.methods import set_digest
 

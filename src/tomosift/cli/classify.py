@@ -6,8 +6,8 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from tomosift.commands.inputs import check_spacing, set_grids
-from tomosift.commands.terminal import progress_bar, say, show_table
+from tomosift.cli.inputs import check_spacing, set_grids
+from tomosift.cli.terminal import progress_bar, say, show_table
 from tomosift.compute.embedding import embed_part, part_tasks, taken_together
 from tomosift.compute.engine import Engine, for_each
 from tomosift.data.predictions import CLASS, with_predictions

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import tyro
 
-from tomosift.commands.inputs import tomograms_of
-from tomosift.commands.terminal import show_table
+from tomosift.cli.inputs import tomograms_of
+from tomosift.cli.terminal import show_table
 from tomosift.conventions import WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.checks.findings import LEVELS, Finding
 from tomosift.data.checks.preflight import preflight

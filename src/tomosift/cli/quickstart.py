@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from tomosift.commands import sort
-from tomosift.commands.terminal import progress_bar, say
+from tomosift.cli import sort
+from tomosift.cli.terminal import progress_bar, say
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.simulate.dataset import simulate_dataset, write_label_table

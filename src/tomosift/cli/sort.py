@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from tomosift import methods
-from tomosift.commands.classify import predictions_of, write_classified
-from tomosift.commands.evaluate import report_of
-from tomosift.commands.extract import summary
-from tomosift.commands.inputs import labeled_set, read_labels, tomograms_of
-from tomosift.commands.terminal import progress_bar, say, step_note
+from tomosift.cli.classify import predictions_of, write_classified
+from tomosift.cli.evaluate import report_of
+from tomosift.cli.extract import summary
+from tomosift.cli.inputs import labeled_set, read_labels, tomograms_of
+from tomosift.cli.terminal import progress_bar, say, step_note
 from tomosift.conventions import WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.checks.preflight import preflight
 from tomosift.data.extraction.extract import extract

@@ -8,8 +8,8 @@ import numpy as np
 import tyro
 
 from tomosift import methods
-from tomosift.commands.inputs import labeled_set
-from tomosift.commands.terminal import progress_bar, say, step_note
+from tomosift.cli.inputs import labeled_set
+from tomosift.cli.terminal import progress_bar, say, step_note
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.errors import FormatError

@@ -10,7 +10,7 @@ import torch
 import tyro
 
 from tomosift import methods
-from tomosift.commands.terminal import progress_bar, say
+from tomosift.cli.terminal import progress_bar, say
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.evaluation.metrics.realism import Judged, judged

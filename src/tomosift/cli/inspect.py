@@ -8,7 +8,7 @@ import numpy as np
 import tyro
 
 from tomosift.acquisition import Acquisition
-from tomosift.commands.terminal import show_table
+from tomosift.cli.terminal import show_table
 from tomosift.data.set_reader import SET_FILE
 from tomosift.errors import FormatError
 from tomosift.io.particles import describe, suffix_of

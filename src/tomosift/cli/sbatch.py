@@ -5,8 +5,8 @@ from typing import Annotated
 
 import tyro
 
-from tomosift.commands import COMMANDS
-from tomosift.commands.terminal import say
+from tomosift.cli import COMMANDS
+from tomosift.cli.terminal import say
 from tomosift.compute.sbatch import JobScript, write_job_script
 
 
