@@ -29,7 +29,7 @@ HEADERS = {
 }
 """Sent with every answer."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_log = logging.getLogger("tomosift.label")
+_log = logging.getLogger("tomosift.annotation")
 
 
 def is_loopback(host: str) -> bool:

@@ -29,7 +29,7 @@ _SECONDS_BETWEEN_ROUNDS = 1.0
 """Least pause between two lessons: whoever labels faster than anybody reads would only heat the processor."""
 _EXAMPLES = 4
 _NICENESS = 10
-_log = logging.getLogger("tomosift.label")
+_log = logging.getLogger("tomosift.annotation")
 
 
 @dataclass(frozen=True, eq=False)

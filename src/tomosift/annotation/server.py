@@ -18,11 +18,11 @@ from tomosift.annotation.tables import write_labels
 MOST_AT_ONCE = 5000
 """Particles that one lasso may label."""
 _STATIC = {
-    "/": ("tomosift.label", "index.html", "text/html"),
-    "/colors.css": ("tomosift.evaluate", "colors.css", "text/css"),
-    "/style.css": ("tomosift.label", "style.css", "text/css"),
+    "/": ("tomosift.annotation", "index.html", "text/html"),
+    "/colors.css": ("tomosift.evaluation.report", "colors.css", "text/css"),
+    "/style.css": ("tomosift.annotation", "style.css", "text/css"),
     **{
-        f"/{name}.js": ("tomosift.label", f"{name}.js", "text/javascript")
+        f"/{name}.js": ("tomosift.annotation", f"{name}.js", "text/javascript")
         for name in ("main", "server", "volume", "viewer", "rotating", "queue", "map", "palette", "panels", "progress")
     },
 }

@@ -114,7 +114,7 @@ def model_folder(model: Path) -> Path:
 
 
 def _shipped_folder() -> Path:
-    return Path(str(resources.files("tomosift.nn"))) / "shipped"
+    return Path(str(resources.files("tomosift.models"))) / "weights"
 
 
 def model_digest(folder: Path) -> str:

@@ -89,7 +89,7 @@ class CenterFinder(nn.Module):
 
 def weights_path() -> Path:
     """Where the weights lie that come with the program."""
-    return Path(str(resources.files("tomosift.nn"))) / WEIGHTS
+    return Path(str(resources.files("tomosift.models"))) / "weights" / WEIGHTS
 
 
 @lru_cache(maxsize=1)

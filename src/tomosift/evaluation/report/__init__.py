@@ -107,4 +107,4 @@ def page(title: str, header: str, navigation: str, sections: Iterable[str], scri
 
 
 def _page_file(name: str) -> str:
-    return (files("tomosift.evaluate") / "page" / name).read_text(encoding="utf-8")
+    return (files("tomosift.evaluation.report") / "page" / name).read_text(encoding="utf-8")

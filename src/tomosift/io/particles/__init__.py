@@ -15,7 +15,7 @@ from tomosift.errors import FormatError
 from tomosift.particles import Grid, Particles
 
 FORMATS: dict[str, str] = {
-    "star": "Particle lists of RELION 3, 3.1, 4 and 5, Warp, M and PyTom (.star).",
+    "relion": "Particle lists of RELION 3, 3.1, 4 and 5, Warp, M and PyTom (.star).",
     "csv": "A table with named columns, or plain x, y, z (.csv, .tsv).",
     "dynamo": "A Dynamo table with 26 to 42 columns (.tbl) and its list of tomograms (.doc).",
     "motive_list": "A TOM or AV3 motive list with 20 rows (.em).",
@@ -28,7 +28,7 @@ FORMATS: dict[str, str] = {
 """Name of each particle format, which is the name of its module and its word on the command line."""
 
 SUFFIXES = {
-    ".star": "star",
+    ".star": "relion",
     ".csv": "csv",
     ".tsv": "csv",
     ".tbl": "dynamo",
@@ -84,7 +84,7 @@ def _format_of_text(path: Path) -> str:
     if opening.startswith("IMOD"):
         return "imod"
     if opening.startswith("data_") or "\ndata_" in opening:
-        return "star"
+        return "relion"
     raise FormatError(path, "content", f"of an unknown kind ({path.suffix or 'no suffix'})", KNOWN)
 
 
@@ -111,7 +111,7 @@ def detect_format(path: Path) -> str:
 def _module(name: str) -> ModuleType:
     if name not in FORMATS:
         raise ValueError(f"particle format is {name!r}, expected one of {', '.join(FORMATS)}")
-    return importlib.import_module(f"tomosift.io.{name}")
+    return importlib.import_module(f"tomosift.io.particles.{name}")
 
 
 def read_particles(

@@ -20,7 +20,7 @@ from tomosift.particles import Particles
 
 @pytest.mark.parametrize("name", formats.FORMATS)
 def test_each_format_is_a_module_that_reads_and_writes(name: str) -> None:
-    module = importlib.import_module(f"tomosift.io.{name}")
+    module = importlib.import_module(f"tomosift.io.particles.{name}")
     assert callable(module.read_particles)
     assert callable(module.write_particles)
     assert formats.FORMATS[name].endswith(".")
@@ -30,7 +30,7 @@ def test_every_module_that_reads_particles_is_in_the_table() -> None:
     found = {
         info.name
         for info in pkgutil.iter_modules(tomosift.io.__path__)
-        if hasattr(importlib.import_module(f"tomosift.io.{info.name}"), "write_particles")
+        if hasattr(importlib.import_module(f"tomosift.io.particles.{info.name}"), "write_particles")
     }
     assert found - {"formats"} == set(formats.FORMATS)
 
@@ -38,8 +38,8 @@ def test_every_module_that_reads_particles_is_in_the_table() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.star", "", "star"),
-        ("a.STAR.gz", "", "star"),
+        ("a.star", "", "relion"),
+        ("a.STAR.gz", "", "relion"),
         ("a.csv", "", "csv"),
         ("a.tbl", "", "dynamo"),
         ("a.em", "", "motive_list"),
@@ -51,7 +51,7 @@ def test_every_module_that_reads_particles_is_in_the_table() -> None:
         ("a.json", '{"annotation_object": {}}', "portal"),
         ("a.xml", "<objlist/>", "deepfinder"),
         ("a.xml", "<!-- PyTom --><ParticleList/>", "pytom"),
-        ("a", "# version 30001\n\ndata_particles\n", "star"),
+        ("a", "# version 30001\n\ndata_particles\n", "relion"),
         ("a.dat", "IMODV1.2", "imod"),
     ],
 )

@@ -159,7 +159,7 @@ def test_every_answer_carries_the_headers_that_keep_others_out(page: Client) -> 
 
 
 def test_files_of_the_page_are_served_without_a_token_and_load_nothing_from_elsewhere(desk: Desk) -> None:
-    stranger, folder = Client(create_app(desk, TOKEN)), files("tomosift.label") / "page"
+    stranger, folder = Client(create_app(desk, TOKEN)), files("tomosift.annotation") / "page"
     for name in [one.name for one in folder.iterdir()]:
         path = "/" if name == "index.html" else f"/{name}"
         assert stranger.get(path).status_code == 200, path
@@ -174,7 +174,7 @@ def refused(page: Client, store: Store, caplog: pytest.LogCaptureFixture, method
     """Status of a request that must be refused, logged, and write nothing."""
     before, caplog_before = store.events(), len(caplog.records)
     files_before = sorted(store.path.parent.iterdir())
-    with caplog.at_level(logging.WARNING, "tomosift.label"):
+    with caplog.at_level(logging.WARNING, "tomosift.annotation"):
         answer = page.request(method, path, **given)
     assert 400 <= answer.status_code < 500, (path, answer.status_code)
     assert len(caplog.records) > caplog_before
@@ -331,7 +331,7 @@ def test_export_takes_no_path(page: Client, store: Store, caplog: pytest.LogCapt
 
 
 def test_log_cannot_be_forged(page: Client, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "tomosift.label"):
+    with caplog.at_level(logging.WARNING, "tomosift.annotation"):
         page.get("/api/box/%0Arefused%20nothing")
     assert all("\n" not in record.getMessage() for record in caplog.records)
     assert caplog.records

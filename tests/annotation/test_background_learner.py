@@ -113,7 +113,7 @@ def test_boxes_that_no_encoder_takes_are_said_and_labels_are_still_asked_for(
 
     broken = Broken(**{name: getattr(boxes, name) for name in boxes.__dataclass_fields__})
     teacher = Teacher(broken, "digest", Votes(store), GENERAL, tmp_path / "kept.npz")
-    with caplog.at_level(logging.CRITICAL, "tomosift.label"):
+    with caplog.at_level(logging.CRITICAL, "tomosift.annotation"):
         teacher.start()
         wait_for(lambda: bool(teacher.trouble))
         teacher.stop()

@@ -227,7 +227,7 @@ def written(folder: Path, name: str, particles: Particles) -> Particles:
 
 
 def test_the_pairs_below_visit_every_format() -> None:
-    assert {name for name in WRITERS if not WRITERS[name].endswith(".star")} | {"star"} == set(FORMATS)
+    assert {name for name in WRITERS if not WRITERS[name].endswith(".star")} | {"relion"} == set(FORMATS)
 
 
 @pytest.mark.parametrize("first", WRITERS)

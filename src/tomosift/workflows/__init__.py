@@ -1,0 +1,1 @@
+"""The jobs that users come with, as functions: particles in, particles out."""
