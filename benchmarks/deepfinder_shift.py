@@ -16,9 +16,9 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
+from scan import deepfinder_tomograms
 from sklearn.cluster import KMeans
 
-from scan import deepfinder_tomograms
 from tomosift import methods
 from tomosift.data.extraction.extract import extract
 from tomosift.data.subtomograms import Subtomograms

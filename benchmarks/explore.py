@@ -20,16 +20,16 @@ import tyro
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
-from tomosift.evaluation.benchmark.datasets import build_world
+from tomosift.evaluation.benchmark.datasets import build_data
 from tomosift.evaluation.benchmark.entries.few_shot import embedded
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
-from tomosift.evaluation.known_structures import imaging_like, known_complexes, likeness
+from tomosift.evaluation.known_structures import embed_known_structures, imaging_like, match_clusters
 from tomosift.inference.classifier import Classifier, load_classifier
 from tomosift.inference.prediction import embed
-from tomosift.learning.clustering import comparable, find_clusters
+from tomosift.learning.clustering import find_clusters, standardize_for_clustering
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.structures.atlas import atlas_names
-from tomosift.simulate.structures.synthetic_complexes import simulate_random_complexes
+from tomosift.simulate.structures.synthetic_complexes import simulate_synthetic_complexes
 
 COMPLEXES, EACH, REFERENCES = 60, 40, 30
 TRIALS = 150
@@ -69,14 +69,14 @@ def _places(model: Classifier, name: str, imaging: ImagingRanges, options: Optio
     """Places and labels of particles to be named, and mean places of all complexes in both kinds of references."""
     kept = options.work / f"{name}.npz"
     if not kept.exists():
-        made = simulate_random_complexes(
+        made = simulate_synthetic_complexes(
             COMPLEXES, EACH, imaging, options.seed, options.work / name, seed_of_particles=options.seed + 1
         )
-        places = comparable(embedded(model.encoder, made), model.head)
+        places = standardize_for_clustering(embedded(model.encoder, made), model.head)
         means = []
         for number, has_ctf in enumerate((True, False)):
             folder = options.work / f"{name}-{'with' if has_ctf else 'without'}"
-            others = simulate_random_complexes(
+            others = simulate_synthetic_complexes(
                 COMPLEXES,
                 REFERENCES,
                 imaging_like(made, has_ctf),
@@ -84,7 +84,7 @@ def _places(model: Classifier, name: str, imaging: ImagingRanges, options: Optio
                 folder,
                 seed_of_particles=options.seed + 2 + number,
             )
-            shown = comparable(embed(model.encoder, others.volumes, len(others)), model.head)
+            shown = standardize_for_clustering(embed(model.encoder, others.volumes, len(others)), model.head)
             means.append(np.stack([shown[others.label == k].mean(axis=0) for k in range(COMPLEXES)]))
         np.savez(kept, places=places, label=made.label, means=np.stack(means))
     with np.load(kept) as stored:
@@ -139,15 +139,15 @@ def fit(model: Classifier, options: Options) -> None:
 def measure(model: Classifier, options: Options) -> None:
     """Print how clusters of real structures fit their classes, and how many of them are named right."""
     for name, snr, seed in itertools.product(("few-shot", "few-shot-all"), options.snrs, range(options.seeds)):
-        boxes = build_world(PROTOCOLS[name], snr, seed, options.work / f"{name}-{snr:g}-{seed}").test
-        places = comparable(embedded(model.encoder, boxes), model.head)
+        boxes = build_data(PROTOCOLS[name], snr, seed, options.work / f"{name}-{snr:g}-{seed}").test
+        places = standardize_for_clustering(embedded(model.encoder, boxes), model.head)
         found = find_clusters(places)
         count = found.probability.shape[1]
         members = [np.flatnonzero(found.label == c) for c in range(count)]
         most = [np.bincount(boxes.label[rows]).argmax() for rows in members]
         purity = np.array([np.mean(boxes.label[rows] == k) for rows, k in zip(members, most, strict=True)])
-        known = known_complexes(model, atlas_names(), boxes, options.work / f"known-{boxes.box_size}")
-        told = likeness(places, found.label, count, known)
+        known = embed_known_structures(model, atlas_names(), boxes, options.work / f"known-{boxes.box_size}")
+        told = match_clusters(places, found.label, count, known)
         names = np.array([(*known.names, "")[k] for k in told.argmax(axis=1)])
         true = np.array([boxes.class_names[k] for k in most])
         named = names != ""

@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from tomosift.data.set_reader import normalized
 from tomosift.malloc import keep_freed_memory
 from tomosift.methods.contrastive import CONTRASTED
-from tomosift.models.grid_descriptors import first_middle
+from tomosift.models.grid_descriptors import first_center_voxel
 from tomosift.models.losses import nt_xent
 from tomosift.physics.augmentation import view
 
@@ -226,7 +226,7 @@ def scan(table: Table) -> None:
     found = ours_everywhere()
     counts = np.asarray(found.shape[:3])
     chosen = np.random.default_rng(0).integers(0, counts, size=(options.slid, 3))
-    corners = first_middle(size, stride) - size // 2 + stride * chosen
+    corners = first_center_voxel(size, stride) - size // 2 + stride * chosen
 
     @torch.no_grad()
     def slid() -> Tensor:

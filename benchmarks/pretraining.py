@@ -21,10 +21,10 @@ import torch
 import tyro
 
 from tomosift import methods
-from tomosift.data.splits import few_labels
+from tomosift.data.splits import sample_labels
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.evaluation.benchmark.datasets import boxes_from_tomograms
+from tomosift.evaluation.benchmark.datasets import extract_from_tomograms
 from tomosift.inference.prediction import embed, predict
 from tomosift.learning.linear_probe import linear_probe
 from tomosift.methods.contrastive import Config as Contrastive
@@ -64,7 +64,7 @@ def world(options: Options) -> tuple[Subtomograms, Subtomograms]:
         seed=options.world_seed,
     )
     spacing, size = options.voxel_spacing, options.box_size
-    boxes = boxes_from_tomograms(
+    boxes = extract_from_tomograms(
         config,
         options.work / "world",
         options.work / f"set-{size}-{spacing:g}",
@@ -82,7 +82,7 @@ def say(sentence: str) -> None:
 
 def sets(train: Subtomograms, per_class: int, seed: int) -> TrainingSets:
     """All training boxes unlabeled, a few of them labeled; no validation, as with so few there is none to spare."""
-    rows = few_labels(train, per_class, seed)
+    rows = sample_labels(train, per_class, seed)
     none = train.select(np.zeros(0, dtype=np.int64))
     return TrainingSets(train.select(rows), train.with_labels(np.full(len(train), "")), none)
 
@@ -112,7 +112,7 @@ def probe(folder: Path, train: Subtomograms, test: Subtomograms, per_class: int,
 
     encoder = load_classifier(folder).encoder
     known, asked = embed(encoder, train.volumes, len(train)), embed(encoder, test.volumes, len(test))
-    chosen = [few_labels(train, per_class, draw) for draw in range(draws)]
+    chosen = [sample_labels(train, per_class, draw) for draw in range(draws)]
     return float(np.mean([linear_probe(known[rows], train.label[rows], asked, test.label) for rows in chosen]))
 
 

@@ -17,12 +17,12 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from tomosift.averaging.class_averages import Seen, look
-from tomosift.averaging.multireference_alignment import told_by_averages
+from tomosift.averaging.class_averages import AlignmentInput, prepare_alignment
+from tomosift.averaging.multireference_alignment import refine_labels
 from tomosift.data.extraction.extract import import_boxes
 from tomosift.inference.classifier import load_classifier, shipped_decoder
-from tomosift.inference.prediction import answers, embed
-from tomosift.inference.prototypes import enrolled
+from tomosift.inference.prediction import classify_embeddings, embed
+from tomosift.inference.prototypes import enroll_classes
 from tomosift.io.subtomogram_files import read_boxes
 from tomosift.models.encoder import BOXES_TO_PREPARE
 
@@ -52,13 +52,13 @@ def accuracies(options: Options, wanted: tuple[str, ...], volume: NDArray[np.flo
     embeddings = embed(model.encoder, lambda rows: volume[rows], len(volume))
     label = np.array([wanted.index(one) for one in name])
     found, compared = [], []
-    seen = look(lambda rows: volume[rows], TILTS.repeat(len(volume), axis=0), model.encoder)
+    seen = prepare_alignment(lambda rows: volume[rows], TILTS.repeat(len(volume), axis=0), model.encoder)
     for draw in range(DRAWS):
         rng = np.random.default_rng(draw)
         shown = np.array([rng.choice(np.flatnonzero(label == k)) for k in range(len(wanted))])
         asked = np.setdiff1d(np.arange(len(label)), shown)
-        classifier = enrolled(model, wanted, embeddings[shown], label[shown], embeddings)
-        probability = answers(classifier, embeddings).probabilities
+        classifier = enroll_classes(model, wanted, embeddings[shown], label[shown], embeddings)
+        probability = classify_embeddings(classifier, embeddings).probabilities
         said = probability[asked].argmax(1)
         found.append([(said[label[asked] == k] == k).mean() for k in range(len(wanted))])
         if draw < DRAWS_OF_AVERAGES:
@@ -74,7 +74,7 @@ def accuracies(options: Options, wanted: tuple[str, ...], volume: NDArray[np.flo
 
 def _by_averages(
     volume: NDArray[np.float32],
-    seen: Seen,
+    seen: AlignmentInput,
     probability: NDArray[np.float64],
     shown: NDArray[np.int64],
     label: NDArray[np.int64],
@@ -84,7 +84,7 @@ def _by_averages(
     is_given = np.isin(np.arange(len(volume)), shown)
     tilts = TILTS.repeat(len(volume), axis=0)
     given = (first, is_given, said, shipped_decoder())
-    averages = told_by_averages(lambda rows: volume[rows], tilts, seen, *given).averages
+    averages = refine_labels(lambda rows: volume[rows], tilts, seen, *given).averages
     return np.asarray(averages.reconsidered(said, seen.spectra).argmax(1))
 
 

@@ -23,7 +23,7 @@ from tomosift.inference.prediction import predict
 from tomosift.io.subtomogram_files import read_boxes
 from tomosift.methods.domain_adversarial import Config
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
-from tomosift.simulate.synthetic_stream import RANDOMIZED
+from tomosift.simulate.synthetic_stream import RANDOMIZED_RANGES
 
 WANTED = "ribosome-70s"
 SPACING_ANGSTROM, BOX_SIZE, EACH = 10.0, 32, 150
@@ -46,10 +46,12 @@ def source(options: Options, seed: int) -> Subtomograms:
     maps = options.data / "maps" / "polnet_5A"
     structures = (WANTED, str(maps / "4v4r_50S.mrc.gz"), "ribosome-30s", str(maps / "4v7r.mrc.gz"), "groel")
     config = SubtomogramSetConfig(
-        (*structures, "proteasome-20s"), EACH, BOX_SIZE, RANDOMIZED, SPACING_ANGSTROM, seed=seed
+        (*structures, "proteasome-20s"), EACH, BOX_SIZE, RANDOMIZED_RANGES, SPACING_ANGSTROM, seed=seed
     )
     parts = [simulate_subtomograms(config, options.work / f"structures-{seed}")]
-    beside = replace(config, per_class=EACH // 6, ranges=replace(RANDOMIZED, shift_voxels=FAR_VOXELS), seed=seed + 50)
+    beside = replace(
+        config, per_class=EACH // 6, ranges=replace(RANDOMIZED_RANGES, shift_voxels=FAR_VOXELS), seed=seed + 50
+    )
     parts.append(simulate_subtomograms(beside, options.work / f"beside-{seed}"))
     names = (*config.class_names, "background")
     folder = options.work / f"source-{seed}"

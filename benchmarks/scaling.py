@@ -21,18 +21,18 @@ from matplotlib import pyplot as plt
 from matplotlib import rcParams
 from pages import ON_ANY_PAGE, ROOT
 
-from tomosift.data.batches import Inputs
-from tomosift.evaluation.benchmark.datasets import build_world
+from tomosift.data.batches import FeatureBatch
+from tomosift.evaluation.benchmark.datasets import build_data
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.evaluation.metrics.few_shot import episode_scores
 from tomosift.evaluation.report.figures import STYLE
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier
-from tomosift.inference.heads import DiscriminantHead
+from tomosift.inference.heads import PLDAHead
 from tomosift.methods.metric import Config, Learner, unseen_batches, with_directions
 from tomosift.models.encoders import build_encoder
-from tomosift.simulate.feature_cache import Lessons, given
-from tomosift.simulate.synthetic_stream import ComplexStream
+from tomosift.simulate.feature_cache import FeatureCache, cached_features
+from tomosift.simulate.synthetic_stream import SyntheticComplexStream
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
 
@@ -61,11 +61,11 @@ class Options:
 class Some:
     """Lessons of a few of the complexes."""
 
-    lessons: Lessons
+    lessons: FeatureCache
     complexes: np.ndarray
     seed: int
 
-    def batch(self, step: int) -> Inputs:
+    def batch(self, step: int) -> FeatureBatch:
         rng = np.random.default_rng([self.seed, step])
         chosen = rng.permutation(self.complexes)[: self.lessons.classes_per_batch]
         return self.lessons.of(chosen, rng)
@@ -76,9 +76,9 @@ def asked(work: Path, seeds: int) -> Questions:
     found = {}
     for snr in SNRS:
         for seed in range(seeds):
-            boxes = build_world(PROTOCOLS["few-shot-all"], snr, seed, work / f"asked-{snr:g}-{seed}").test
+            boxes = build_data(PROTOCOLS["few-shot-all"], snr, seed, work / f"asked-{snr:g}-{seed}").test
             volume = torch.from_numpy(boxes.volumes(np.arange(len(boxes))))
-            found[snr, seed] = given(build_encoder("radial"), volume, volume[:, None])[:, 0], boxes.label
+            found[snr, seed] = cached_features(build_encoder("radial"), volume, volume[:, None])[:, 0], boxes.label
     return found
 
 
@@ -89,9 +89,9 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
             draw([{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)])
         return
     config = Config()
-    stream = ComplexStream(64, config.boxes_each, options.taught_by)
+    stream = SyntheticComplexStream(64, config.boxes_each, options.taught_by)
     most = max(options.numbers)
-    lessons = Lessons(
+    lessons = FeatureCache(
         options.work / "run" / "lessons",
         stream,
         most,
@@ -102,7 +102,7 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     questions = asked(options.work, options.seeds)
     # By their most probable middle alone, here and above: inputs of more places would be six times as many.
     unseen = [
-        (given(build_encoder("radial"), batch.volume, batch.volume[:, None])[:, 0], batch.label.numpy())
+        (cached_features(build_encoder("radial"), batch.volume, batch.volume[:, None])[:, 0], batch.label.numpy())
         for batch in unseen_batches(config, options.taught_by)
     ]
     rows: list[dict[str, float]] = []
@@ -131,7 +131,7 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
 def scores(model: Classifier, questions: Questions, number: int, seed: int) -> list[dict[str, float]]:
     """Accuracy in episodes of five classes for each noise level and number of examples."""
     head, rows = model.head, []
-    assert isinstance(head, DiscriminantHead)
+    assert isinstance(head, PLDAHead)
     for snr in SNRS:
         x, label = questions[snr, seed]
         embeddings = model.encoder.embed(x.clone())

@@ -25,16 +25,16 @@ from torch import Tensor
 from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.evaluation.benchmark.template_matching import template_bank
-from tomosift.evaluation.metrics.detection import Found, detection_score
+from tomosift.evaluation.metrics.detection import DetectionScores, detection_score
 from tomosift.io.particles import read_particles
 from tomosift.io.particles.deepfinder import read_particles as read_object_list
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 from tomosift.physics.imaging import lab_protocol
 from tomosift.picking.config import Config
-from tomosift.picking.detection import particles_of, scan
-from tomosift.picking.detector import read_radii, train
-from tomosift.picking.self_training import joined
+from tomosift.picking.detection import detect, extract_picks
+from tomosift.picking.detector import read_radii, train_detector
+from tomosift.picking.self_training import concatenate_picks
 from tomosift.simulate.dataset import simulate_dataset
 from tomosift.simulate.dataset_config import TomogramDatasetConfig
 from tomosift.train.run import Run
@@ -141,10 +141,10 @@ def _detected(
     if method == "one-round":
         config = replace(config, rounds=0)
     run = Run.open(folder, {"method": method, "picks": list(map(str, given.particle_id)), "seed": seed})
-    model = train(config, given, learned.tomograms, run, seed)
+    model = train_detector(config, given, learned.tomograms, run, seed)
     started, radii = time.perf_counter(), read_radii(folder)
-    parts = [particles_of(scan(model, each), name, radii, 0.5) for name, each in asked.tomograms.items()]
-    return joined(parts), (time.perf_counter() - started) / len(parts)
+    parts = [extract_picks(detect(model, each), name, radii, 0.5) for name, each in asked.tomograms.items()]
+    return concatenate_picks(parts), (time.perf_counter() - started) / len(parts)
 
 
 def _matched(learned: World, asked: World, options: Options) -> tuple[Particles, float]:
@@ -157,7 +157,7 @@ def _matched(learned: World, asked: World, options: Options) -> tuple[Particles,
     told = _candidates(learned.tomograms[one], templates, one)
     true = learned.truth.select(np.flatnonzero(learned.truth.tomogram == one))
     started = time.perf_counter()
-    everything = joined([_candidates(each, templates, name) for name, each in asked.tomograms.items()])
+    everything = concatenate_picks([_candidates(each, templates, name) for name, each in asked.tomograms.items()])
     seconds = (time.perf_counter() - started) / len(asked.tomograms)
     best = {}
     for kind in DIAMETER:
@@ -225,10 +225,10 @@ def _deepfinder(options: Options) -> dict[str, Any]:
     work = options.work / "deepfinder"
     tomograms, lists = deepfinder_tomograms(options.data, work)
     run = Run.open(work / "detector", {"of": "tomo1"})
-    model = train(Config(), lists[1], tomograms, run, 0)
+    model = train_detector(Config(), lists[1], tomograms, run, 0)
     started = time.perf_counter()
     radii = read_radii(run.folder)
-    found = particles_of(scan(model, tomograms["tomo2"]), "tomo2", radii, 0.5)
+    found = extract_picks(detect(model, tomograms["tomo2"]), "tomo2", radii, 0.5)
     seconds = time.perf_counter() - started
     return _row("deepfinder", "detector", 3, 0, detection_score(found, lists[2], dict.fromkeys(radii, 100.0)), seconds)
 
@@ -250,7 +250,7 @@ def deepfinder_tomograms(data: Path, work: Path) -> tuple[dict[str, Tomogram], d
     return open_tomograms(work, inverted=True), lists
 
 
-def _row(world: str, method: str, each: int, seed: int, found: Found, seconds: float) -> dict[str, Any]:
+def _row(world: str, method: str, each: int, seed: int, found: DetectionScores, seconds: float) -> dict[str, Any]:
     classes = {name: round(one.f_score(4.0), 3) for name, one in found.classes.items()}
     row = {
         "tomograms": world,

@@ -38,8 +38,8 @@ from timing.stages import (
 )
 
 from tomosift.malloc import keep_freed_memory
-from tomosift.models.grid_descriptors import described_block
-from tomosift.simulate.synthetic_stream import ComplexStream
+from tomosift.models.grid_descriptors import compute_block_descriptors
+from tomosift.simulate.synthetic_stream import SyntheticComplexStream
 
 TOMOGRAM_ZYX = (128, 512, 512)
 
@@ -159,7 +159,7 @@ def files(table: Table, folder: Path) -> Timing:
 def simulation(table: Table) -> None:
     """Boxes of complexes that do not exist, four of each, as the method `metric` has them simulated."""
     options = table.options
-    stream = ComplexStream(options.batch_size // 4, 4, 0, options.box_size)
+    stream = SyntheticComplexStream(options.batch_size // 4, 4, 0, options.box_size)
     steps = iter(range(10**6))
 
     def work() -> None:
@@ -260,7 +260,7 @@ def scan(table: Table) -> None:
 
     @torch.no_grad()
     def describe() -> torch.Tensor:
-        return described_block(block, options.box_size, options.stride).flatten(0, 2)
+        return compute_block_descriptors(block, options.box_size, options.stride).flatten(0, 2)
 
     count = len(describe())
     embed = partial(scanned, encoder, block, options.box_size, options.stride)

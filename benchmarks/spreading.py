@@ -16,16 +16,16 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from tomosift.data.labels import are_among
-from tomosift.data.splits import few_labels
+from tomosift.data.labels import is_member
+from tomosift.data.splits import sample_labels
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluation.benchmark.datasets import World, build_world
+from tomosift.evaluation.benchmark.datasets import BenchmarkData, build_data
 from tomosift.evaluation.benchmark.entries.few_shot import embedded
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.inference.classifier import load_classifier
 from tomosift.inference.prediction import embed
-from tomosift.learning.label_propagation import agreed_labels, spread_labels
-from tomosift.learning.linear_probe import FEW_LABELS_REGULARIZATION, fit_probe
+from tomosift.learning.label_propagation import assign_pseudo_labels, propagate_labels
+from tomosift.learning.linear_probe import FEW_LABELS_REGULARIZATION, fit_linear_probe
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ def accuracy(
     sources: list[NDArray[np.float32]], labels: list[NDArray[np.int64]], test: NDArray[np.float32], truth: Subtomograms
 ) -> float:
     """Share of the test particles that a probe of these names right."""
-    probe = fit_probe(
+    probe = fit_linear_probe(
         np.concatenate(sources), np.concatenate(labels), len(truth.class_names), FEW_LABELS_REGULARIZATION
     )
     said, known = probe.logits(test).argmax(axis=1), truth.label >= 0
     return float((said[known] == truth.label[known]).mean())
 
 
-def measured(options: Options, world: World, encoder_of: Path, seed: int) -> dict[tuple[str, int], list[float]]:
+def measured(options: Options, world: BenchmarkData, encoder_of: Path, seed: int) -> dict[tuple[str, int], list[float]]:
     """Accuracy by the labels alone, with all that they spread to, and with what is agreed on."""
     train = world.train
     encoder = load_classifier(encoder_of).encoder
@@ -72,12 +72,12 @@ def measured(options: Options, world: World, encoder_of: Path, seed: int) -> dic
     found = {}
     for kind in options.frequencies:
         for labels in options.labels if kind == "even" else (5,):
-            told = are_among(train, known.select(few_labels(known, labels, seed)))
+            told = is_member(train, known.select(sample_labels(known, labels, seed)))
             rng = np.random.default_rng([seed, 71])
             share = np.append(frequency(kind, classes, rng), 1.0)[train.label]  # label -1: of no class, all are kept
             around = embeddings[told | (rng.random(len(train)) < share)]
             few, label = embeddings[told], train.label[told]
-            spread, agreed = (way(few, label, around, classes) for way in (spread_labels, agreed_labels))
+            spread, agreed = (way(few, label, around, classes) for way in (propagate_labels, assign_pseudo_labels))
             found[kind, labels] = [
                 accuracy([few], [label], test, world.test),
                 accuracy([few, around], [label, spread], test, world.test),
@@ -93,7 +93,7 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     seeds = []
     for seed in range(options.seeds):
         group = f"{options.protocol}-snr{options.snr:g}-seed{seed}"
-        world = build_world(protocol, options.snr, seed, options.folder / "worlds" / group)
+        world = build_data(protocol, options.snr, seed, options.folder / "worlds" / group)
         seeds.append(measured(options, world, options.folder / "shared" / group / "contrastive", seed))
     print("| unlabeled | labels | labels alone | spread | agreed |\n|---|---|---|---|---|")
     for kind, labels in seeds[0]:

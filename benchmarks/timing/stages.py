@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from timing.clock import Work
 from tomosift.acquisition import Acquisition
-from tomosift.data.batches import Batch, Uniform
+from tomosift.data.batches import Batch, UniformStream
 from tomosift.data.extraction.extract import extract
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
@@ -20,7 +20,7 @@ from tomosift.io.volumes import write_volume
 from tomosift.methods import contrastive, supervised
 from tomosift.models.encoder import Encoder
 from tomosift.models.encoders import build_encoder
-from tomosift.models.grid_descriptors import described_block
+from tomosift.models.grid_descriptors import compute_block_descriptors
 from tomosift.particles import Grid, Particles
 from tomosift.physics.augmentation import ViewRanges, normalized
 
@@ -112,7 +112,7 @@ class Reading:
     """Batches of random boxes of a set, one after the other."""
 
     def __init__(self, data: Subtomograms, batch_size: int) -> None:
-        self.stream, self.step = Uniform(data, batch_size), 0
+        self.stream, self.step = UniformStream(data, batch_size), 0
 
     def __call__(self) -> Batch:
         self.step += 1
@@ -211,7 +211,7 @@ def embedding(encoder: Encoder, volume: Tensor) -> Work:
 @torch.no_grad()
 def scanned(encoder: Encoder, block: Tensor, size: int, stride: int) -> Tensor:
     """Embeddings (i, j, k, e) of all boxes in a block, by the encoder `dense`."""
-    described = described_block(block, size, stride)
+    described = compute_block_descriptors(block, size, stride)
     parts = [encoder.embed(part) for part in described.flatten(0, 2).split(_PLACES_AT_ONCE)]
     return torch.cat(parts).reshape(*described.shape[:3], -1)
 

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.files import write_json, written_then_renamed
-from tomosift.models.center_finder import PLACES, SMOOTHING, CenterFinder, coarse, finder_digest, weights_path
-from tomosift.models.recentering import find_centers, fit_spread
+from tomosift.models.center_finder import PLACES, SMOOTHING, CenterFinder, finder_digest, fourier_crop, weights_path
+from tomosift.models.recentering import estimate_centers, estimate_picking_error
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.structures.atlas import atlas_names
-from tomosift.simulate.structures.synthetic_complexes import simulate_random_complexes
+from tomosift.simulate.structures.synthetic_complexes import simulate_synthetic_complexes
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
@@ -68,7 +68,7 @@ def conditions(number: int) -> ImagingRanges:
 
 def simulated_set(options: Options, number: int) -> Subtomograms:
     """Boxes of complexes that no other set has."""
-    return simulate_random_complexes(
+    return simulate_synthetic_complexes(
         options.classes,
         options.per_class,
         conditions(number),
@@ -91,7 +91,7 @@ class Stream:
         rows = [
             (boxes, part) for boxes in sets for part in np.array_split(np.arange(len(boxes)), len(boxes) // 250 + 1)
         ]
-        self.small = torch.cat([coarse(torch.from_numpy(boxes.volumes(part))).half() for boxes, part in rows])
+        self.small = torch.cat([fourier_crop(torch.from_numpy(boxes.volumes(part))).half() for boxes, part in rows])
         # In shares of the edge, so that one target serves any box size.
         self.place = torch.cat([true_shift(boxes) / boxes.box_size for boxes in sets])
         self.batch_size, self.seed = batch_size, seed
@@ -147,7 +147,7 @@ def measure(work: Path) -> list[dict[str, float | str]]:
         config = SubtomogramSetConfig(atlas_names(), 40, ranges=ranges, seed=7)
         boxes = simulate_subtomograms(config, work / f"atlas-{snr:g}")
         volume = torch.from_numpy(boxes.volumes(np.arange(len(boxes))))
-        error = find_centers(volume, fit_spread(volume)) - true_shift(boxes)
+        error = estimate_centers(volume, estimate_picking_error(volume)) - true_shift(boxes)
         distance = error.norm(dim=1)
         rows.append(
             {

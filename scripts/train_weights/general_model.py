@@ -20,22 +20,22 @@ import tyro
 from safetensors.torch import load_file
 
 from tomosift import methods
-from tomosift.evaluation.benchmark.datasets import build_world
+from tomosift.evaluation.benchmark.datasets import build_data
 from tomosift.evaluation.benchmark.entries.few_shot import embedded
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.evaluation.metrics.few_shot import episode_scores
 from tomosift.files import write_json
 from tomosift.inference.classifier import Classifier, load_classifier, save_classifier
-from tomosift.inference.heads import CosineHead, DiscriminantHead
+from tomosift.inference.heads import CosineHead, PLDAHead
 from tomosift.methods.metric import Config
 from tomosift.models.center_finder import weights_path
-from tomosift.simulate.synthetic_stream import WIDE
+from tomosift.simulate.synthetic_stream import WIDE_RANGES
 from tomosift.train.run import read_json
 
 SHIPPED = weights_path().parent / "shipped"
 MODELS = {
     "general": Config(),
-    "dense": Config(encoder="dense", complexes=2048, imaging=replace(WIDE, shift_voxels=(-2.0, 2.0))),
+    "dense": Config(encoder="dense", complexes=2048, imaging=replace(WIDE_RANGES, shift_voxels=(-2.0, 2.0))),
 }
 USES = {"general": "to start from", "dense": "for scans of whole tomograms to start from"}
 SHIFT_VOXELS = {"general": None, "dense": 1.0}
@@ -61,9 +61,9 @@ def measure(name: str, work: Path) -> dict[str, str]:
     if (shift := SHIFT_VOXELS[name]) is not None:
         protocol = replace(protocol, shift_voxels=shift)
     head = model.head
-    assert isinstance(head, DiscriminantHead)
+    assert isinstance(head, PLDAHead)
     for snr in (0.1, 0.03):
-        asked = build_world(protocol, snr, 0, work / f"asked-{snr:g}").test
+        asked = build_data(protocol, snr, 0, work / f"asked-{snr:g}").test
         embeddings = embedded(model.encoder, asked)
         for by, each in (("discriminant", head), ("cosine", CosineHead(embeddings.shape[1], 0))):
             each.standardize(torch.from_numpy(embeddings))

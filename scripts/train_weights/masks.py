@@ -27,24 +27,24 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from tomosift.averaging.class_averages import look
-from tomosift.averaging.multireference_alignment import told_by_averages
+from tomosift.averaging.class_averages import prepare_alignment
+from tomosift.averaging.multireference_alignment import refine_labels
 from tomosift.data.batches import Batch, read_batch
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.files import write_json, written_then_renamed
 from tomosift.inference.classifier import Classifier, load_classifier, model_digest, save_classifier, shipped_decoder
-from tomosift.inference.dense_crf import PUBLISHED, CrfSettings
-from tomosift.inference.prediction import IN_MASK, Named, answers, embed, outlines
-from tomosift.inference.prototypes import enrolled
+from tomosift.inference.dense_crf import PUBLISHED, CrfConfig
+from tomosift.inference.prediction import MASK_THRESHOLD, ClassPosterior, classify_embeddings, embed, predict_masks
+from tomosift.inference.prototypes import enroll_classes
 from tomosift.models.center_finder import weights_path
-from tomosift.models.decoders import UNet, moved_back
+from tomosift.models.decoders import UNet, shift_back
 from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.models.losses import soft_dice_loss
-from tomosift.models.recentering import recentered
+from tomosift.models.recentering import recenter
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.structures.atlas import atlas_names
-from tomosift.simulate.structures.synthetic_complexes import simulate_random_complexes
+from tomosift.simulate.structures.synthetic_complexes import simulate_synthetic_complexes
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
@@ -78,7 +78,7 @@ class Options:
 
 def random_set(options: Options, seed: int, imaging: ImagingRanges, folder: Path) -> Subtomograms:
     """Boxes with masks of complexes that no other set has."""
-    return simulate_random_complexes(options.complexes, options.per_class, imaging, seed, folder, masks=True)
+    return simulate_synthetic_complexes(options.complexes, options.per_class, imaging, seed, folder, masks=True)
 
 
 def dice(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -94,10 +94,10 @@ def above_threshold(volume: NDArray[np.float32], width_voxels: float, share: flo
 
 
 def masks_by(
-    model: Classifier, boxes: Subtomograms, crf: CrfSettings | None = None, named: Named | None = None
+    model: Classifier, boxes: Subtomograms, crf: CrfConfig | None = None, named: ClassPosterior | None = None
 ) -> NDArray[np.bool_]:
-    found = outlines(model, boxes.volumes, len(boxes), crf=crf, named=named)
-    return np.concatenate([part > IN_MASK for part in found])
+    found = predict_masks(model, boxes.volumes, len(boxes), crf=crf, named=named)
+    return np.concatenate([part > MASK_THRESHOLD for part in found])
 
 
 def masks_by_averages(
@@ -106,18 +106,18 @@ def masks_by_averages(
     """Masks by averages of classes that one example each names, or of the true ones; and the share named right."""
     examples = np.array([rng.choice(np.flatnonzero(boxes.label == k)) for k in range(len(boxes.class_names))])
     embeddings, count = embed(model.encoder, boxes.volumes, len(boxes)), len(boxes.class_names)
-    known = enrolled(model, boxes.class_names, embeddings[examples], boxes.label[examples], embeddings)
-    probability = answers(known, embeddings).probabilities
+    known = enroll_classes(model, boxes.class_names, embeddings[examples], boxes.label[examples], embeddings)
+    probability = classify_embeddings(known, embeddings).probabilities
     is_given = np.full(len(boxes), is_told)
     is_given[examples] = True
     label = np.where(is_given, boxes.label, probability.argmax(axis=1))
     said = np.log(np.maximum(np.eye(count)[boxes.label] if is_told else probability, 1e-12))
-    seen = look(boxes.volumes, boxes.tilt_range_deg, known.encoder)
+    seen = prepare_alignment(boxes.volumes, boxes.tilt_range_deg, known.encoder)
     given = (label, is_given, said, shipped_decoder())
-    averages = told_by_averages(boxes.volumes, boxes.tilt_range_deg, seen, *given).averages
+    averages = refine_labels(boxes.volumes, boxes.tilt_range_deg, seen, *given).averages
     known.keep(averages)
     said = np.exp(said if is_told else averages.reconsidered(said, seen.spectra))
-    made = masks_by(known, boxes, named=Named(said, boxes.tilt_range_deg))
+    made = masks_by(known, boxes, named=ClassPosterior(said, boxes.tilt_range_deg))
     asked = np.setdiff1d(np.arange(len(boxes)), examples)
     return made, float((said.argmax(axis=1) == boxes.label)[asked].mean())
 
@@ -128,7 +128,7 @@ def asked_of(options: Options, snr: float) -> dict[str, Subtomograms]:
     unseen = SubtomogramSetConfig(atlas_names(), options.asked_per_class, ranges=imaging, seed=7)
     return {
         "unseen": simulate_subtomograms(unseen, options.work / f"atlas-{snr:g}", masks=True),
-        "seen": simulate_random_complexes(
+        "seen": simulate_synthetic_complexes(
             count,
             options.asked_per_class,
             imaging,
@@ -161,7 +161,7 @@ def measure(model: Classifier, options: Options) -> list[dict[str, str | float]]
             }
             if options.crf:
                 rows["decoder, published CRF"] = masks_by(model, asked, PUBLISHED)
-                rows["decoder, CRF"] = masks_by(model, asked, CrfSettings())
+                rows["decoder, CRF"] = masks_by(model, asked, CrfConfig())
             scored = {row: dice(found, true) for row, found in rows.items()}
             if group == "unseen":
                 scored |= by_averages(model, asked, true, options.draws)
@@ -241,7 +241,7 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         offset = self.encoder.offset(batch.volume)
-        logits = moved_back(self.decoder.centered(recentered(batch.volume, offset)), offset)
+        logits = shift_back(self.decoder.centered(recenter(batch.volume, offset)), offset)
         assert batch.mask is not None
         return {"loss": soft_dice_loss(logits.float(), batch.mask, each_box=True)}
 

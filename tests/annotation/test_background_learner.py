@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.annotation.background_learner import Guesses, Teacher
-from tomosift.annotation.consensus import Votes
-from tomosift.annotation.embedding_cache import Embedded
-from tomosift.annotation.queue import Ordered
+from tomosift.annotation.background_learner import BackgroundLearner, Guesses
+from tomosift.annotation.consensus import ConsensusTracker
+from tomosift.annotation.embedding_cache import EmbeddingCache
+from tomosift.annotation.queue import FixedQueue
 from tomosift.annotation.store import Store
 from tomosift.data.subtomograms import Subtomograms
 
@@ -36,7 +36,7 @@ def label(store: Store, boxes: Subtomograms, per_class: int) -> np.ndarray:
 def test_labels_become_guesses_and_the_queue_turns_to_what_is_uncertain(
     store: Store, boxes: Subtomograms, tmp_path: Path
 ) -> None:
-    teacher = Teacher(boxes, "digest", Votes(store), GENERAL, tmp_path / "kept.npz")
+    teacher = BackgroundLearner(boxes, "digest", ConsensusTracker(store), GENERAL, tmp_path / "kept.npz")
     teacher.start()
     try:
         wait_for(lambda: teacher.done == len(boxes))
@@ -63,7 +63,7 @@ def test_labels_become_guesses_and_the_queue_turns_to_what_is_uncertain(
 
 
 def test_four_new_labels_do_not_disturb(store: Store, boxes: Subtomograms, tmp_path: Path) -> None:
-    teacher = Teacher(boxes, "digest", Votes(store), GENERAL, tmp_path / "kept.npz")
+    teacher = BackgroundLearner(boxes, "digest", ConsensusTracker(store), GENERAL, tmp_path / "kept.npz")
     teacher.start()
     try:
         wait_for(lambda: teacher.guesses.plane is not None)
@@ -81,22 +81,22 @@ def test_four_new_labels_do_not_disturb(store: Store, boxes: Subtomograms, tmp_p
 
 def test_embeddings_are_made_once_and_gone_on_with(boxes: Subtomograms, tmp_path: Path) -> None:
     kept = tmp_path / "kept.npz"
-    first = Embedded(boxes, "digest", GENERAL, kept)
+    first = EmbeddingCache(boxes, "digest", GENERAL, kept)
     first.go_on(64)
     first.keep()
-    again = Embedded(boxes, "digest", GENERAL, kept)
+    again = EmbeddingCache(boxes, "digest", GENERAL, kept)
     np.testing.assert_array_equal(again.rows, first.rows)
     assert len(again.rows) == 64
     again.go_on(1000)
     assert again.is_complete
     np.testing.assert_array_equal(again.rows, np.arange(len(boxes)))
-    assert len(Embedded(boxes, "other", GENERAL, kept).rows) == 0
+    assert len(EmbeddingCache(boxes, "other", GENERAL, kept).rows) == 0
     kept.write_bytes(b"cut short")
-    assert len(Embedded(boxes, "digest", GENERAL, kept).rows) == 0
+    assert len(EmbeddingCache(boxes, "digest", GENERAL, kept).rows) == 0
 
 
 def test_embeddings_stand_at_their_rows_in_whatever_order_they_were_made(boxes: Subtomograms, tmp_path: Path) -> None:
-    one, other = (Embedded(boxes, "digest", GENERAL, tmp_path / name) for name in ("a.npz", "b.npz"))
+    one, other = (EmbeddingCache(boxes, "digest", GENERAL, tmp_path / name) for name in ("a.npz", "b.npz"))
     one.add(np.arange(20))
     other.add(np.arange(10, 20))
     other.add(np.array([3, 0, 15]))
@@ -112,7 +112,7 @@ def test_boxes_that_no_encoder_takes_are_said_and_labels_are_still_asked_for(
             raise ValueError("box size is 8 voxels, but encoders take 16 to 64")
 
     broken = Broken(**{name: getattr(boxes, name) for name in boxes.__dataclass_fields__})
-    teacher = Teacher(broken, "digest", Votes(store), GENERAL, tmp_path / "kept.npz")
+    teacher = BackgroundLearner(broken, "digest", ConsensusTracker(store), GENERAL, tmp_path / "kept.npz")
     with caplog.at_level(logging.CRITICAL, "tomosift.annotation"):
         teacher.start()
         wait_for(lambda: bool(teacher.trouble))
@@ -123,5 +123,5 @@ def test_boxes_that_no_encoder_takes_are_said_and_labels_are_still_asked_for(
 
 def test_rows_that_are_not_embedded_have_no_guess() -> None:
     rows, places = np.array([2, 5]), np.zeros((2, 1), np.float32)
-    known = Guesses(Ordered(rows, ""), rows, places, ("a", "b"), np.array([[0.9, 0.1], [0.2, 0.8]]))
+    known = Guesses(FixedQueue(rows, ""), rows, places, ("a", "b"), np.array([[0.9, 0.1], [0.2, 0.8]]))
     assert [known.guess(row) for row in (1, 2, 5, 9)] == ["", "a", "b", ""]

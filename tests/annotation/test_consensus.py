@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tomosift.annotation.consensus import Votes, cohen_kappa
+from tomosift.annotation.consensus import ConsensusTracker, cohen_kappa
 from tomosift.annotation.store import Store
 from tomosift.evaluation.metrics.classification import wilson
 
@@ -38,7 +38,7 @@ def test_agreement_is_over_particles_that_both_have_named(store: Store) -> None:
     say(store, "ada", {1: "groel", 2: "groel", 3: "junk", 4: "groel"})
     say(store, "bob", {1: "groel", 2: "apoferritin", 3: "junk", 9: "groel"})
     say(store, "eve", {8: "groel"})
-    answers = Votes(store).answers()
+    answers = ConsensusTracker(store).answers()
     (pair,) = answers.agreements
     assert (pair.first, pair.second, pair.count) == ("ada", "bob", 3)
     assert pair.kappa == pytest.approx((2 / 3 - 3 / 9) / (1 - 3 / 9))
@@ -49,21 +49,21 @@ def test_majority_is_more_than_half(store: Store) -> None:
     say(store, "ada", {1: "groel", 2: "groel", 3: "groel"})
     say(store, "bob", {1: "groel", 2: "apoferritin"})
     say(store, "eve", {1: "apoferritin"})
-    assert Votes(store).answers().majority == {1: "groel", 3: "groel"}
+    assert ConsensusTracker(store).answers().majority == {1: "groel", 3: "groel"}
 
 
 def test_accuracy_is_that_of_guesses_made_before_the_label(store: Store) -> None:
     say(store, "ada", dict.fromkeys(range(3), "groel"))
     say(store, "ada", dict.fromkeys(range(10, 18), "groel"), guess="groel")
     say(store, "ada", dict.fromkeys(range(20, 22), "groel"), guess="apoferritin")
-    curve = Votes(store).answers().curve
+    curve = ConsensusTracker(store).answers().curve
     assert [(point.labels, point.count, point.share) for point in curve] == [(8, 5, 1.0), (13, 10, 0.8)]
     low, high = wilson(np.array([0.8]), np.array([10]))
     assert (curve[-1].low, curve[-1].high) == (pytest.approx(float(low[0])), pytest.approx(float(high[0])))
 
 
 def test_answers_of_another_program_are_seen(store: Store) -> None:
-    votes = Votes(store)
+    votes = ConsensusTracker(store)
     before = votes.answers()
     assert votes.answers() is before
     say(store, "bob", {1: "groel"})

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tomosift.annotation.consensus import Votes
+from tomosift.annotation.consensus import ConsensusTracker
 from tomosift.annotation.store import Store
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.methods import set_digest
@@ -136,7 +136,7 @@ def saved(page: Any) -> None:
 
 def names(boxes: Subtomograms, path: Path) -> dict[int, dict[str, str]]:
     store = Store(path, set_digest(boxes), boxes.particles.particle_id)
-    found = Votes(store).answers().names
+    found = ConsensusTracker(store).answers().names
     store.close()
     return found
 

@@ -14,10 +14,10 @@ import pytest
 from fastapi import FastAPI
 
 from tomosift.annotation.access import MOST_BYTES, is_loopback
-from tomosift.annotation.background_learner import Teacher
-from tomosift.annotation.consensus import Votes
+from tomosift.annotation.background_learner import BackgroundLearner
+from tomosift.annotation.consensus import ConsensusTracker
 from tomosift.annotation.server import create_app
-from tomosift.annotation.session import Desk
+from tomosift.annotation.session import LabelingSession
 from tomosift.annotation.store import Store
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.io.particles import read_particles
@@ -51,13 +51,15 @@ class Client:
 
 
 @pytest.fixture
-def desk(store: Store, boxes: Subtomograms, tmp_path: Path) -> Desk:
-    votes = Votes(store)
-    return Desk(boxes, store, votes, Teacher(boxes, "digest", votes, Path("general"), tmp_path / "kept.npz"), {})
+def desk(store: Store, boxes: Subtomograms, tmp_path: Path) -> LabelingSession:
+    votes = ConsensusTracker(store)
+    return LabelingSession(
+        boxes, store, votes, BackgroundLearner(boxes, "digest", votes, Path("general"), tmp_path / "kept.npz"), {}
+    )
 
 
 @pytest.fixture
-def page(desk: Desk) -> Client:
+def page(desk: LabelingSession) -> Client:
     return Client(create_app(desk, TOKEN), headers=KNOWN)
 
 
@@ -158,7 +160,7 @@ def test_every_answer_carries_the_headers_that_keep_others_out(page: Client) -> 
         assert "unsafe" not in policy
 
 
-def test_files_of_the_page_are_served_without_a_token_and_load_nothing_from_elsewhere(desk: Desk) -> None:
+def test_files_of_the_page_are_served_without_a_token_and_load_nothing_from_elsewhere(desk: LabelingSession) -> None:
     stranger, folder = Client(create_app(desk, TOKEN)), files("tomosift.annotation") / "page"
     for name in [one.name for one in folder.iterdir()]:
         path = "/" if name == "index.html" else f"/{name}"
@@ -337,7 +339,7 @@ def test_log_cannot_be_forged(page: Client, caplog: pytest.LogCaptureFixture) ->
     assert caplog.records
 
 
-def test_page_beyond_loopback_answers_to_numbers_and_its_own_name_only(desk: Desk) -> None:
+def test_page_beyond_loopback_answers_to_numbers_and_its_own_name_only(desk: LabelingSession) -> None:
     client = Client(create_app(desk, TOKEN, host="192.168.0.7"), "http://192.168.0.7:8123", KNOWN)
     assert client.get("/").status_code == 200
     assert client.get("/", headers={"Host": "evil.example"}).status_code == 403

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.annotation.consensus import Votes
+from tomosift.annotation.consensus import ConsensusTracker
 from tomosift.annotation.store import Store
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.errors import FormatError
@@ -30,7 +30,7 @@ for row in range(count):
 
 
 def names(store: Store) -> dict[int, dict[str, str]]:
-    return Votes(store).answers().names
+    return ConsensusTracker(store).answers().names
 
 
 def test_newest_answer_of_each_person_holds(store: Store) -> None:

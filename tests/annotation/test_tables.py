@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.annotation.consensus import Votes
+from tomosift.annotation.consensus import ConsensusTracker
 from tomosift.annotation.store import Store
 from tomosift.annotation.tables import take_labels, write_labels
 from tomosift.data.labels import transfer_labels
@@ -30,7 +30,7 @@ def filled(store: Store) -> Store:
 def test_table_holds_what_has_a_majority_and_counts_the_rest(
     filled: Store, boxes: Subtomograms, tmp_path: Path, name: str
 ) -> None:
-    made = write_labels(tmp_path / name, Votes(filled), boxes, {})
+    made = write_labels(tmp_path / name, ConsensusTracker(filled), boxes, {})
     assert made.counts == {"groel": 1, "apoferritin": 1, "junk": 1, "ribosome-70s": 1}
     assert made.left_out == 1
     found = transfer_labels(boxes.particles, read_particles(tmp_path / name))
@@ -38,17 +38,17 @@ def test_table_holds_what_has_a_majority_and_counts_the_rest(
 
 
 def test_table_that_is_taken_over_twice_counts_once(filled: Store, boxes: Subtomograms, tmp_path: Path) -> None:
-    write_labels(tmp_path / "labels.star", Votes(filled), boxes, {})
+    write_labels(tmp_path / "labels.star", ConsensusTracker(filled), boxes, {})
     other = Store(tmp_path / "other.sqlite", "set", boxes.particles.particle_id)
     table = read_particles(tmp_path / "labels.star")
     assert take_labels(other, boxes, table, "eve") == len(GIVEN)
     assert take_labels(other, boxes, table, "eve") == 0
-    assert Votes(other).answers().majority == GIVEN
+    assert ConsensusTracker(other).answers().majority == GIVEN
     assert {one.name for one in other.classes()} == set(GIVEN.values()) - {"junk"}
     other.close()
 
 
 def test_nothing_labeled_is_one_sentence(store: Store, boxes: Subtomograms, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no particle has a label yet"):
-        write_labels(tmp_path / "labels.star", Votes(store), boxes, {})
+        write_labels(tmp_path / "labels.star", ConsensusTracker(store), boxes, {})
     assert not (tmp_path / "labels.star").exists()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tomosift.annotation.tomogram_context import Surroundings
+from tomosift.annotation.tomogram_context import TomogramContext
 from tomosift.data.extraction.extract import extract
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.subtomograms import Subtomograms
@@ -31,7 +31,7 @@ def cut(tmp_path: Path) -> Subtomograms:
 
 @pytest.mark.parametrize("row", range(3))
 def test_mark_lies_on_the_particle_wherever_it_is(cut: Subtomograms, row: int, tmp_path: Path) -> None:
-    section = Surroundings(cut).section(row)
+    section = TomogramContext(cut).section(row)
     assert section is not None
     (tmp_path / "section.png").write_bytes(section.png)
     pixels = np.asarray(Image.open(tmp_path / "section.png"), dtype=float)
@@ -44,6 +44,6 @@ def test_mark_lies_on_the_particle_wherever_it_is(cut: Subtomograms, row: int, t
 
 def test_tomogram_that_was_removed_is_no_trouble(cut: Subtomograms, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "tomograms")
-    surroundings = Surroundings(cut)
+    surroundings = TomogramContext(cut)
     assert surroundings.are_known
     assert surroundings.section(0) is None

@@ -11,19 +11,19 @@ from torch import Tensor
 
 from tomosift.averaging import class_averages as averages
 from tomosift.averaging import multireference_alignment as averaging
-from tomosift.averaging.class_averages import STARTS, ClassAverages, Seen, look
+from tomosift.averaging.class_averages import AVERAGES_PER_CLASS, AlignmentInput, ClassAverages, prepare_alignment
 from tomosift.averaging.multireference_alignment import (
-    LEAST_MEMBERS,
-    MOST_SPARED,
-    found_averages,
-    keep_calibrated,
-    name_fewer,
-    spared,
-    told_by_averages,
+    MAX_HELD_OUT,
+    MIN_MEMBERS,
+    attach_class_averages,
+    compute_class_averages,
+    lower_accuracy,
+    refine_labels,
+    select_held_out,
 )
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier, shipped_decoder
-from tomosift.inference.prediction import IN_MASK, Named, compared, outlines, predict
-from tomosift.inference.prototypes import enrolled
+from tomosift.inference.prediction import MASK_THRESHOLD, ClassPosterior, apply_class_averages, predict, predict_masks
+from tomosift.inference.prototypes import enroll_classes
 from tomosift.models.encoder import Encoder
 from tomosift.models.encoders import build_encoder
 from tomosift.physics.rotation import random_rotations, rotate_upsampled, upsampled
@@ -63,8 +63,8 @@ class Boxes:
     def volumes(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.volume[rows]
 
-    def look(self, encoder: Encoder, weight: Tensor | None = None) -> Seen:
-        return look(self.volumes, self.tilt_range_deg, encoder, weight)
+    def look(self, encoder: Encoder, weight: Tensor | None = None) -> AlignmentInput:
+        return prepare_alignment(self.volumes, self.tilt_range_deg, encoder, weight)
 
     def select(self, rows: NDArray[np.int64]) -> "Boxes":
         return Boxes(self.volume[rows], self.label[rows], self.is_particle[rows])
@@ -107,7 +107,7 @@ def found(few_rotations: None, given: Boxes, encoder: Encoder) -> ClassAverages:
 
 def averages_of(boxes: Boxes, label: NDArray[np.int64], encoder: Encoder) -> ClassAverages:
     surety = np.ones(len(label))
-    return found_averages(
+    return compute_class_averages(
         boxes.volumes, boxes.tilt_range_deg, boxes.look(encoder), label, surety, CLASSES, shipped_decoder()
     )
 
@@ -199,10 +199,10 @@ def test_one_label_each_is_trusted_as_far_as_averages_and_embeddings_say(
 def test_averages_of_guessed_labels_make_nobody_sure(encoder: Encoder) -> None:
     boxes, asked = drawn(EACH, 6, snr=0.02), drawn(ASKED_EACH, 7, snr=0.02)
     guessed = np.random.default_rng(0).permutation(boxes.label)
-    is_spared = spared(guessed, np.ones(len(guessed), dtype=bool))
+    is_spared = select_held_out(guessed, np.ones(len(guessed), dtype=bool))
     model = Classifier(encoder, ModelCard("radial", 10.0, SIZE, ("bent", "rod", "lump"))).eval()
     surety = np.ones(len(guessed))
-    made = found_averages(
+    made = compute_class_averages(
         boxes.volumes,
         boxes.tilt_range_deg,
         boxes.look(encoder),
@@ -215,7 +215,7 @@ def test_averages_of_guessed_labels_make_nobody_sure(encoder: Encoder) -> None:
     spectra, even = asked.look(encoder, made.weight).spectra, unsure(len(asked.label))
     before = mean_confidence(made.reconsidered(even, spectra))
     known = boxes.select(np.flatnonzero(is_spared))
-    keep_calibrated(model, made, asked, known, known.label, unsure(len(known.label)))
+    attach_class_averages(model, made, asked, known, known.label, unsure(len(known.label)))
     assert model.averages is made
     assert before > 0.6
     assert mean_confidence(made.reconsidered(even, spectra)) < before - 0.05
@@ -226,12 +226,12 @@ def test_without_labels_to_ask_averages_are_kept_as_they_are(
 ) -> None:
     model = Classifier(encoder, ModelCard("radial", 10.0, SIZE, ("bent", "rod", "lump"))).eval()
     none = asked.select(np.zeros(0, dtype=np.int64))
-    assert keep_calibrated(model, found, asked, none, none.label, None) == ""
+    assert attach_class_averages(model, found, asked, none, none.label, None) == ""
     assert model.averages is found
     assert float(found.temperature) == 1.0
     few = ClassAverages(CLASSES, SIZE)
     few.density[:1] = found.density[:1]
-    assert "fewer than 2 classes" in keep_calibrated(model, few, asked, asked, asked.label, None)
+    assert "fewer than 2 classes" in attach_class_averages(model, few, asked, asked, asked.label, None)
     assert model.averages is found
 
 
@@ -253,12 +253,12 @@ def test_averages_name_fewer_right_only_where_two_or_more_labeled_particles_say_
     exchanged = ClassAverages(CLASSES, SIZE)
     exchanged.density = found.density.roll(1, 0)
     right = np.log(np.where(np.arange(CLASSES) == asked.label[:, None], 0.5, 0.25))
-    assert name_fewer(exchanged, spectra, asked.label, right)
-    assert not name_fewer(found, spectra, asked.label, unsure(len(asked.label)))
+    assert lower_accuracy(exchanged, spectra, asked.label, right)
+    assert not lower_accuracy(found, spectra, asked.label, unsure(len(asked.label)))
     one = torch.arange(1)
-    assert not name_fewer(exchanged, spectra.select(one), asked.label[:1], right[:1])
+    assert not lower_accuracy(exchanged, spectra.select(one), asked.label[:1], right[:1])
     none = spectra.select(torch.arange(0))
-    assert not name_fewer(exchanged, none, asked.label[:0], right[:0])
+    assert not lower_accuracy(exchanged, none, asked.label[:0], right[:0])
 
 
 def test_no_boxes_are_reconsidered_as_none(found: ClassAverages, asked: Boxes, encoder: Encoder) -> None:
@@ -270,7 +270,7 @@ def test_a_class_of_few_has_no_average_and_keeps_its_odds_against_the_best_fitti
     given: Boxes, asked: Boxes, encoder: Encoder
 ) -> None:
     label = given.label.copy()
-    label[np.flatnonzero(label == 1)[LEAST_MEMBERS - 1 :]] = -1
+    label[np.flatnonzero(label == 1)[MIN_MEMBERS - 1 :]] = -1
     made = averages_of(given, label, encoder)
     assert made.known.tolist() == [True, False, True]
     assert not made.density[1].any()
@@ -316,7 +316,7 @@ def test_labels_that_were_given_stay_and_wrong_ones_are_corrected(given: Boxes, 
     label, wrong = given.label.copy(), np.arange(0, len(given.label), 5)
     label[wrong] = (label[wrong] + 1) % CLASSES  # among them two of those that were given
     told: list[tuple[int, int]] = []
-    said = told_by_averages(
+    said = refine_labels(
         given.volumes,
         given.tilt_range_deg,
         given.look(encoder),
@@ -337,7 +337,7 @@ def test_labels_that_were_given_stay_and_wrong_ones_are_corrected(given: Boxes, 
 def test_where_all_labels_were_given_averages_are_made_once(given: Boxes, encoder: Encoder) -> None:
     told: list[tuple[int, int]] = []
     every = np.ones(len(given.label), dtype=bool)
-    said = told_by_averages(
+    said = refine_labels(
         given.volumes,
         given.tilt_range_deg,
         given.look(encoder),
@@ -348,19 +348,19 @@ def test_where_all_labels_were_given_averages_are_made_once(given: Boxes, encode
         lambda done, total: told.append((done, total)),
     )
     np.testing.assert_array_equal(said.label, given.label)
-    np.testing.assert_array_equal(said.is_spared, spared(given.label, every))
+    np.testing.assert_array_equal(said.is_spared, select_held_out(given.label, every))
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert said.averages.known.all()
 
 
 def test_averages_are_of_the_surest_particles(given: Boxes, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(averaging, "MOST_MEMBERS", LEAST_MEMBERS)
+    monkeypatch.setattr(averaging, "MOST_MEMBERS", MIN_MEMBERS)
     surety = np.random.default_rng(0).permutation(len(given.label)).astype(float)
     rank = [int((surety[given.label == own] > mine).sum()) for own, mine in zip(given.label, surety, strict=True)]
-    label = np.where(np.array(rank) < LEAST_MEMBERS, given.label, -1)
+    label = np.where(np.array(rank) < MIN_MEMBERS, given.label, -1)
     seen, decoder = given.look(encoder), shipped_decoder()
     of_most, of_all = (
-        found_averages(given.volumes, given.tilt_range_deg, seen, some, surety, CLASSES, decoder)
+        compute_class_averages(given.volumes, given.tilt_range_deg, seen, some, surety, CLASSES, decoder)
         for some in (label, given.label)
     )
     assert of_most.known.all()
@@ -372,26 +372,26 @@ def test_a_quarter_of_the_labeled_particles_is_spared_where_enough_are_left() ->
     label = np.repeat(np.arange(5), [100, 16, 11, 9, 40])
     is_given = np.ones(len(label), dtype=bool)
     is_given[np.flatnonzero(label == 4)[3:]] = False  # three labels, the others only found
-    left = spared(label, is_given)
-    assert [int(left[label == k].sum()) for k in range(5)] == [MOST_SPARED, 4, 1, 0, 3]
+    left = select_held_out(label, is_given)
+    assert [int(left[label == k].sum()) for k in range(5)] == [MAX_HELD_OUT, 4, 1, 0, 3]
     assert not left[~is_given].any()
-    assert not spared(np.full(3, -1), np.zeros(3, dtype=bool)).any()
+    assert not select_held_out(np.full(3, -1), np.zeros(3, dtype=bool)).any()
 
 
 def test_of_spared_particles_averages_take_no_more_than_an_outline(given: Boxes, encoder: Encoder) -> None:
     is_spared = np.zeros(len(given.label), dtype=bool)
-    is_spared[np.flatnonzero(given.label == 0)[:STARTS]] = True
+    is_spared[np.flatnonzero(given.label == 0)[:AVERAGES_PER_CLASS]] = True
     other = replace(given, volume=np.where(is_spared[:, None, None, None], given.volume[::-1], given.volume))
     seen, decoder, surety = given.look(encoder), shipped_decoder(), np.where(is_spared, 0.0, 1.0)
     made = [
-        found_averages(
+        compute_class_averages(
             boxes.volumes, given.tilt_range_deg, seen, given.label, surety, CLASSES, decoder, is_spared=is_spared
         )
         for boxes in (given, other)
     ]
     assert made[0].known.all()
     assert torch.equal(made[0].density, made[1].density)
-    all_in = found_averages(given.volumes, given.tilt_range_deg, seen, given.label, surety, CLASSES, decoder)
+    all_in = compute_class_averages(given.volumes, given.tilt_range_deg, seen, given.label, surety, CLASSES, decoder)
     assert not torch.equal(made[0].density[0], all_in.density[0])
 
 
@@ -431,7 +431,7 @@ def test_a_model_that_keeps_averages_is_saved_and_loaded_with_them(
 ) -> None:
     said = predict(classifier, asked.volumes, len(asked.label))
     done: list[tuple[int, int]] = []
-    after = compared(
+    after = apply_class_averages(
         classifier, said, asked.volumes, asked.tilt_range_deg, lambda count, total: done.append((count, total))
     )
     assert done == [(0, len(asked.label)), (len(asked.label), len(asked.label))]
@@ -444,7 +444,9 @@ def test_a_model_that_keeps_averages_is_saved_and_loaded_with_them(
     loaded = load_classifier(tmp_path / "kept")
     assert loaded.card == classifier.card
     assert loaded.card.averages
-    again = compared(loaded, predict(loaded, asked.volumes, len(asked.label)), asked.volumes, asked.tilt_range_deg)
+    again = apply_class_averages(
+        loaded, predict(loaded, asked.volumes, len(asked.label)), asked.volumes, asked.tilt_range_deg
+    )
     np.testing.assert_array_equal(again.probabilities, after.probabilities)
 
 
@@ -453,35 +455,35 @@ def test_comparing_changes_nothing_without_averages_or_without_boxes(
 ) -> None:
     plain = Classifier(encoder, replace(classifier.card, averages=False)).eval()
     said = predict(plain, asked.volumes, 5)
-    assert compared(plain, said, asked.volumes, asked.tilt_range_deg[:5]) is said
+    assert apply_class_averages(plain, said, asked.volumes, asked.tilt_range_deg[:5]) is said
     none = predict(classifier, asked.volumes, 0)
-    assert compared(classifier, none, asked.volumes, asked.tilt_range_deg[:0]) is none
+    assert apply_class_averages(classifier, none, asked.volumes, asked.tilt_range_deg[:0]) is none
 
 
 def test_boxes_of_another_size_are_refused(classifier: Classifier) -> None:
     larger = np.random.default_rng(0).normal(size=(2, 20, 20, 20)).astype(np.float32)
     said, tilts = predict(classifier, larger.__getitem__, 2), np.tile(np.float32([-60, 60]), (2, 1))
     with pytest.raises(ValueError, match=r"boxes have 20 voxels .* made of 16; extract with --box-size 16"):
-        compared(classifier, said, larger.__getitem__, tilts)
+        apply_class_averages(classifier, said, larger.__getitem__, tilts)
     with pytest.raises(ValueError, match=r"boxes have 20 voxels .* made of 16; extract with --box-size 16"):
-        next(outlines(classifier, larger.__getitem__, 2, named=Named(said.probabilities, tilts)))
+        next(predict_masks(classifier, larger.__getitem__, 2, named=ClassPosterior(said.probabilities, tilts)))
 
 
 def test_enrolling_drops_averages_of_the_classes_that_there_were(classifier: Classifier, given: Boxes) -> None:
     examples = predict(classifier, given.volumes, CLASSES).embeddings
     names = ("ring", "cube", "plate")
     base = Classifier(classifier.encoder, replace(classifier.card, class_names=(), averages=False))
-    first = enrolled(base, names, examples, np.arange(3), examples)
+    first = enroll_classes(base, names, examples, np.arange(3), examples)
     first.keep(ClassAverages(3, SIZE))
-    later = enrolled(first, ("cone",), examples[:1], np.zeros(1, dtype=np.int64), examples)
+    later = enroll_classes(first, ("cone",), examples[:1], np.zeros(1, dtype=np.int64), examples)
     assert first.card.averages
     assert not later.card.averages
     assert later.averages is None
 
 
 def masks(classifier: Classifier, boxes: Boxes, probability: NDArray[np.float64] | None) -> NDArray[np.float32]:
-    named = None if probability is None else Named(probability, boxes.tilt_range_deg)
-    return np.concatenate(list(outlines(classifier, boxes.volumes, len(boxes.label), batch_size=3, named=named)))
+    named = None if probability is None else ClassPosterior(probability, boxes.tilt_range_deg)
+    return np.concatenate(list(predict_masks(classifier, boxes.volumes, len(boxes.label), batch_size=3, named=named)))
 
 
 def test_outlines_of_averages_come_in_as_far_as_classes_are_sure(classifier: Classifier, asked: Boxes) -> None:
@@ -516,7 +518,7 @@ def test_outlines_by_averages_are_nearer_to_the_particle_than_those_of_noisy_box
     some = asked.select(np.arange(12))
     dice = [
         2 * (found & some.is_particle).sum() / (found.sum() + some.is_particle.sum())
-        for found in (masks(classifier, some, told) > IN_MASK for told in (None, np.eye(CLASSES)[some.label]))
+        for found in (masks(classifier, some, told) > MASK_THRESHOLD for told in (None, np.eye(CLASSES)[some.label]))
     ]
     assert dice[1] > dice[0]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from tomosift.averaging.pose_search import (
     GRID,
     Poses,
-    averaged,
-    find_poses,
-    laid_out,
-    spectra_of,
+    average_aligned,
+    place_in_boxes,
+    search_poses,
+    whiten_spectra,
 )
 from tomosift.physics.rotation import random_rotations, rotate
 from tomosift.physics.wedge import apply_mask, wedge_mask
@@ -61,7 +61,7 @@ def tilts(count: int) -> Tensor:
 def test_turned_and_shifted_particles_are_found_where_they_are() -> None:
     true, shift = random_rotations(20, generator(3)), torch.tensor([[1.0, -1.0, 0.0]]).expand(20, 3)
     boxes = shown(PARTICLE, true, shift, snr=2.0)
-    found = find_poses(PARTICLE, spectra_of(boxes, tilts(20)), ROTATIONS)
+    found = search_poses(PARTICLE, whiten_spectra(boxes, tilts(20)), ROTATIONS)
     # 1,500 random rotations leave some poses 25 degrees from the nearest one.
     assert angle_deg(found.rotation[:, 0], true).median() < 20
     assert (found.shift_zyx[:, 0] - shift).norm(dim=1).median() <= 1
@@ -72,7 +72,7 @@ def test_turned_and_shifted_particles_are_found_where_they_are() -> None:
 def test_a_rotation_that_is_looked_for_is_found_exactly_at_low_noise() -> None:
     chosen = torch.tensor([5, 700, 1499])
     boxes = shown(PARTICLE, ROTATIONS[chosen], torch.zeros(3, 3), snr=10.0)
-    found = find_poses(PARTICLE, spectra_of(boxes, tilts(3)), ROTATIONS)
+    found = search_poses(PARTICLE, whiten_spectra(boxes, tilts(3)), ROTATIONS)
     torch.testing.assert_close(found.rotation[:, 0], ROTATIONS[chosen])
     assert (found.shift_zyx[:, 0] == 0).all()
 
@@ -81,9 +81,9 @@ def test_evidence_tells_particles_from_others_and_from_noise() -> None:
     true = random_rotations(12, generator(4))
     mine, others = (shown(density, true, torch.zeros(12, 3), snr=0.3) for density in (PARTICLE, OTHER))
     noise = torch.randn(12, GRID, GRID, GRID, generator=generator(9))
-    spectra = spectra_of(torch.cat([mine, others, noise]), tilts(36))
-    first = find_poses(PARTICLE, spectra, ROTATIONS).evidence
-    second = find_poses(OTHER, spectra, ROTATIONS).evidence
+    spectra = whiten_spectra(torch.cat([mine, others, noise]), tilts(36))
+    first = search_poses(PARTICLE, spectra, ROTATIONS).evidence
+    second = search_poses(OTHER, spectra, ROTATIONS).evidence
     assert (first[:12] > second[:12]).all()
     assert (first[12:24] < second[12:24]).all()
     assert first[24:].max() < first[:12].min()
@@ -95,7 +95,7 @@ def test_what_was_not_measured_counts_for_nothing() -> None:
     missing = 1 - wedge_mask(GRID, TILTS)
     junk = apply_mask(5 * torch.randn(8, GRID, GRID, GRID, generator=generator(6)), missing)
     # The soft ball about the box mixes neighboring coefficients, so that a little of the junk comes back in.
-    found = find_poses(PARTICLE, spectra_of(boxes + junk * boxes.std(), tilts(8)), ROTATIONS)
+    found = search_poses(PARTICLE, whiten_spectra(boxes + junk * boxes.std(), tilts(8)), ROTATIONS)
     assert angle_deg(found.rotation[:, 0], true).median() < 20
 
 
@@ -104,7 +104,7 @@ def test_the_average_of_exact_poses_is_the_particle() -> None:
     true, shift = random_rotations(count, generator(7)), torch.tensor([[1.0, -1.0, 0.0]]).expand(count, 3)
     boxes = shown(fine, true, 2 * shift, snr=1.0)
     poses = Poses(true[:, None], shift[:, None], torch.ones(count, 1), torch.zeros(count))
-    mean = averaged(boxes, tilts(count), poses)
+    mean = average_aligned(boxes, tilts(count), poses)
     assert torch.corrcoef(torch.stack([mean.flatten(), fine.flatten()]))[0, 1] > 0.97
 
 
@@ -116,26 +116,26 @@ def test_poses_without_a_share_change_no_average() -> None:
     both = Poses(
         torch.stack([true, wrong], 1), torch.zeros(4, 2, 3), torch.tensor([[1.0, 0.0]]).expand(4, 2), torch.zeros(4)
     )
-    torch.testing.assert_close(averaged(boxes, tilts(4), both), averaged(boxes, tilts(4), alone))
+    torch.testing.assert_close(average_aligned(boxes, tilts(4), both), average_aligned(boxes, tilts(4), alone))
 
 
 def test_a_density_is_laid_out_as_it_was_turned() -> None:
     fine = blobs([[0, 0, 3], [0, 3, -1], [-2, -2, -2]], 32)
     true, shift = random_rotations(3, generator(2)), torch.tensor([[1.0, 0.0, -1.0]]).expand(3, 3)
     poses = Poses(true[:, None], shift[:, None], torch.ones(3, 1), torch.zeros(3))
-    torch.testing.assert_close(laid_out(fine, poses), rotate(fine.expand(3, -1, -1, -1), true, 2 * shift))
+    torch.testing.assert_close(place_in_boxes(fine, poses), rotate(fine.expand(3, -1, -1, -1), true, 2 * shift))
 
 
 def test_one_box_and_no_box() -> None:
     boxes = shown(PARTICLE, ROTATIONS[:1], torch.zeros(1, 3), snr=1.0)
-    assert len(find_poses(PARTICLE, spectra_of(boxes, tilts(1)), ROTATIONS).evidence) == 1
-    empty = spectra_of(boxes, tilts(1)).select(torch.zeros(0, dtype=torch.int64))
-    assert len(find_poses(PARTICLE, empty, ROTATIONS).evidence) == 0
+    assert len(search_poses(PARTICLE, whiten_spectra(boxes, tilts(1)), ROTATIONS).evidence) == 1
+    empty = whiten_spectra(boxes, tilts(1)).select(torch.zeros(0, dtype=torch.int64))
+    assert len(search_poses(PARTICLE, empty, ROTATIONS).evidence) == 0
 
 
 @pytest.mark.parametrize("cutoff", [4.0, 8.0])
 def test_evidence_of_noise_is_small(cutoff: float) -> None:
     noise = torch.randn(40, GRID, GRID, GRID, generator=generator(11))
-    evidence = find_poses(PARTICLE, spectra_of(noise, tilts(40)), ROTATIONS, cutoff).evidence
+    evidence = search_poses(PARTICLE, whiten_spectra(noise, tilts(40)), ROTATIONS, cutoff).evidence
     # A ratio of likelihoods, averaged over poses: the mean of its exponential under noise is about one.
     assert evidence.mean() < math.log(2000)

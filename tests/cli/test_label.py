@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tomosift.annotation.consensus import Votes
+from tomosift.annotation.consensus import ConsensusTracker
 from tomosift.annotation.store import Store
 from tomosift.cli.main import main
 from tomosift.data.subtomograms import open_subtomograms
@@ -44,7 +44,7 @@ def test_labels_of_a_table_are_taken_over_and_the_token_is_for_its_owner(
     assert stat.S_IMODE((store.parent / "token").stat().st_mode) == 0o600
     boxes = open_subtomograms(chain.subtomograms)
     opened = Store(store, set_digest(boxes), boxes.particles.particle_id)
-    assert len(Votes(opened).answers().majority) == 6
+    assert len(ConsensusTracker(opened).answers().majority) == 6
     assert opened.classes()[0].name == "membrane"
     assert len(opened.classes()) == 4
     opened.close()

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tomosift.data.batches import Ahead, Balanced, Batch, Together, Uniform
+from tomosift.data.batches import BalancedStream, Batch, PairedStream, PrefetchStream, UniformStream
 from tomosift.data.episodes import Episodes, Pairs
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter
 from tomosift.particles import Particles
@@ -32,7 +32,7 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def test_a_batch_is_the_rows_of_the_set(data: Subtomograms) -> None:
-    batch = Uniform(data, 5, seed=1, halves=True).batch(3)
+    batch = UniformStream(data, 5, seed=1, halves=True).batch(3)
     rows = batch.index.numpy()
     np.testing.assert_array_equal(batch.volume.numpy(), data.volumes(rows))
     assert batch.halves is not None
@@ -41,14 +41,14 @@ def test_a_batch_is_the_rows_of_the_set(data: Subtomograms) -> None:
     assert batch.tilt_range_deg.tolist() == [[-60, 55]] * 5
     assert batch.rotation.isnan().all()
     assert {batch.volume.dtype, batch.rotation.dtype, batch.tilt_range_deg.dtype} == {torch.float32}
-    assert Uniform(data, 5, seed=1).batch(3).halves is None
+    assert UniformStream(data, 5, seed=1).batch(3).halves is None
     assert same(batch.to("cpu"), batch)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 70), st.integers(0, 5))
 def test_every_particle_comes_once_per_epoch(data: Subtomograms, batch_size: int, seed: int) -> None:
-    stream = Uniform(data, batch_size, seed)
+    stream = UniformStream(data, batch_size, seed)
     steps = -(-3 * N // batch_size)
     drawn = np.concatenate([stream.rows(step) for step in range(steps)])[: 3 * N].reshape(3, N)
     for epoch in drawn:
@@ -57,7 +57,7 @@ def test_every_particle_comes_once_per_epoch(data: Subtomograms, batch_size: int
 
 
 def test_batches_depend_on_seed_and_step_alone(data: Subtomograms) -> None:
-    for kind in (Uniform, Balanced):
+    for kind in (UniformStream, BalancedStream):
         forward = [kind(data, 6, 2).batch(step) for step in range(12)]
         stream = kind(data, 6, 2)
         backward = [stream.batch(step) for step in reversed(range(12))][::-1]
@@ -67,12 +67,12 @@ def test_batches_depend_on_seed_and_step_alone(data: Subtomograms) -> None:
 
 
 def test_balanced_batches_hold_each_class_equally_often(data: Subtomograms) -> None:
-    stream = Balanced(data, 9, seed=0)
+    stream = BalancedStream(data, 9, seed=0)
     for step in range(20):
         batch = stream.batch(step)
         assert batch.label.bincount().tolist() == [3, 3, 3]
         assert len(set(batch.index[batch.label == 1].tolist())) == 3
-    shares = torch.cat([Balanced(data, 4).batch(step).label for step in range(300)]).bincount() / 1200
+    shares = torch.cat([BalancedStream(data, 4).batch(step).label for step in range(300)]).bincount() / 1200
     assert torch.allclose(shares, torch.full((3,), 1 / 3), atol=0.03)
 
 
@@ -91,8 +91,8 @@ def test_support_and_query_never_share_a_particle(data: Subtomograms) -> None:
 
 
 def test_joined_streams_keep_step(data: Subtomograms) -> None:
-    labeled, every = Balanced(data, 3), Uniform(data, 7)
-    joined = Together((labeled, every)).batch(4)
+    labeled, every = BalancedStream(data, 3), UniformStream(data, 7)
+    joined = PairedStream((labeled, every)).batch(4)
     first, second = joined.parts
     assert same(first, labeled.batch(4))
     assert same(second, every.batch(4))
@@ -101,8 +101,8 @@ def test_joined_streams_keep_step(data: Subtomograms) -> None:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_reading_ahead_changes_nothing(data: Subtomograms, workers: int) -> None:
-    stream = Uniform(data, 4, seed=9)
-    ahead = Ahead(stream, workers)
+    stream = UniformStream(data, 4, seed=9)
+    ahead = PrefetchStream(stream, workers)
     for step in (3, 4, 5, 5, 11, 2, 3):  # also where a step is asked for again, or out of order
         assert same(ahead.batch(step), stream.batch(step))
     ahead.close()
@@ -113,7 +113,7 @@ def test_reading_ahead_passes_errors_on() -> None:
         def batch(self, step: int) -> Batch:
             raise OSError(f"disk gone at {step}")
 
-    ahead = Ahead(Broken())
+    ahead = PrefetchStream(Broken())
     with pytest.raises(OSError, match="disk gone at 2"):
         ahead.batch(2)
     ahead.close()
@@ -121,15 +121,15 @@ def test_reading_ahead_passes_errors_on() -> None:
 
 def test_impossible_requests_say_what_to_do(data: Subtomograms) -> None:
     with pytest.raises(ValueError, match="batch_size is 0"):
-        Uniform(data, 0)
+        UniformStream(data, 0)
     with pytest.raises(ValueError, match="select at least one"):
-        Uniform(data.select(np.zeros(0, dtype=np.int64)), 4)
+        UniformStream(data.select(np.zeros(0, dtype=np.int64)), 4)
     with pytest.raises(ValueError, match="label at least one"):
-        Balanced(data.select(np.array([27, 28])), 4)
+        BalancedStream(data.select(np.array([27, 28])), 4)
     with pytest.raises(ValueError, match="2 classes have 5 or more"):
         Episodes(data, ways=3, shots=2, queries=3)
     with pytest.raises(ValueError, match="workers is 0"):
-        Ahead(Uniform(data, 4), workers=0)
+        PrefetchStream(UniformStream(data, 4), workers=0)
 
 
 @pytest.mark.parametrize(("balanced", "share"), [(True, 0.5), (False, 1 / 3)])

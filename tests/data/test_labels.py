@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomosift.data.labels import are_among, labeled_as, rows_around, transfer_labels
+from tomosift.data.labels import is_member, spaced_rows_with, transfer_labels, with_pseudo_labels
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter
 from tomosift.particles import Particles
 
@@ -132,7 +132,7 @@ def boxes(tmp_path: Path) -> Subtomograms:
 def test_particles_take_labels_and_those_that_were_told_keep_theirs(boxes: Subtomograms) -> None:
     told = boxes.select(np.arange(3))
     label = np.where(np.arange(12) % 2, 0, -1)
-    given, rows = labeled_as(boxes, label, told)
+    given, rows = with_pseudo_labels(boxes, label, told)
     assert rows.tolist() == [0, 1, 2, 3, 5, 7, 9, 11]
     assert given.label.tolist() == [0, 1, 2, 0, 0, 0, 0, 0]
     assert given.class_names == told.class_names
@@ -140,13 +140,13 @@ def test_particles_take_labels_and_those_that_were_told_keep_theirs(boxes: Subto
 
 
 def test_only_particles_of_the_same_set_are_among_others(boxes: Subtomograms) -> None:
-    assert are_among(boxes, boxes.select(np.array([3, 5]))).nonzero()[0].tolist() == [3, 5]
-    assert not are_among(boxes, replace(boxes, path=boxes.path / "other")).any()
+    assert is_member(boxes, boxes.select(np.array([3, 5]))).nonzero()[0].tolist() == [3, 5]
+    assert not is_member(boxes, replace(boxes, path=boxes.path / "other")).any()
 
 
 def test_labeled_particles_are_learned_from_and_those_held_out_are_not(boxes: Subtomograms) -> None:
     labeled, held_out = boxes.select(np.array([0, 7])), boxes.select(np.array([1, 2, 7]))
-    assert rows_around(labeled, boxes, held_out, 100).tolist() == [0, 3, 4, 5, 6, 7, 8, 9, 10, 11]
-    few = rows_around(labeled, boxes, held_out, 3)
+    assert spaced_rows_with(labeled, boxes, held_out, 100).tolist() == [0, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+    few = spaced_rows_with(labeled, boxes, held_out, 3)
     assert {0, 7} <= set(few)
     assert len(few) <= 5

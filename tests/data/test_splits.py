@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tomosift.data.splits import few_labels, split_by_tomogram
+from tomosift.data.splits import sample_labels, split_by_tomogram
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter
 from tomosift.data.training_sets import TrainingSets
 from tomosift.particles import Particles
@@ -72,14 +72,14 @@ def test_impossible_splits_say_why() -> None:
 def test_few_labels_are_nested_and_even(tmp_path: Path) -> None:
     names = np.asarray(["a"] * 9 + ["b"] * 2 + [""] * 5, dtype=object)
     data = some_set(tmp_path, Particles.create(["t"] * 16, np.zeros((16, 3)), class_name=names))
-    few, more = few_labels(data, 1, seed=3), few_labels(data, 4, seed=3)
+    few, more = sample_labels(data, 1, seed=3), sample_labels(data, 4, seed=3)
     assert set(few) < set(more)
     assert np.bincount(data.label[few]).tolist() == [1, 1]
     assert np.bincount(data.label[more]).tolist() == [4, 2]
     with pytest.raises(ValueError, match="at least 1"):
-        few_labels(data, 0)
+        sample_labels(data, 0)
     with pytest.raises(ValueError, match="label at least one"):
-        few_labels(data.select(np.arange(11, 16)), 1)
+        sample_labels(data.select(np.arange(11, 16)), 1)
 
 
 def test_training_sets_agree_on_box_spacing_and_classes(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluation.known_structures import Known, known_complexes, likeness
+from tomosift.evaluation.known_structures import KnownStructures, embed_known_structures, match_clusters
 from tomosift.evaluation.report.cluster_section import Suggestions
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
 from tomosift.inference.prediction import embed
-from tomosift.learning.clustering import comparable
+from tomosift.learning.clustering import standardize_for_clustering
 from tomosift.models.encoders import build_encoder
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
@@ -28,10 +28,10 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Subtomograms:
 
 def test_clusters_are_named_by_what_was_simulated(boxes: Subtomograms, tmp_path: Path) -> None:
     model = load_classifier(Path("general"))
-    known = known_complexes(model, KNOWN, boxes, tmp_path)
+    known = embed_known_structures(model, KNOWN, boxes, tmp_path)
     assert known.names == KNOWN
-    places = comparable(embed(model.encoder, boxes.volumes, len(boxes)), model.head)
-    told = likeness(places, boxes.label, len(THERE), known)
+    places = standardize_for_clustering(embed(model.encoder, boxes.volumes, len(boxes)), model.head)
+    told = match_clusters(places, boxes.label, len(THERE), known)
     np.testing.assert_allclose(told.sum(axis=1), 1)
     names = [(*KNOWN, "none")[k] for k in told.argmax(axis=1)]
     assert names == [*THERE[:4], "none"]
@@ -42,15 +42,15 @@ def test_clusters_are_named_by_what_was_simulated(boxes: Subtomograms, tmp_path:
 
 def test_the_same_direction_is_sure_and_the_opposite_one_is_none() -> None:
     mean = np.array([[1.0, 0.0], [-1.0, 0.0]])
-    known = Known(("here", "there"), mean)
-    told = likeness(np.repeat(3 * mean, 5, axis=0), np.repeat([0, 1], 5), 2, known)
+    known = KnownStructures(("here", "there"), mean)
+    told = match_clusters(np.repeat(3 * mean, 5, axis=0), np.repeat([0, 1], 5), 2, known)
     assert told[0, 0] > 0.95
     assert told[1, 1] > 0.95
     beside = np.array([[0.0, 1.0], [0.0, -1.0]])
-    assert (likeness(np.repeat(beside, 5, axis=0), np.repeat([0, 1], 5), 2, known)[:, 2] > 0.95).all()
+    assert (match_clusters(np.repeat(beside, 5, axis=0), np.repeat([0, 1], 5), 2, known)[:, 2] > 0.95).all()
 
 
 def test_a_model_without_a_discriminant_knows_no_complexes(boxes: Subtomograms, tmp_path: Path) -> None:
     plain = Classifier(build_encoder("radial"), ModelCard("radial", 10.0, 32))
     with pytest.raises(ValueError, match="no discriminant"):
-        known_complexes(plain, KNOWN, boxes, tmp_path)
+        embed_known_structures(plain, KNOWN, boxes, tmp_path)

@@ -10,14 +10,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tomosift.averaging.multireference_alignment import Told
-from tomosift.data.labels import rows_among
+from tomosift.averaging.multireference_alignment import AlignmentResult
+from tomosift.data.labels import find_rows
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.inference import class_average_classifier as recognition
-from tomosift.inference.class_average_classifier import Examples, keep_averages
+from tomosift.inference.class_average_classifier import SupportSet, add_class_averages
 from tomosift.inference.classifier import GENERAL, Classifier, load_classifier
-from tomosift.inference.prediction import answers, compared, embed
-from tomosift.inference.prototypes import enrolled
+from tomosift.inference.prediction import apply_class_averages, classify_embeddings, embed
+from tomosift.inference.prototypes import enroll_classes
 from tomosift.models.encoder import ReportDone
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
@@ -54,11 +54,11 @@ def of_each(boxes: Subtomograms, count: int) -> Subtomograms:
 
 def shown(
     model: Classifier, boxes: Subtomograms, embedding: NDArray[np.float32], given: Subtomograms
-) -> tuple[Classifier, Examples]:
+) -> tuple[Classifier, SupportSet]:
     """A classifier of these examples, and what is known of them."""
     seen = embed(model.encoder, given.volumes, len(given))
-    made = enrolled(model, given.class_names, seen, given.label, embedding)
-    return made, Examples(given, seen, given.label, rows_among(given, boxes))
+    made = enroll_classes(model, given.class_names, seen, given.label, embedding)
+    return made, SupportSet(given, seen, given.label, find_rows(given, boxes))
 
 
 def test_examples_of_the_set_lead_to_averages_that_name_the_others(
@@ -73,9 +73,11 @@ def test_examples_of_the_set_lead_to_averages_that_name_the_others(
 
     classifier, examples = shown(model, boxes, embedding, of_each(boxes, 2))
     assert (examples.row >= 0).all()
-    assert keep_averages(classifier, boxes, embedding, examples, phase) == ""
+    assert add_class_averages(classifier, boxes, embedding, examples, phase) == ""
     assert told == [("look at boxes", "boxes"), ("averages", "classes")]
-    said = compared(classifier, answers(classifier, embedding), boxes.volumes, boxes.tilt_range_deg)
+    said = apply_class_averages(
+        classifier, classify_embeddings(classifier, embedding), boxes.volumes, boxes.tilt_range_deg
+    )
     assert (said.probabilities.argmax(1) == boxes.label).mean() > 0.9
 
 
@@ -86,7 +88,7 @@ def test_examples_of_another_set_are_no_particles_of_this_one_though_they_are_ca
     assert set(other.particles.particle_id) <= set(boxes.particles.particle_id)
     classifier, examples = shown(model, boxes, embedding, other)
     assert (examples.row == -1).all()
-    assert keep_averages(classifier, boxes, embedding, examples) == ""
+    assert add_class_averages(classifier, boxes, embedding, examples) == ""
     # All of them may say how far averages are to be trusted, as none is in one.
     assert classifier.averages is not None
     assert float(classifier.averages.temperature) != 1.0
@@ -97,7 +99,7 @@ def test_boxes_of_another_size_say_what_classes_are_but_not_how_far_averages_are
 ) -> None:
     larger = simulate_subtomograms(replace(CONFIG, per_class=2, box_size=28, seed=4), tmp_path / "larger")
     classifier, examples = shown(model, boxes, embedding, larger)
-    assert keep_averages(classifier, boxes, embedding, examples) == ""
+    assert add_class_averages(classifier, boxes, embedding, examples) == ""
     assert classifier.averages is not None
     assert float(classifier.averages.temperature) == 1.0
 
@@ -114,7 +116,7 @@ def test_averages_are_of_examples_and_of_no_more_particles_than_are_looked_at(
 
     classifier, examples = shown(model, boxes, embedding, of_each(boxes, 2))
     # Some eight of each class are too few for an average.
-    assert "fewer than 2 classes have 10" in keep_averages(classifier, boxes, embedding, examples, phase)
+    assert "fewer than 2 classes have 10" in add_class_averages(classifier, boxes, embedding, examples, phase)
     assert classifier.averages is None
     assert totals["boxes"] == len(np.union1d(boxes.spaced_rows(20), examples.row))
 
@@ -125,13 +127,13 @@ def test_averages_that_name_fewer_examples_right_are_not_kept(
     classifier, examples = shown(model, boxes, embedding, of_each(boxes, 2))
     averages = recognition.told_by_averages
 
-    def exchanged(*given: object) -> Told:
+    def exchanged(*given: object) -> AlignmentResult:
         told = averages(*given)  # type: ignore[arg-type]
         told.averages.density = told.averages.density.roll(1, 0)  # each class has the average of another
         return told
 
     monkeypatch.setattr(recognition, "told_by_averages", exchanged)
-    assert "name fewer of the labeled particles right" in keep_averages(classifier, boxes, embedding, examples)
+    assert "name fewer of the labeled particles right" in add_class_averages(classifier, boxes, embedding, examples)
     assert classifier.averages is None
 
 
@@ -142,7 +144,7 @@ def test_noise_alone_gives_no_averages(
     noise = simulate_subtomograms(noisy, tmp_path / "noise")
     other = simulate_subtomograms(replace(noisy, per_class=1, seed=4), tmp_path / "other")
     classifier, examples = shown(model, noise, embed(model.encoder, noise.volumes, len(noise)), other)
-    keep_averages(classifier, noise, embed(model.encoder, noise.volumes, len(noise)), examples)
-    said = answers(classifier, embedding)
-    after = compared(classifier, said, boxes.volumes, boxes.tilt_range_deg)
+    add_class_averages(classifier, noise, embed(model.encoder, noise.volumes, len(noise)), examples)
+    said = classify_embeddings(classifier, embedding)
+    after = apply_class_averages(classifier, said, boxes.volumes, boxes.tilt_range_deg)
     assert np.isfinite(after.probabilities).all()

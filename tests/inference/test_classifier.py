@@ -17,10 +17,10 @@ from tomosift.inference.classifier import (
     Classifier,
     ModelCard,
     load_classifier,
+    load_start,
     model_digest,
     save_classifier,
     shipped_models,
-    start_from,
 )
 from tomosift.inference.prediction import embed, predict
 from tomosift.models.center_finder import weights_path
@@ -203,9 +203,9 @@ def test_shipped_models_load_by_name_and_a_folder_of_that_name_goes_first(
 
 
 def test_start_at_another_voxel_spacing_is_refused(saved: Path) -> None:
-    assert start_from(saved, CARD.voxel_spacing_angstrom).card == CARD
+    assert load_start(saved, CARD.voxel_spacing_angstrom).card == CARD
     with pytest.raises(ValueError, match=r"extract with --voxel-spacing"):
-        start_from(saved, 2 * CARD.voxel_spacing_angstrom)
+        load_start(saved, 2 * CARD.voxel_spacing_angstrom)
 
 
 def test_what_is_known_of_a_shipped_model_comes_with_it() -> None:

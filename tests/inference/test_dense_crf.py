@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
-from tomosift.inference.dense_crf import CrfSettings, refined
+from tomosift.inference.dense_crf import CrfConfig, refine_masks
 
 SIZE = 5
 
 
-def by_sums(probability: np.ndarray, volume: np.ndarray, settings: CrfSettings) -> np.ndarray:
+def by_sums(probability: np.ndarray, volume: np.ndarray, settings: CrfConfig) -> np.ndarray:
     place = np.indices(probability.shape).reshape(3, -1).T
     gray = ((volume - volume.min()) / (volume.max() - volume.min()) * 255).ravel()
     apart = ((place[:, None] - place) ** 2).sum(2)
@@ -31,8 +31,8 @@ def by_sums(probability: np.ndarray, volume: np.ndarray, settings: CrfSettings) 
 def test_inference_is_that_of_its_definition() -> None:
     rng = np.random.default_rng(0)
     volume, probability = rng.normal(size=(2, SIZE, SIZE, SIZE)), rng.uniform(0.2, 0.8, size=(2, SIZE, SIZE, SIZE))
-    settings = CrfSettings(1.0, 1.5, 2.0, 2.0, 50.0, 3)
-    found = refined(torch.tensor(probability), torch.tensor(volume), settings).numpy()
+    settings = CrfConfig(1.0, 1.5, 2.0, 2.0, 50.0, 3)
+    found = refine_masks(torch.tensor(probability), torch.tensor(volume), settings).numpy()
     expected = np.stack([by_sums(p, v, settings) for p, v in zip(probability, volume, strict=True)])
     np.testing.assert_allclose(found, expected, atol=0.01)  # gray levels are interpolated
 
@@ -43,6 +43,6 @@ def test_a_stray_voxel_is_taken_up_by_its_surroundings_and_the_argument_left_alo
     volume = probability.clone()
     probability[0, 3, 3, 3], probability[0, 0, 0, 7] = 0.3, 0.7
     before = probability.clone()
-    found = refined(probability, volume, CrfSettings(1.0, 1.0, 3.0, 4.0, 20.0))
+    found = refine_masks(probability, volume, CrfConfig(1.0, 1.0, 3.0, 4.0, 20.0))
     assert float(found[0, 3, 3, 3]) > 0.5 > float(found[0, 0, 0, 7])
     assert torch.equal(probability, before)

@@ -7,16 +7,16 @@ import torch
 from tomosift.inference.heads import (
     AttentionHead,
     CosineHead,
-    DiscriminantHead,
     EuclideanHead,
     LinearHead,
     PairHead,
+    PLDAHead,
     PrototypeHead,
     build_head,
     minus_squared_distances,
 )
-from tomosift.learning.linear_probe import fit_probe
-from tomosift.learning.plda import fit_discriminant
+from tomosift.learning.linear_probe import fit_linear_probe
+from tomosift.learning.plda import fit_plda
 
 COMPARING = ("prototypes", "euclidean", "attention", "pairs", "discriminant")
 
@@ -36,7 +36,7 @@ def test_head_expresses_a_probe_in_standardized_embeddings() -> None:
     rng = np.random.default_rng(0)
     label = np.arange(40) % 2
     embeddings = (rng.normal(size=(40, 6)) * 3 + 5 + 4 * label[:, None]).astype(np.float32)
-    probe = fit_probe(embeddings, label, 2)
+    probe = fit_linear_probe(embeddings, label, 2)
     head = LinearHead(6, 2)
     head.standardize(torch.from_numpy(embeddings))
     head.load_probe(probe)
@@ -111,8 +111,8 @@ def test_likelihoods_are_those_of_one_example() -> None:
     place = rng.normal(size=(60, 5)) * [3.0, 2.0, 1.0, 0.3, 0.0]
     embeddings = np.repeat(place, 20, axis=0) + rng.normal(size=(1200, 5)) * 0.2 + 9.0
     label = np.repeat(np.arange(60), 20)
-    found = fit_discriminant(embeddings, label)
-    head = DiscriminantHead(5, 0)
+    found = fit_plda(embeddings, label)
+    head = PLDAHead(5, 0)
     head.load(found)
     query, example = (torch.from_numpy(embeddings[rows]).float() for rows in ([3, 900], [0, 600, 1190]))
     unit = torch.nn.functional.normalize

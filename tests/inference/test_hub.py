@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tomosift.inference.classifier import load_classifier, model_digest, model_folder
-from tomosift.inference.hub import fetched
+from tomosift.inference.hub import download_model
 
 
 def hub(monkeypatch: pytest.MonkeyPatch, snapshot_download: object) -> None:
@@ -33,13 +33,13 @@ def test_a_model_of_the_hub_loads_by_name_and_only_its_own_files_are_asked_for(
 @pytest.mark.parametrize("name", ["hub:name", "hub:../../etc", "hub:a/b/c", "hub:a/b@", "hub:", "hub:a/b@x/y"])
 def test_what_cannot_be_a_name_on_the_hub_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="expected hub:owner/name"):
-        fetched(Path(name))
+        download_model(Path(name))
 
 
 def test_without_the_extra_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ValueError, match=r"pip install tomosift\[hub\]"):
-        fetched(Path("hub:a-lab/its-model"))
+        download_model(Path("hub:a-lab/its-model"))
 
 
 def test_a_model_that_cannot_be_fetched_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,4 +48,4 @@ def test_a_model_that_cannot_be_fetched_is_one_sentence(monkeypatch: pytest.Monk
 
     hub(monkeypatch, snapshot_download)
     with pytest.raises(ValueError, match=r"was not fetched \(no connection\); check the name"):
-        fetched(Path("hub:a-lab/its-model"))
+        download_model(Path("hub:a-lab/its-model"))

@@ -9,9 +9,9 @@ from sklearn.preprocessing import StandardScaler
 from tomosift.learning.linear_probe import (
     FEW_LABELS_REGULARIZATION,
     INVERSE_REGULARIZATIONS,
-    fit_probe,
+    accuracy_lower_bound,
+    fit_linear_probe,
     linear_probe,
-    surely_right,
 )
 
 
@@ -26,7 +26,7 @@ def blobs(n: int, k: int = 4, spread: float = 1.0, seed: int = 0) -> tuple[np.nd
 @pytest.mark.parametrize("k", [2, 4])
 def test_logits_equal_a_scikit_learn_pipeline(k: int) -> None:
     x, y = blobs(80, k)
-    probe = fit_probe(x, y)
+    probe = fit_linear_probe(x, y)
     reference = make_pipeline(StandardScaler(), LogisticRegression(C=probe.inverse_regularization, max_iter=5000)).fit(
         x, y
     )
@@ -43,43 +43,45 @@ def test_clear_blobs_are_told_apart_and_noise_is_not() -> None:
 
 def test_test_labels_choose_nothing() -> None:
     train, (x, y) = blobs(60, spread=3.0), blobs(500, spread=3.0, seed=1)
-    predicted = fit_probe(*train).logits(x).argmax(axis=1)
+    predicted = fit_linear_probe(*train).logits(x).argmax(axis=1)
     for labels in (y, (y + 1) % 4):
         assert linear_probe(*train, x, labels) == pytest.approx((predicted == labels).mean())
 
 
 def test_regularization_is_fixed_for_few_labels_and_cross_validated_for_many() -> None:
-    assert fit_probe(*blobs(160)).inverse_regularization == FEW_LABELS_REGULARIZATION
-    assert fit_probe(*blobs(400, spread=0.1)).inverse_regularization == max(INVERSE_REGULARIZATIONS)
+    assert fit_linear_probe(*blobs(160)).inverse_regularization == FEW_LABELS_REGULARIZATION
+    assert fit_linear_probe(*blobs(400, spread=0.1)).inverse_regularization == max(INVERSE_REGULARIZATIONS)
     noise = np.random.default_rng(0).normal(size=(180, 100)), np.arange(180) % 3
-    assert fit_probe(*noise).inverse_regularization <= 0.01
+    assert fit_linear_probe(*noise).inverse_regularization <= 0.01
 
 
 def test_a_class_without_labels_is_never_predicted() -> None:
     x, y = blobs(40)
-    probe = fit_probe(x, np.where(y == 2, -1, y), class_count=6)
+    probe = fit_linear_probe(x, np.where(y == 2, -1, y), class_count=6)
     assert probe.weight.shape == (6, 8)
     assert set(probe.logits(x).argmax(axis=1)) <= {0, 1, 3}
 
 
 def test_one_class_and_constant_embeddings_are_no_error() -> None:
-    assert fit_probe(np.ones((4, 3)), np.full(4, 1)).logits(np.zeros((2, 3))).argmax(axis=1).tolist() == [1, 1]
-    assert np.isfinite(fit_probe(np.ones((6, 3)), np.arange(6) % 2).logits(np.ones((2, 3)))).all()
+    assert fit_linear_probe(np.ones((4, 3)), np.full(4, 1)).logits(np.zeros((2, 3))).argmax(axis=1).tolist() == [1, 1]
+    assert np.isfinite(fit_linear_probe(np.ones((6, 3)), np.arange(6) % 2).logits(np.ones((2, 3)))).all()
 
 
 def test_missing_labels_are_refused_in_one_sentence() -> None:
     x, y = blobs(8)
     with pytest.raises(ValueError, match="no particle has a label"):
-        fit_probe(x, np.full(8, -1))
+        fit_linear_probe(x, np.full(8, -1))
     with pytest.raises(ValueError, match="no test particle has a label"):
         linear_probe(x, y, x, np.full(8, -1))
     with pytest.raises(ValueError, match="there are 2 classes"):
-        fit_probe(x, y, class_count=2)
+        fit_linear_probe(x, y, class_count=2)
 
 
 def test_few_right_answers_are_less_sure_than_many() -> None:
     labels = np.arange(5)
-    assert surely_right(np.eye(5), labels) == pytest.approx(5 / (5 + 1.96**2), abs=1e-3)  # all right, Wilson's formula
+    assert accuracy_lower_bound(np.eye(5), labels) == pytest.approx(
+        5 / (5 + 1.96**2), abs=1e-3
+    )  # all right, Wilson's formula
     many = np.tile(labels, 20)
-    assert surely_right(np.eye(5)[many], many) > 0.95
-    assert surely_right(np.eye(5)[(many + 1) % 5], many) == pytest.approx(0.0, abs=1e-9)
+    assert accuracy_lower_bound(np.eye(5)[many], many) > 0.95
+    assert accuracy_lower_bound(np.eye(5)[(many + 1) % 5], many) == pytest.approx(0.0, abs=1e-9)

@@ -10,7 +10,7 @@ import pytest
 from tomosift import methods
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.learning.query_strategies import QuerySettings, Rounds
+from tomosift.learning.query_strategies import QueryConfig, QueryRounds
 from tomosift.methods.active import ASKED, Config
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training
@@ -18,7 +18,7 @@ from tomosift.train.loop import Training
 CLASSES = ("ribosome-70s", "apoferritin", "proteasome-20s")
 SHORT = Config(
     init=None,
-    rounds=Rounds(first_labels=6, labels_per_round=4, settings=QuerySettings(subsets=2, epochs=2)),
+    rounds=QueryRounds(first_labels=6, labels_per_round=4, settings=QueryConfig(subsets=2, epochs=2)),
     labels=15,
     training=Training(steps=2, batch_size=6),
 )

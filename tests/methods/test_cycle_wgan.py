@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tomosift import methods
-from tomosift.data.batches import Joined, read_batch
+from tomosift.data.batches import PairedBatch, read_batch
 from tomosift.data.training_sets import TrainingSets
 from tomosift.methods.cycle_wgan import Adversary, Config, Learner, held_out
-from tomosift.models.generators import Shape, load_translation
+from tomosift.models.generators import GeneratorConfig, load_generator
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.maps import MAPS
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
@@ -22,7 +22,7 @@ CLASSES = ("ribosome-70s", "apoferritin")
 SHORT = Config(
     structures=CLASSES,
     init=None,
-    shape=Shape(width=2, blocks=1),
+    shape=GeneratorConfig(width=2, blocks=1),
     critic_width=2,
     pool_size=4,
     least_faithful=-1.0,
@@ -38,12 +38,12 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> TrainingSets:
     return TrainingSets.across(boxes.select(np.zeros(0, dtype=np.int64)), boxes)
 
 
-def learner(data: TrainingSets, **changes: object) -> tuple[Learner, Joined]:
+def learner(data: TrainingSets, **changes: object) -> tuple[Learner, PairedBatch]:
     torch.manual_seed(0)
     made = Learner(replace(SHORT, **changes), 16).train()
     maps = StructureStream(SubtomogramSetConfig(CLASSES, 1, 16, MAPS, 20.0, seed=1), 4).batch(0)
     made.prepare(torch.from_numpy(data.unlabeled.volumes(range(20))), maps.volume)
-    return made, Joined((maps, read_batch(data.unlabeled, np.arange(4))))
+    return made, PairedBatch((maps, read_batch(data.unlabeled, np.arange(4))))
 
 
 def moving(module: torch.nn.Module) -> set[str]:
@@ -103,7 +103,7 @@ def test_resumed_it_ends_in_the_weights_of_an_uninterrupted_run(at: int, target:
     resumed = methods.train("cycle_wgan", SHORT, target, tmp_path / "parts", 3)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    first, second = (load_translation(tmp_path / name).translator.state_dict() for name in ("whole", "parts"))
+    first, second = (load_generator(tmp_path / name).translator.state_dict() for name in ("whole", "parts"))
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tomosift import methods
-from tomosift.data.batches import Joined, read_batch
+from tomosift.data.batches import PairedBatch, read_batch
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard
@@ -42,12 +42,12 @@ def domains(tmp_path_factory: pytest.TempPathFactory) -> TrainingSets:
     return TrainingSets(source, target.with_labels(np.full(len(target), ""), CLASSES), target)
 
 
-def learner(data: TrainingSets, **changes: object) -> tuple[Learner, Joined]:
+def learner(data: TrainingSets, **changes: object) -> tuple[Learner, PairedBatch]:
     torch.manual_seed(0)
     card = ModelCard("radial", data.voxel_spacing_angstrom, data.box_size, class_names=data.class_names)
     made = Learner(Classifier(build_encoder("radial"), card), replace(SHORT, **changes)).train()
     rows = np.arange(12)
-    return made, Joined((read_batch(data.labeled, rows), read_batch(data.unlabeled, rows)))
+    return made, PairedBatch((read_batch(data.labeled, rows), read_batch(data.unlabeled, rows)))
 
 
 def slopes(module: torch.nn.Module) -> float:

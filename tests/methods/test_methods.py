@@ -21,9 +21,9 @@ from tomosift.data.training_sets import TrainingSets
 from tomosift.errors import FormatError, NonFiniteLossError
 from tomosift.inference.classifier import Classifier, load_classifier, save_classifier
 from tomosift.inference.prediction import predict
-from tomosift.learning.query_strategies import Rounds
+from tomosift.learning.query_strategies import QueryRounds
 from tomosift.methods import METHODS, contrastive, supervised
-from tomosift.models.generators import Shape
+from tomosift.models.generators import GeneratorConfig
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Training
@@ -70,9 +70,9 @@ def short(name: str, steps: int) -> object:
     if name == "domain_adversarial":
         config = replace(config, init=None, warp_width=2, source_steps=2, discriminator_steps=2)
     if name == "active":
-        config = replace(config, init=None, labels=30, rounds=Rounds(first_labels=20, labels_per_round=10))
+        config = replace(config, init=None, labels=30, rounds=QueryRounds(first_labels=20, labels_per_round=10))
     if name == "cycle_wgan":
-        shape = Shape(width=2, blocks=1)
+        shape = GeneratorConfig(width=2, blocks=1)
         config = replace(config, init=None, structures=("groel", "apoferritin"), shape=shape, critic_width=2)
         config = replace(config, least_faithful=-1.0, pool_size=4)
     return replace(config, training=replace(config.training, steps=steps, batch_size=12, checkpoint_every=3))

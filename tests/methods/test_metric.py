@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from tomosift import methods
-from tomosift.data.batches import Inputs
-from tomosift.inference.classifier import load_classifier, start_from
+from tomosift.data.batches import FeatureBatch
+from tomosift.inference.classifier import load_classifier, load_start
 from tomosift.methods.metric import Config, Learner
 from tomosift.models.encoders import build_encoder
-from tomosift.models.radial_descriptors import DESCRIPTOR_SIZE
+from tomosift.models.radial_descriptors import RADIAL_DESCRIPTOR_SIZE
 from tomosift.models.recentering import REACH
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.feature_cache import Lessons, given
-from tomosift.simulate.synthetic_stream import ComplexStream
+from tomosift.simulate.feature_cache import FeatureCache, cached_features
+from tomosift.simulate.synthetic_stream import SyntheticComplexStream
 from tomosift.train.loop import Training, step_generator
 
 SMALL = Config(
@@ -41,22 +41,22 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_model_can_stand_where_the_shipped_one_does(taught: Path) -> None:
     card = load_classifier(taught).card
     assert (card.encoder, card.head, card.class_names) == ("radial", "discriminant", ())
-    encoder = start_from(taught, 10.0).encoder
+    encoder = load_start(taught, 10.0).encoder
     assert encoder.embedding_size == 256
     assert float(encoder.spread) == REACH
-    assert np.load(taught / "lessons" / "00000.npy").shape == (64, 4, 1, DESCRIPTOR_SIZE)
+    assert np.load(taught / "lessons" / "00000.npy").shape == (64, 4, 1, RADIAL_DESCRIPTOR_SIZE)
 
 
 def test_lessons_that_are_there_are_not_simulated_again(taught: Path, tmp_path: Path) -> None:
-    stream = ComplexStream(64, 4, 1, 16, 10.0, SMALL.imaging)
-    lessons = Lessons(tmp_path / "lessons", stream, 64, 12, 4, 1)
+    stream = SyntheticComplexStream(64, 4, 1, 16, 10.0, SMALL.imaging)
+    lessons = FeatureCache(tmp_path / "lessons", stream, 64, 12, 4, 1)
     seen: list[tuple[int, int]] = []
     lessons.simulate(build_encoder("radial"), lambda done, blocks, losses: seen.append((done, blocks)))
     lessons.simulate(build_encoder("radial"), lambda done, blocks, losses: seen.append((done, blocks)))
     assert seen == [(1, 1)]
     first, again = lessons.batch(3), lessons.batch(3)
     assert torch.equal(first.x, again.x)
-    assert first.x.shape == (48, DESCRIPTOR_SIZE)
+    assert first.x.shape == (48, RADIAL_DESCRIPTOR_SIZE)
     assert torch.unique(first.label, return_counts=True)[1].tolist() == [4] * 12
 
 
@@ -95,17 +95,17 @@ def test_a_fixed_part_may_see_fresh_boxes_as_well(tmp_path: Path) -> None:
 def test_scale_of_lessons_ends_up_in_the_weights() -> None:
     torch.manual_seed(0)
     encoder = build_encoder("radial").eval()
-    x = 3 * torch.randn(5, DESCRIPTOR_SIZE) + 2
-    mean, deviation = torch.full((DESCRIPTOR_SIZE,), 2.0), torch.full((DESCRIPTOR_SIZE,), 3.0)
+    x = 3 * torch.randn(5, RADIAL_DESCRIPTOR_SIZE) + 2
+    mean, deviation = torch.full((RADIAL_DESCRIPTOR_SIZE,), 2.0), torch.full((RADIAL_DESCRIPTOR_SIZE,), 3.0)
     expected = encoder.embed((x - mean) / deviation)
     encoder.take_scale(mean, deviation)
     torch.testing.assert_close(encoder.embed(x), expected, atol=1e-4, rtol=1e-3)
 
 
 def test_inputs_are_what_the_encoder_sees_at_the_most_probable_middle() -> None:
-    boxes = ComplexStream(3, 4, 1, 16).batch(0).volume
+    boxes = SyntheticComplexStream(3, 4, 1, 16).batch(0).volume
     encoder = build_encoder("radial").eval()
-    x = given(encoder, boxes, boxes[:, None])[:, 0]
+    x = cached_features(encoder, boxes, boxes[:, None])[:, 0]
     seen = encoder(encoder.centered(boxes), True)
     torch.testing.assert_close(encoder.embed(x.clone()), seen, atol=1e-4, rtol=1e-3)
 
@@ -116,9 +116,9 @@ def test_dropout_is_for_training_alone() -> None:
     learner = Learner(
         replace(SMALL, dropout=0.5, input_noise=0.0),
         encoder,
-        (torch.zeros(DESCRIPTOR_SIZE), torch.ones(DESCRIPTOR_SIZE)),
+        (torch.zeros(RADIAL_DESCRIPTOR_SIZE), torch.ones(RADIAL_DESCRIPTOR_SIZE)),
     )
-    batch = Inputs(torch.randn(8, DESCRIPTOR_SIZE), torch.arange(4).repeat_interleave(2))
+    batch = FeatureBatch(torch.randn(8, RADIAL_DESCRIPTOR_SIZE), torch.arange(4).repeat_interleave(2))
     one, two = (float(learner(batch, step_generator(0, 0))["loss"].detach()) for _ in range(2))
     assert one != two
     learner.eval()

@@ -12,8 +12,8 @@ from tomosift.data.episodes import Pairs
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
-from tomosift.inference.prediction import answers, embed, outlines
-from tomosift.inference.prototypes import enrolled
+from tomosift.inference.prediction import classify_embeddings, embed, predict_masks
+from tomosift.inference.prototypes import enroll_classes
 from tomosift.methods.one_shot import Config, Learner
 from tomosift.models.encoders import build_encoder
 from tomosift.particles import Particles
@@ -70,9 +70,9 @@ def test_model_keeps_its_decoder_through_saving_and_enrolment(
     assert model.card == trained.card
     boxes = balls.labeled
     embeddings = embed(model.encoder, boxes.volumes, 9)
-    named = enrolled(model, ("a", "b", "c"), embeddings[:3], np.arange(3), embeddings)
-    assert answers(named, embeddings).probabilities.shape == (9, 3)
-    first, again = (next(outlines(given, boxes.volumes, 5)) for given in (trained, named))
+    named = enroll_classes(model, ("a", "b", "c"), embeddings[:3], np.arange(3), embeddings)
+    assert classify_embeddings(named, embeddings).probabilities.shape == (9, 3)
+    first, again = (next(predict_masks(given, boxes.volumes, 5)) for given in (trained, named))
     assert first.shape == (5, SIZE, SIZE, SIZE)
     np.testing.assert_array_equal(first, again)
 
@@ -93,7 +93,7 @@ def test_bad_requests_are_refused(balls: TrainingSets, shapes_without_masks: Sub
         methods.train("one_shot", SMALL, none, tmp_path / "run", 0)
     without = Classifier(build_encoder("radial"), ModelCard("radial", 10.0, SIZE))
     with pytest.raises(ValueError, match="makes no masks"):
-        next(outlines(without, balls.labeled.volumes, 1))
+        next(predict_masks(without, balls.labeled.volumes, 1))
 
 
 @pytest.fixture
@@ -110,5 +110,5 @@ def test_masks_are_learned_and_lie_where_the_particles_are(balls: TrainingSets, 
     config = replace(SMALL, training=Training(steps=60, batch_size=6))
     model = methods.train("one_shot", config, balls, tmp_path / "run", 0)
     boxes = balls.labeled
-    found = np.concatenate(list(outlines(model, boxes.volumes, len(boxes)))) > 0.5
+    found = np.concatenate(list(predict_masks(model, boxes.volumes, len(boxes)))) > 0.5
     assert dice(found, boxes.masks(np.arange(len(boxes)))) > 0.75

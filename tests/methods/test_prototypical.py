@@ -12,9 +12,9 @@ from tomosift.data.episodes import Episodes
 from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
-from tomosift.inference.heads import AttentionHead, DiscriminantHead
-from tomosift.inference.prediction import answers, embed
-from tomosift.inference.prototypes import enrolled
+from tomosift.inference.heads import AttentionHead, PLDAHead
+from tomosift.inference.prediction import classify_embeddings, embed
+from tomosift.inference.prototypes import enroll_classes
 from tomosift.methods.prototypical import Config, Learner
 from tomosift.models.encoders import build_encoder
 from tomosift.particles import Particles
@@ -59,7 +59,9 @@ def accuracy(model: Classifier, others: Subtomograms) -> float:
     label = np.array([names.index(others.class_names[k]) for k in others.label])
     embeddings = embed(model.encoder, others.volumes, len(others))
     shown = np.concatenate([np.flatnonzero(label == k)[:3] for k in range(len(names))])
-    said = answers(enrolled(model, names, embeddings[shown], label[shown], embeddings), embeddings).logits.argmax(1)
+    said = classify_embeddings(
+        enroll_classes(model, names, embeddings[shown], label[shown], embeddings), embeddings
+    ).logits.argmax(1)
     asked = np.setdiff1d(np.arange(len(label)), shown)
     return float((said[asked] == label[asked]).mean())
 
@@ -109,7 +111,7 @@ def test_second_stage_starts_from_the_first_and_its_attention_is_kept_for_enrolm
     assert isinstance(model.head, AttentionHead)
     assert model.card.class_names == ()
     examples = embed(model.encoder, sets.validation.volumes, 9)
-    named = enrolled(model, ("a", "b", "c"), examples, np.arange(9) % 3, examples)
+    named = enroll_classes(model, ("a", "b", "c"), examples, np.arange(9) % 3, examples)
     assert isinstance(named.head, AttentionHead)
     assert torch.equal(named.head.asked.weight, model.head.asked.weight)
 
@@ -122,7 +124,7 @@ def test_discriminant_is_fitted_and_the_encoder_left_as_it_is(sets: TrainingSets
     untrained.spread.copy_(model.encoder.spread)
     assert all(torch.equal(value, untrained.state_dict()[name]) for name, value in model.encoder.state_dict().items())
     head = load_classifier(tmp_path / "run").head
-    assert isinstance(head, DiscriminantHead)
+    assert isinstance(head, PLDAHead)
     few = TrainingSets(sets.labeled.select(sets.labeled.label < 2), sets.unlabeled, sets.validation)
     kept = methods.train("prototypical", Config(head="discriminant"), few, tmp_path / "few", 0)
     assert kept.card.decoder == "unet"

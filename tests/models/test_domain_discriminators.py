@@ -4,24 +4,24 @@ import pytest
 import torch
 
 from tomosift.models.domain_discriminators import (
-    ClassAdversaries,
+    ClasswiseDiscriminators,
     ImageDiscriminator,
     covariance_distance,
-    reversed_gradient,
+    reverse_gradient,
 )
-from tomosift.models.learned_augmentation import Warp, bent
+from tomosift.models.learned_augmentation import NoiseAndDeformation, deform
 
 
 def test_behind_the_reversal_values_stay_and_the_slope_turns() -> None:
     x = torch.tensor([1.0, -2.0], requires_grad=True)
-    (3 * reversed_gradient(x, 0.5)).sum().backward()
-    assert torch.equal(reversed_gradient(x), x)
+    (3 * reverse_gradient(x, 0.5)).sum().backward()
+    assert torch.equal(reverse_gradient(x), x)
     assert x.grad is not None
     assert x.grad.tolist() == [-1.5, -1.5]
 
 
 def test_adversaries_that_know_nothing_lose_log_two_however_many_boxes_each_domain_has() -> None:
-    adversaries = ClassAdversaries(4, 3, 8).eval()
+    adversaries = ClasswiseDiscriminators(4, 3, 8).eval()
     for parameter in adversaries.parameters():
         torch.nn.init.zeros_(parameter)
     weight = torch.softmax(torch.randn(10, 3), dim=1)
@@ -31,7 +31,7 @@ def test_adversaries_that_know_nothing_lose_log_two_however_many_boxes_each_doma
 
 def test_an_adversary_hears_only_of_boxes_of_its_class() -> None:
     torch.manual_seed(0)
-    adversaries = ClassAdversaries(4, 2, 8).eval()
+    adversaries = ClasswiseDiscriminators(4, 2, 8).eval()
     embedding = torch.randn(6, 4)
     weight = torch.zeros(6, 2)
     weight[:, 0] = 1
@@ -60,14 +60,14 @@ def test_the_image_discriminator_takes_boxes_of_any_size_one_by_one(size: int) -
 def test_a_field_of_one_voxel_moves_a_box_by_one_voxel() -> None:
     box = torch.randn(1, 12, 12, 12)
     field = torch.zeros(1, 3, 12, 12, 12)
-    torch.testing.assert_close(bent(box, field), box, atol=1e-5, rtol=0)
+    torch.testing.assert_close(deform(box, field), box, atol=1e-5, rtol=0)
     field[:, 2] = 1  # along x
-    torch.testing.assert_close(bent(box, field)[..., :-1], box[..., 1:], atol=1e-4, rtol=0)
+    torch.testing.assert_close(deform(box, field)[..., :-1], box[..., 1:], atol=1e-4, rtol=0)
 
 
 def test_an_untrained_warp_leaves_boxes_as_they_are_and_a_trained_one_keeps_its_limits() -> None:
     torch.manual_seed(2)
-    warp, boxes = Warp(4, most_noise=0.5, most_bend=1.0), torch.randn(2, 16, 16, 16)
+    warp, boxes = NoiseAndDeformation(4, most_noise=0.5, most_bend=1.0), torch.randn(2, 16, 16, 16)
     boxes = (boxes - boxes.mean(dim=(1, 2, 3), keepdim=True)) / boxes.std(dim=(1, 2, 3), keepdim=True, correction=0)
     generator = torch.Generator().manual_seed(0)
     torch.testing.assert_close(warp(boxes, generator), boxes, atol=1e-3, rtol=0)
@@ -81,4 +81,4 @@ def test_an_untrained_warp_leaves_boxes_as_they_are_and_a_trained_one_keeps_its_
 
 def test_too_small_boxes_are_not_warped() -> None:
     with pytest.raises(ValueError, match="box size is 6 voxels, expected at least 8"):
-        Warp(4, 0.1, 1.0)(torch.randn(1, 6, 6, 6), torch.Generator())
+        NoiseAndDeformation(4, 0.1, 1.0)(torch.randn(1, 6, 6, 6), torch.Generator())

@@ -8,7 +8,7 @@ from torch.nn import functional
 from tomosift.models import encoders
 from tomosift.models.encoder import Encoder
 from tomosift.models.encoders import ENCODERS, _halved, build_encoder
-from tomosift.models.recentering import recentered
+from tomosift.models.recentering import recenter
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.rotation import random_rotations
 
@@ -98,7 +98,7 @@ def test_the_embedding_is_the_mean_over_probable_middles_by_their_shares(name: s
     encoder, batch = seeded(name).eval(), boxes(2, 20)
     with torch.inference_mode():
         offsets, share = encoder.middles(batch)
-        each = [encoder(recentered(batch, offsets[:, k]), True) for k in range(encoder.places)]
+        each = [encoder(recenter(batch, offsets[:, k]), True) for k in range(encoder.places)]
         expected = torch.einsum("mbe,bm->be", torch.stack(each), share)
         torch.testing.assert_close(encoder(batch), expected)
         assert not torch.allclose(expected, each[0])

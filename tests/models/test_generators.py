@@ -8,21 +8,21 @@ import torch
 from tomosift.errors import FormatError
 from tomosift.models.generators import (
     Critic,
-    Shape,
-    Translation,
-    Translator,
-    TranslatorCard,
+    Generator,
+    GeneratorCard,
+    GeneratorConfig,
+    TrainedGenerator,
     gradient_penalty,
-    load_translation,
-    save_translation,
+    load_generator,
+    save_generator,
 )
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.fourier import mean_power
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.physics.wedge import apply_mask, wedge_mask
 
-SMALL = Shape(width=2, blocks=1)
-CARD = TranslatorCard(SMALL, 16, 10.0, ImagingRanges(has_noise=False))
+SMALL = GeneratorConfig(width=2, blocks=1)
+CARD = GeneratorCard(SMALL, 16, 10.0, ImagingRanges(has_noise=False))
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -38,7 +38,7 @@ def boxes() -> torch.Tensor:
 @pytest.mark.parametrize("size", [16, 20, 32])
 def test_translated_boxes_have_the_size_mean_and_variance_of_boxes(is_direct: bool, size: int) -> None:
     torch.manual_seed(0)
-    translator = Translator(Shape(2, 1, is_direct=is_direct), size)
+    translator = Generator(GeneratorConfig(2, 1, is_direct=is_direct), size)
     made = translator(torch.randn(2, size, size, size), seeded()).detach()
     assert made.shape == (2, size, size, size)
     torch.testing.assert_close(made.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
@@ -48,7 +48,7 @@ def test_translated_boxes_have_the_size_mean_and_variance_of_boxes(is_direct: bo
 def test_the_noise_makes_the_difference_between_two_draws_in_both_shapes(boxes: torch.Tensor) -> None:
     torch.manual_seed(0)
     for is_direct in (True, False):
-        translator = Translator(Shape(2, 1, is_direct=is_direct), 16)
+        translator = Generator(GeneratorConfig(2, 1, is_direct=is_direct), 16)
         translator.take_look(boxes, boxes, 0.5)
         first, again, other = (translator(boxes, seeded(seed)).detach() for seed in (1, 1, 2))
         assert torch.equal(first, again)
@@ -60,7 +60,7 @@ def test_training_starts_from_the_spectrum_of_the_wanted_boxes_and_a_share_of_th
     drawn = torch.randn(64, 18, 16, 16, generator=seeded())
     wanted = normalized(drawn[:, :16] + drawn[:, 1:17] + drawn[:, 2:])  # correlated along z
     given = normalized(torch.randn(64, 16, 16, 16, generator=seeded(1)))
-    translator = Translator(Shape(2, 1), 16)
+    translator = Generator(GeneratorConfig(2, 1), 16)
     assert torch.allclose(translator(given, seeded()).detach(), given, atol=1e-4)  # as they are, without a look
     translator.take_look(wanted, given, 0.0)
     made = translator(given, seeded(3)).detach()
@@ -76,7 +76,7 @@ def test_training_starts_from_the_spectrum_of_the_wanted_boxes_and_a_share_of_th
 def test_boxes_that_cannot_be_halved_twice_are_refused() -> None:
     for size in (18, 12):
         with pytest.raises(ValueError, match=f"box size is {size} voxels, expected 16 or more and a multiple of 4"):
-            Translator(SMALL, size)
+            Generator(SMALL, size)
 
 
 class _Plane(Critic):
@@ -104,7 +104,7 @@ def test_coefficients_that_the_boxes_of_the_look_lack_are_damped(boxes: torch.Te
     torch.manual_seed(0)
     mask = wedge_mask(16, torch.tensor([[-50.0, 50.0]]))
     lacking = normalized(apply_mask(torch.randn(64, 16, 16, 16, generator=seeded()), mask))
-    translator = Translator(SMALL, 16)
+    translator = Generator(SMALL, 16)
     translator.take_look(lacking, boxes, 1.0)
     made = torch.fft.rfftn(translator(boxes, seeded()).detach(), dim=(-3, -2, -1)).abs()
     assert float(made[:, mask[0] == 0].mean()) < 0.01 * float(made[:, mask[0] == 1].mean())
@@ -112,12 +112,12 @@ def test_coefficients_that_the_boxes_of_the_look_lack_are_damped(boxes: torch.Te
 
 def test_a_translation_comes_back_from_its_folder(boxes: torch.Tensor, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    translator = Translator(SMALL, 16)
+    translator = Generator(SMALL, 16)
     translator.take_look(boxes, boxes, 0.5)
-    kept = Translation(translator, CARD)
-    save_translation(tmp_path, kept)
+    kept = TrainedGenerator(translator, CARD)
+    save_generator(tmp_path, kept)
     before = torch.get_rng_state()
-    loaded = load_translation(tmp_path)
+    loaded = load_generator(tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
     assert loaded.card == CARD
     assert torch.equal(loaded(boxes, seeded()), kept(boxes, seeded()))
@@ -125,21 +125,21 @@ def test_a_translation_comes_back_from_its_folder(boxes: torch.Tensor, tmp_path:
 
 def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="a finished run of `tomosift translate`"):
-        load_translation(tmp_path)
-    save_translation(tmp_path, Translation(Translator(SMALL, 16), CARD))
+        load_generator(tmp_path)
+    save_generator(tmp_path, TrainedGenerator(Generator(SMALL, 16), CARD))
     weights, card = tmp_path / "translator.safetensors", tmp_path / "translator.json"
     whole, text = weights.read_bytes(), card.read_text()
     weights.write_bytes(whole[:-4])
     with pytest.raises(FormatError, match="checksum"):
-        load_translation(tmp_path)
+        load_generator(tmp_path)
     weights.write_bytes(whole)
     for damaged in ("[]", "{", text.replace('"width": 2', '"wide": 2'), text.replace('"snr"', '"snur"')):
         card.write_text(damaged)
         with pytest.raises(FormatError, match="not a card"):
-            load_translation(tmp_path)
+            load_generator(tmp_path)
     card.write_text(text.replace('"format": 1', '"format": 9'))
     with pytest.raises(FormatError, match="use the tomosift version that wrote it"):
-        load_translation(tmp_path)
+        load_generator(tmp_path)
     card.write_text(text.replace('"width": 2', '"width": 4'))
     with pytest.raises(FormatError, match="those of this shape"):
-        load_translation(tmp_path)
+        load_generator(tmp_path)

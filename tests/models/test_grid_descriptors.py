@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from tomosift.models.grid_descriptors import DENSE_SIZE, described_block, described_boxes, first_middle, layout
+from tomosift.models.grid_descriptors import (
+    GRID_DESCRIPTOR_SIZE,
+    compute_block_descriptors,
+    compute_grid_descriptors,
+    descriptor_layout,
+    first_center_voxel,
+)
 from tomosift.physics.augmentation import normalized
 
 
@@ -13,7 +19,7 @@ def block(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def boxes_of(volume: torch.Tensor, size: int, stride: int) -> torch.Tensor:
     """The boxes that lie within a volume, normalized, (i, j, k, d, d, d)."""
-    start = first_middle(size, stride) - size // 2
+    start = first_center_voxel(size, stride) - size // 2
     cut = volume[start:, start:, start:].unfold(0, size, stride).unfold(1, size, stride).unfold(2, size, stride)
     return normalized(cut.reshape(-1, size, size, size).double()).float().reshape(cut.shape)
 
@@ -37,9 +43,9 @@ def test_a_block_gives_what_its_boxes_give(size: int, stride: int, shape: tuple[
     volume = block(*shape)
     cut = boxes_of(volume, size, stride)
     with torch.inference_mode():
-        found = described_block(volume, size, stride)
-        expected = described_boxes(cut.flatten(0, 2))
-    assert found.shape == (*cut.shape[:3], DENSE_SIZE)
+        found = compute_block_descriptors(volume, size, stride)
+        expected = compute_grid_descriptors(cut.flatten(0, 2))
+    assert found.shape == (*cut.shape[:3], GRID_DESCRIPTOR_SIZE)
     # The innermost shell of a box of 16 is a single voxel, whose skewness is rounding over a floor.
     torch.testing.assert_close(found.flatten(0, 2), expected, atol=5e-3 if size == 16 else 1e-4, rtol=0)
 
@@ -47,7 +53,7 @@ def test_a_block_gives_what_its_boxes_give(size: int, stride: int, shape: tuple[
 def test_brightness_and_contrast_of_a_block_do_not_matter() -> None:
     volume = block(40, 40, 40)
     with torch.inference_mode():
-        plain, other = described_block(volume, 32, 4), described_block(7.0 * volume - 30.0, 32, 4)
+        plain, other = compute_block_descriptors(volume, 32, 4), compute_block_descriptors(7.0 * volume - 30.0, 32, 4)
     torch.testing.assert_close(plain, other, atol=1e-4, rtol=0)
 
 
@@ -55,8 +61,8 @@ def test_each_box_of_a_block_counts_by_its_own_brightness_and_contrast() -> None
     ramp = torch.linspace(1, 3, 48)[:, None, None]
     volume = block(48, 40, 40) * ramp + 5 * ramp
     with torch.inference_mode():
-        found = described_block(volume, 32, 4)
-        expected = described_boxes(boxes_of(volume, 32, 4).flatten(0, 2))
+        found = compute_block_descriptors(volume, 32, 4)
+        expected = compute_grid_descriptors(boxes_of(volume, 32, 4).flatten(0, 2))
     torch.testing.assert_close(found.flatten(0, 2), expected, atol=1e-4, rtol=0)
 
 
@@ -67,7 +73,9 @@ def test_slopes_are_finite_and_the_argument_is_left_untouched(constant: bool) ->
     before = volume.clone()
     volume.requires_grad_()
     boxes.requires_grad_()
-    (described_block(volume, 32, 2).square().sum() + described_boxes(boxes).square().sum()).backward()
+    (
+        compute_block_descriptors(volume, 32, 2).square().sum() + compute_grid_descriptors(boxes).square().sum()
+    ).backward()
     assert torch.equal(volume.detach(), before)
     for argument in (volume, boxes):
         assert argument.grad is not None
@@ -77,12 +85,12 @@ def test_slopes_are_finite_and_the_argument_is_left_untouched(constant: bool) ->
 @pytest.mark.parametrize(("stride", "edge"), [(1, 36), (3, 36), (4, 38)])
 def test_strides_that_do_not_fit_are_refused_in_one_sentence(stride: int, edge: int) -> None:
     with pytest.raises(ValueError, match=rf"^stride is {stride} and the block \({edge}, .*expected multiples of 2 and"):
-        described_block(block(edge, edge, edge), 32, stride)
+        compute_block_descriptors(block(edge, edge, edge), 32, stride)
 
 
 def test_no_filter_and_shell_together_reach_beyond_a_box() -> None:
     for size in range(16, 65):
-        plan = layout(size)
+        plan = descriptor_layout(size)
         reach = plan.step * (plan.harmonics.shape[-1] // 2) + len(plan.gaussians[1]) // 2
         assert reach <= (size - 1) // 2
 
@@ -91,5 +99,5 @@ def test_no_filter_and_shell_together_reach_beyond_a_box() -> None:
 def test_nothing_is_left_on_another_device(size: int, stride: int) -> None:
     """The device without data refuses to meet any other, as a GPU does."""
     block = torch.empty(64, 64, 64, device="meta")
-    assert described_block(block, size, stride).device.type == "meta"
-    assert described_boxes(torch.empty(2, size, size, size, device="meta")).device.type == "meta"
+    assert compute_block_descriptors(block, size, stride).device.type == "meta"
+    assert compute_grid_descriptors(torch.empty(2, size, size, size, device="meta")).device.type == "meta"

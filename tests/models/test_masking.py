@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from tomosift.models.masking import low_passed, soft_sphere
+from tomosift.models.masking import low_pass, soft_sphere
 from tomosift.physics.rotation import quaternions_to_matrices, rotate
 
 SIZES = (8, 15, 16, 33)
@@ -53,7 +53,7 @@ def test_sphere_comes_in_the_precision_that_was_asked_for() -> None:
 def test_blur_is_that_of_scipy_with_zeros_around_and_normalized(size: int, sigma: float) -> None:
     volume = torch.randn(2, 1, size, size, size, generator=torch.Generator().manual_seed(0))
     before = volume.clone()
-    found = low_passed(volume, sigma)
+    found = low_pass(volume, sigma)
     assert torch.equal(volume, before)
     for one, box in zip(found[:, 0].numpy(), volume[:, 0].double().numpy(), strict=True):
         blurred = gaussian_filter(box, sigma, mode="constant", radius=int(np.ceil(3 * sigma)))

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from tomosift.models.radial_descriptors import BLURS, DESCRIPTOR_SIZE, SHELLS, descriptors
+from tomosift.models.radial_descriptors import BLURS, RADIAL_DESCRIPTOR_SIZE, SHELLS, compute_radial_descriptors
 from tomosift.physics.rotation import random_rotations, rotate
 
-POWER = np.arange(DESCRIPTOR_SIZE - SHELLS * (len(BLURS) + 1), DESCRIPTOR_SIZE - SHELLS * len(BLURS))
-IN_SPACE = np.delete(np.arange(DESCRIPTOR_SIZE), POWER)
+POWER = np.arange(RADIAL_DESCRIPTOR_SIZE - SHELLS * (len(BLURS) + 1), RADIAL_DESCRIPTOR_SIZE - SHELLS * len(BLURS))
+IN_SPACE = np.delete(np.arange(RADIAL_DESCRIPTOR_SIZE), POWER)
 
 
 def normalized(volume: torch.Tensor) -> torch.Tensor:
@@ -37,7 +37,7 @@ def blobs(count: int, size: int, seed: int = 0) -> torch.Tensor:
 def test_quarter_turns_change_nothing(size: int, axes: tuple[int, int]) -> None:
     box = noise(2, size)
     turned = torch.rot90(box, 1, axes)
-    torch.testing.assert_close(descriptors(turned), descriptors(box), atol=3e-4, rtol=0)
+    torch.testing.assert_close(compute_radial_descriptors(turned), compute_radial_descriptors(box), atol=3e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [16, 32])
@@ -45,7 +45,9 @@ def test_quarter_turns_about_the_center_voxel_of_even_boxes_change_nothing(size:
     box = noise(2, size)
     # About voxel N/2 a quarter turn of an even box is a turn of the array and a shift by one voxel.
     turned = torch.rot90(box, 1, (2, 3)).roll(1, 2)
-    torch.testing.assert_close(descriptors(turned)[:, IN_SPACE], descriptors(box)[:, IN_SPACE], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        compute_radial_descriptors(turned)[:, IN_SPACE], compute_radial_descriptors(box)[:, IN_SPACE], atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -53,7 +55,7 @@ def test_any_rotation_of_smooth_blobs_changes_little(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     box = blobs(4, 32, seed)
     turned = rotate(box, random_rotations(4, generator))
-    before, after = (descriptors(normalized(each)) for each in (box, turned))
+    before, after = (compute_radial_descriptors(normalized(each)) for each in (box, turned))
     between = (before[:, None] - before[None]).norm(dim=-1)
     typical = between[~torch.eye(4, dtype=torch.bool)].mean()
     assert float((after - before).norm(dim=-1).max()) < 0.35 * float(typical)
@@ -61,20 +63,20 @@ def test_any_rotation_of_smooth_blobs_changes_little(seed: int) -> None:
 
 @pytest.mark.parametrize("size", range(16, 65, 7))
 def test_any_size_gives_the_same_number_of_finite_descriptors(size: int) -> None:
-    found = descriptors(noise(2, size))
-    assert found.shape == (2, DESCRIPTOR_SIZE)
+    found = compute_radial_descriptors(noise(2, size))
+    assert found.shape == (2, RADIAL_DESCRIPTOR_SIZE)
     assert bool(found.isfinite().all())
 
 
 @pytest.mark.parametrize("size", [16, 24, 33, 48])
 def test_white_noise_has_power_one_in_boxes_of_any_size(size: int) -> None:
-    power = descriptors(noise(24, size))[:, POWER].mean(0)
+    power = compute_radial_descriptors(noise(24, size))[:, POWER].mean(0)
     # The zeroth shell is the mean of the box, which was taken away; few waves make the next ones scatter.
     assert float(power[2:].abs().max()) < 0.12
 
 
 def test_same_blobs_have_like_descriptors_in_boxes_of_other_size() -> None:
-    small, large = (descriptors(normalized(blobs(3, size, seed=4))) for size in (32, 48))
+    small, large = (compute_radial_descriptors(normalized(blobs(3, size, seed=4))) for size in (32, 48))
     close = (small[:, IN_SPACE] - large[:, IN_SPACE]).abs() < 0.15
     # The innermost shells are two and three voxels from the center: too coarse for the highest degrees.
     assert float(close.float().mean()) > 0.99
@@ -82,7 +84,7 @@ def test_same_blobs_have_like_descriptors_in_boxes_of_other_size() -> None:
 
 def test_constant_boxes_give_finite_values_and_slopes() -> None:
     box = torch.zeros(1, 16, 16, 16, requires_grad=True)
-    found = descriptors(box)
+    found = compute_radial_descriptors(box)
     found.sum().backward()
     assert bool(found.isfinite().all())
     assert box.grad is not None
@@ -91,20 +93,20 @@ def test_constant_boxes_give_finite_values_and_slopes() -> None:
 
 def test_slopes_agree_with_small_steps() -> None:
     box = noise(1, 16).requires_grad_()
-    weight = torch.randn(DESCRIPTOR_SIZE, generator=torch.Generator().manual_seed(1))
-    (descriptors(box) @ weight).sum().backward()
+    weight = torch.randn(RADIAL_DESCRIPTOR_SIZE, generator=torch.Generator().manual_seed(1))
+    (compute_radial_descriptors(box) @ weight).sum().backward()
     assert box.grad is not None
     step = noise(1, 16, seed=2)
-    ahead, behind = ((descriptors(box.detach() + sign * 1e-2 * step) @ weight).sum() for sign in (1, -1))
+    ahead, behind = ((compute_radial_descriptors(box.detach() + sign * 1e-2 * step) @ weight).sum() for sign in (1, -1))
     assert float((box.grad * step).sum()) == pytest.approx(float(ahead - behind) / 2e-2, rel=0.05, abs=0.02)
 
 
 def test_training_works_after_a_first_call_in_inference_mode() -> None:
     size = 22  # met by no other test, so that its geometry is first made here
     with torch.inference_mode():
-        descriptors(noise(1, size))
+        compute_radial_descriptors(noise(1, size))
     box = noise(1, size).requires_grad_()
-    descriptors(box).square().sum().backward()
+    compute_radial_descriptors(box).square().sum().backward()
     assert box.grad is not None
     assert float(box.grad.abs().max()) > 0
 
@@ -112,6 +114,6 @@ def test_training_works_after_a_first_call_in_inference_mode() -> None:
 def test_batch_gives_what_single_boxes_give_and_arguments_stay() -> None:
     boxes = noise(3, 20)
     before = boxes.clone()
-    alone = torch.cat([descriptors(box[None]) for box in boxes])
-    torch.testing.assert_close(descriptors(boxes), alone, atol=1e-5, rtol=1e-4)
+    alone = torch.cat([compute_radial_descriptors(box[None]) for box in boxes])
+    torch.testing.assert_close(compute_radial_descriptors(boxes), alone, atol=1e-5, rtol=1e-4)
     assert torch.equal(boxes, before)

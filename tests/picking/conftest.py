@@ -11,7 +11,7 @@ from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 from tomosift.picking.config import Config
-from tomosift.picking.detector import train
+from tomosift.picking.detector import train_detector
 from tomosift.train.loop import Training
 from tomosift.train.run import Run
 
@@ -54,5 +54,5 @@ def scanned_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     tomograms = open_tomograms(folder / "tomograms")
     training = Training(200, 64, 2e-3, checkpoint_every=40)
     config = Config(box_size=16, background_places=4000, rounds=0, training=training)
-    train(config, particles["a"], tomograms, Run.open(folder / "detector", {}), seed=0)
+    train_detector(config, particles["a"], tomograms, Run.open(folder / "detector", {}), seed=0)
     return World(folder, tomograms, particles, config, folder / "detector")

@@ -4,10 +4,10 @@ import os
 import signal
 from pathlib import Path
 
-from tomosift.picking.tomogram_task import ScanTask, run_task
+from tomosift.picking.tomogram_task import PickingTask, run_task
 
 
-def scan_killed_once(task: ScanTask) -> Path:
+def scan_killed_once(task: PickingTask) -> Path:
     """The first of all tries is killed when it has looked at every place and written nothing."""
     marker = task.out.parent / f"{task.tomogram.name}.killed"
 

@@ -10,9 +10,9 @@ from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import normalized
 from tomosift.io.volumes import write_volume
-from tomosift.models.grid_descriptors import described_boxes, first_middle
+from tomosift.models.grid_descriptors import compute_grid_descriptors, first_center_voxel
 from tomosift.picking.blocks import Blocks
-from tomosift.picking.detection import described
+from tomosift.picking.detection import describe_block
 
 SHAPE = (40, 150, 61)
 
@@ -41,7 +41,7 @@ def test_blocks_hold_the_tomogram_about_their_places(tomogram: Tomogram) -> None
     data = np.asarray(tomogram.open().data)
     blocks = Blocks(tomogram, 10.0, 32, 2)
     for block in blocks:
-        first = first_middle(32, 2)
+        first = first_center_voxel(32, 2)
         place = 2 * np.array(block.start_zyx)
         assert block.volume[first, first, first] == data[tuple(place)]
 
@@ -50,13 +50,13 @@ def test_places_whose_boxes_lie_in_the_tomogram_are_described_as_these_boxes(tom
     blocks = Blocks(tomogram, 10.0, 32, 2)
     compared = 0
     for block in blocks:
-        told = described(blocks, block, torch.device("cpu"))
+        told = describe_block(blocks, block, torch.device("cpu"))
         for index in np.ndindex(*block.count_zyx):
             center = 2 * (np.array(block.start_zyx) + index)
             if ((center < 16) | (center > np.array(SHAPE) - 16)).any() or sum(index) % 9:
                 continue
             box = torch.from_numpy(normalized(tomogram.crop(center, 32)[None]))
-            torch.testing.assert_close(told[index], described_boxes(box)[0], atol=1e-3, rtol=0)
+            torch.testing.assert_close(told[index], compute_grid_descriptors(box)[0], atol=1e-3, rtol=0)
             compared += 1
     assert compared > 20
 
@@ -69,7 +69,7 @@ def test_a_tomogram_of_another_voxel_spacing_is_looked_at_as_its_boxes_are_cut(t
     fine = open_tomograms(tmp_path)["a"]
     blocks = Blocks(fine, 10.0, 16, 4)
     block = next(iter(blocks))
-    first = first_middle(16, 4)
+    first = first_center_voxel(16, 4)
     place = np.array([10, 8, 9])  # in steps
     at = place * 40.0 / 12.5
     expected = np.sin(at[0] / 5) + np.cos(at[1] / 4 + at[2] / 6)
@@ -82,7 +82,7 @@ def test_density_is_positive_and_what_is_no_number_becomes_the_mean(tmp_path: Pa
     volume[4, 4, 4] = np.nan
     write_volume(tmp_path / "a.zarr", volume, 10.0)
     block = next(iter(Blocks(open_tomograms(tmp_path, inverted=True)["a"], 10.0, 16, 1)))
-    first = first_middle(16, 1)
+    first = first_center_voxel(16, 1)
     assert block.volume[first + 3, first + 3, first + 3] == -7.0
     assert np.isfinite(block.volume).all()
 

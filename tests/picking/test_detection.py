@@ -11,7 +11,7 @@ from tomosift.data.set_reader import normalized
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier
 from tomosift.io.volumes import write_volume
 from tomosift.models.encoders import build_encoder
-from tomosift.picking.detection import particles_of, scan
+from tomosift.picking.detection import detect, extract_picks
 
 FEW = {"ball": 50.0, "shell": 60.0}
 
@@ -26,7 +26,7 @@ def test_log_odds_are_those_of_boxes_cut_at_the_same_places(scanned_world: Any, 
     """Descriptors agree within 1e-3, log odds therefore within a few times that, and the map is kept in float16."""
     tomogram = scanned_world.tomograms["b"]
     seen: list[tuple[int, int]] = []
-    found = scan(model, tomogram, done=lambda *now: seen.append(now))
+    found = detect(model, tomogram, done=lambda *now: seen.append(now))
     assert seen == [(1, 1)]
     assert found.class_names == ("ball", "shell")
     rng = np.random.default_rng(0)
@@ -51,8 +51,8 @@ def test_log_odds_are_those_of_boxes_cut_at_the_same_places(scanned_world: Any, 
 def test_particles_come_the_most_probable_first_with_class_and_probability(
     scanned_world: Any, model: Classifier
 ) -> None:
-    found = scan(model, scanned_world.tomograms["b"])
-    sure, all_of_them = (particles_of(found, "b", FEW, least) for least in (0.9, 0.5))
+    found = detect(model, scanned_world.tomograms["b"])
+    sure, all_of_them = (extract_picks(found, "b", FEW, least) for least in (0.9, 0.5))
     assert 0 < len(sure) <= len(all_of_them)
     assert (np.diff(all_of_them.score) <= 0).all()
     assert all_of_them.score.min() >= 0.5
@@ -65,7 +65,7 @@ def test_particles_come_the_most_probable_first_with_class_and_probability(
 
 
 def test_a_coarser_stride_gives_every_other_place_of_the_map(scanned_world: Any, model: Classifier) -> None:
-    fine, coarse = (scan(model, scanned_world.tomograms["b"], stride) for stride in (1, 2))
+    fine, coarse = (detect(model, scanned_world.tomograms["b"], stride) for stride in (1, 2))
     assert coarse.lattice.spacing_angstrom == 20.0
     # Away from the border, where boxes of both lie in the tomogram.
     one, other = (part.astype(float)[4:-4, 4:-4, 4:-4] for part in (fine.log_odds[::2, ::2, ::2], coarse.log_odds))
@@ -76,11 +76,11 @@ def test_where_the_mask_is_zero_nothing_is_found(scanned_world: Any, model: Clas
     tomogram = scanned_world.tomograms["b"]
     mask = np.ones(tomogram.grid.shape_zyx, dtype=np.int8)
     mask[:, :, 24:] = 0
-    whole, part = (particles_of(scan(model, tomogram, mask=given), "b", FEW, 0.5) for given in (None, mask))
+    whole, part = (extract_picks(detect(model, tomogram, mask=given), "b", FEW, 0.5) for given in (None, mask))
     assert (whole.position_zyx_angstrom[:, 2] > 240).any()
     assert 0 < len(part) < len(whole)
     assert part.position_zyx_angstrom[:, 2].max() <= 240
-    assert len(particles_of(scan(model, tomogram, mask=0 * mask), "b", FEW, 0.5)) == 0
+    assert len(extract_picks(detect(model, tomogram, mask=0 * mask), "b", FEW, 0.5)) == 0
 
 
 def test_the_mask_is_looked_up_at_the_nearest_voxel_of_a_tomogram_of_another_spacing(
@@ -90,7 +90,7 @@ def test_the_mask_is_looked_up_at_the_nearest_voxel_of_a_tomogram_of_another_spa
     tomogram = replace(scanned_world.tomograms["b"], grid=grid)
     mask = np.zeros(grid.shape_zyx, dtype=np.int8)
     mask[:, 10:20, 10:20] = 1
-    found = scan(model, tomogram, mask=mask)
+    found = detect(model, tomogram, mask=mask)
     position = found.lattice.positions(np.flatnonzero(found.log_odds.ravel() > -30.0))
     nearest = np.rint(position / 12.5)[:, 1:]
     assert nearest.min() == 10
@@ -103,7 +103,7 @@ def test_inverted_density_is_scanned_as_if_it_were_not(
     folder, tomogram = tmp_path_factory.mktemp("inverted"), scanned_world.tomograms["b"]
     write_volume(folder / "b.mrc", -np.asarray(tomogram.open().data), 10.0)
     dark = replace(tomogram, path=folder / "b.mrc", inverted=True)
-    np.testing.assert_array_equal(scan(model, dark).log_odds, scan(model, tomogram).log_odds)
+    np.testing.assert_array_equal(detect(model, dark).log_odds, detect(model, tomogram).log_odds)
 
 
 @pytest.mark.parametrize(
@@ -123,4 +123,4 @@ def test_what_cannot_be_scanned_is_refused_in_one_sentence(
     other = Classifier(build_encoder(encoder), ModelCard(encoder, 10.0, 16, class_names=names)).eval()
     given = None if mask is None else np.ones(mask)
     with pytest.raises(ValueError, match=sentence):
-        scan(other, scanned_world.tomograms["b"], stride, given)
+        detect(other, scanned_world.tomograms["b"], stride, given)

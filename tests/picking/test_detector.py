@@ -18,10 +18,10 @@ from tomosift.models.encoders import build_encoder
 from tomosift.particles import Particles
 from tomosift.picking.blocks import Blocks
 from tomosift.picking.config import Config
-from tomosift.picking.detection import BACKGROUND, particles_of, scan
-from tomosift.picking.detector import train
-from tomosift.picking.self_training import joined
-from tomosift.picking.training_grid import Places, chosen_places
+from tomosift.picking.detection import BACKGROUND, detect, extract_picks
+from tomosift.picking.detector import train_detector
+from tomosift.picking.self_training import concatenate_picks
+from tomosift.picking.training_grid import TrainingGrid, select_training_points
 from tomosift.train.loop import Training
 from tomosift.train.run import Run
 
@@ -44,7 +44,9 @@ def assert_same(one: Classifier, other: Classifier) -> None:
 
 def test_what_was_picked_in_one_tomogram_is_found_and_named_in_another(scanned_world: Any) -> None:
     """Picks at random places would reach an F1 of some 0.02."""
-    found = particles_of(scan(load_classifier(scanned_world.detector), scanned_world.tomograms["b"]), "b", RADIUS, 0.5)
+    found = extract_picks(
+        detect(load_classifier(scanned_world.detector), scanned_world.tomograms["b"]), "b", RADIUS, 0.5
+    )
     score = detection_score(found, scanned_world.particles["b"], dict.fromkeys(RADIUS, 60.0))
     assert score.recall >= 0.85
     assert score.precision >= 0.75
@@ -54,8 +56,8 @@ def test_what_was_picked_in_one_tomogram_is_found_and_named_in_another(scanned_w
 def test_a_few_picks_and_random_weights_are_a_start(scanned_world: Any, tmp_path: Path) -> None:
     config = replace(scanned_world.config, init=None, rounds=1)
     picks = of_each(scanned_world.particles["a"], ball=4, shell=4)
-    model = train(config, picks, scanned_world.tomograms, Run.open(tmp_path / "run", {}), seed=0)
-    found = particles_of(scan(model, scanned_world.tomograms["b"]), "b", RADIUS, 0.5)
+    model = train_detector(config, picks, scanned_world.tomograms, Run.open(tmp_path / "run", {}), seed=0)
+    found = extract_picks(detect(model, scanned_world.tomograms["b"]), "b", RADIUS, 0.5)
     score = detection_score(found, scanned_world.particles["b"], dict.fromkeys(RADIUS, 60.0))
     assert score.recall >= 0.7
     assert score.precision >= 0.5
@@ -65,7 +67,7 @@ def test_same_seed_same_weights_and_another_seed_others(scanned_world: Any, tmp_
     config = replace(scanned_world.config, training=Training(10, 32, 2e-3), init=None)
     picks = scanned_world.particles["a"]
     one, same, other = (
-        train(config, picks, scanned_world.tomograms, Run.open(tmp_path / name, {}), seed)
+        train_detector(config, picks, scanned_world.tomograms, Run.open(tmp_path / name, {}), seed)
         for name, seed in (("one", 0), ("same", 0), ("other", 1))
     )
     assert_same(one, same)
@@ -87,17 +89,17 @@ def test_an_interrupted_training_ends_in_the_weights_of_an_uninterrupted_one(
         if step == 17 and calls == interrupted_in:
             raise InterruptedError
 
-    whole = train(*ask, Run.open(tmp_path / "whole", {}), seed=3)
+    whole = train_detector(*ask, Run.open(tmp_path / "whole", {}), seed=3)
     run = Run.open(tmp_path / "broken", {})
     with pytest.raises(InterruptedError):
-        train(*ask, run, seed=3, progress=interrupt)
+        train_detector(*ask, run, seed=3, progress=interrupt)
     assert not run.result.exists()
-    assert_same(train(*ask, run, seed=3), whole)
+    assert_same(train_detector(*ask, run, seed=3), whole)
 
 
 def test_an_interruption_while_tomograms_are_looked_at_changes_nothing(scanned_world: Any, tmp_path: Path) -> None:
     config = replace(scanned_world.config, training=Training(10, 32, 2e-3))
-    picks = joined([scanned_world.particles["a"], scanned_world.particles["b"]])
+    picks = concatenate_picks([scanned_world.particles["a"], scanned_world.particles["b"]])
     seen = []
 
     def interrupt(done: int, total: int) -> None:
@@ -107,11 +109,11 @@ def test_an_interruption_while_tomograms_are_looked_at_changes_nothing(scanned_w
 
     run = Run.open(tmp_path / "broken", {})
     with pytest.raises(InterruptedError):
-        train(config, picks, scanned_world.tomograms, run, 0, interrupt)
+        train_detector(config, picks, scanned_world.tomograms, run, 0, interrupt)
     seen.clear()
-    again = train(config, picks, scanned_world.tomograms, run, 0, lambda *now: seen.append(now))
+    again = train_detector(config, picks, scanned_world.tomograms, run, 0, lambda *now: seen.append(now))
     assert seen == [(1, 2), (2, 2)]
-    assert_same(again, train(config, picks, scanned_world.tomograms, Run.open(tmp_path / "whole", {}), 0))
+    assert_same(again, train_detector(config, picks, scanned_world.tomograms, Run.open(tmp_path / "whole", {}), 0))
 
 
 def test_places_of_a_tomogram_that_were_cut_short_on_disk_are_described_again(
@@ -120,10 +122,10 @@ def test_places_of_a_tomogram_that_were_cut_short_on_disk_are_described_again(
     config = replace(scanned_world.config, training=Training(10, 32, 2e-3))
     ask = (config, scanned_world.particles["a"], scanned_world.tomograms)
     run = Run.open(tmp_path / "run", {})
-    whole = train(*ask, run, seed=0)
+    whole = train_detector(*ask, run, seed=0)
     (kept,) = (run.folder / "round-1" / "places").iterdir()
     kept.write_bytes(kept.read_bytes()[:1000])
-    assert_same(train(*ask, run, seed=0), whole)
+    assert_same(train_detector(*ask, run, seed=0), whole)
 
 
 def test_only_classes_of_few_picks_get_more_rounds(scanned_world: Any, tmp_path: Path) -> None:
@@ -131,7 +133,7 @@ def test_only_classes_of_few_picks_get_more_rounds(scanned_world: Any, tmp_path:
     config = replace(scanned_world.config, rounds=2, few=3)
     seen: list[tuple[int, int]] = []
     run = Run.open(tmp_path / "few", {})
-    train(config, picks, scanned_world.tomograms, run, 0, lambda *now: seen.append(now))
+    train_detector(config, picks, scanned_world.tomograms, run, 0, lambda *now: seen.append(now))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     grown = [line["picks"] for line in lines(run.folder) if line.get("event") == "grown"]
     assert grown[0] > len(picks)  # there are four more shells
@@ -142,7 +144,7 @@ def test_only_classes_of_few_picks_get_more_rounds(scanned_world: Any, tmp_path:
     seen.clear()
     enough = Run.open(tmp_path / "enough", {})
     short = replace(config, few=2, training=Training(2, 16, 2e-3))
-    train(short, picks, scanned_world.tomograms, enough, 0, lambda *now: seen.append(now))
+    train_detector(short, picks, scanned_world.tomograms, enough, 0, lambda *now: seen.append(now))
     assert seen == [(1, 1)]
     assert sorted(part.name for part in enough.folder.glob("round-*")) == ["round-1"]
 
@@ -154,7 +156,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def test_places_near_a_pick_are_of_its_class_and_never_background(scanned_world: Any) -> None:
     picks, config = scanned_world.particles["a"], scanned_world.config
     lattice = Blocks(scanned_world.tomograms["a"], 10.0, 16, 1).lattice
-    rows, label = chosen_places(config, picks, lattice, ("ball", "shell"), 0, 1)
+    rows, label = select_training_points(config, picks, lattice, ("ball", "shell"), 0, 1)
     assert len(np.unique(rows)) == len(rows)
     distance, nearest = cKDTree(picks.position_zyx_angstrom).query(lattice.positions(rows))
     is_background = label == 2
@@ -170,7 +172,7 @@ def test_a_pick_between_far_places_has_the_closest_one(scanned_world: Any) -> No
     config = replace(scanned_world.config, near_angstrom=1.0)
     picks = Particles.create(["a"], np.array([[104.0, 303.0, 255.0]]), class_name=["ball"])
     lattice = Blocks(scanned_world.tomograms["a"], 10.0, 16, 1).lattice
-    rows, label = chosen_places(config, picks, lattice, ("ball",), 0, 1)
+    rows, label = select_training_points(config, picks, lattice, ("ball",), 0, 1)
     near = lattice.positions(rows[label == 0])
     assert near[:, :2].tolist() == [[100.0, 300.0]]
     assert near[0, 2] in {250.0, 260.0}
@@ -178,7 +180,7 @@ def test_a_pick_between_far_places_has_the_closest_one(scanned_world: Any) -> No
 
 def test_batches_are_half_background_and_even_over_classes() -> None:
     label = np.repeat([0, 1, 2], [3, 50, 500])
-    places = Places(np.zeros((len(label), 4), np.float16), label, 2, 4000, seed=0)
+    places = TrainingGrid(np.zeros((len(label), 4), np.float16), label, 2, 4000, seed=0)
     share = np.bincount(places.batch(7).label.numpy()) / 4000
     np.testing.assert_allclose(share, [0.25, 0.25, 0.5], atol=0.03)
     assert torch.equal(places.batch(7).label, places.batch(7).label)
@@ -217,7 +219,7 @@ def test_what_cannot_be_learned_from_is_refused_before_anything_is_looked_at(
     config = replace(scanned_world.config, init=models[init]) if init else scanned_world.config
     run = Run.open(tmp_path / "run", {})
     with pytest.raises(ValueError, match=sentence):
-        train(config, picks, scanned_world.tomograms, run, seed=0)
+        train_detector(config, picks, scanned_world.tomograms, run, seed=0)
     assert not (run.folder / "round-1").exists()
 
 
@@ -227,7 +229,7 @@ def test_a_tomogram_without_background_is_refused(scanned_world: Any, tmp_path: 
     picks = Particles.create(["small"] * len(position), position, class_name=["ball"] * len(position))
     run = Run.open(tmp_path / "run", {})
     with pytest.raises(ValueError, match="no place is left for 'background'"):
-        train(scanned_world.config, picks, open_tomograms(tmp_path / "small.mrc"), run, seed=0)
+        train_detector(scanned_world.config, picks, open_tomograms(tmp_path / "small.mrc"), run, seed=0)
 
 
 def test_a_detector_starts_from_a_shipped_model_unless_told_otherwise() -> None:

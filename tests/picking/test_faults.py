@@ -23,7 +23,7 @@ from tomosift.files import file_state, written_then_renamed
 from tomosift.io.volumes import write_volume, zarr
 from tomosift.picking import tomogram_task as scan_task
 from tomosift.picking.kept import read_arrays
-from tomosift.picking.tomogram_task import ScanTask, read_result, run_task
+from tomosift.picking.tomogram_task import PickingTask, read_result, run_task
 
 HERE = Path(__file__).parent
 
@@ -36,9 +36,9 @@ def deadly(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     sys.modules.pop("deadly")
 
 
-def task_of(world: Any, out: Path, name: str = "b", **settings: Any) -> ScanTask:
+def task_of(world: Any, out: Path, name: str = "b", **settings: Any) -> PickingTask:
     asked = {"radius_angstrom": {"ball": 50.0, "shell": 60.0}, "least_probability": 0.5, "stride": 2, **settings}
-    return ScanTask(world.tomograms[name], world.detector, out, **asked)
+    return PickingTask(world.tomograms[name], world.detector, out, **asked)
 
 
 @pytest.fixture

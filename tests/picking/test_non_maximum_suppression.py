@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomosift.picking.non_maximum_suppression import peaks
+from tomosift.picking.non_maximum_suppression import find_peaks
 
 
 def bump(shape: tuple[int, int, int], center: tuple[float, float, float], height: float) -> np.ndarray:
@@ -17,7 +17,7 @@ def test_peaks_are_found_between_places_the_highest_first() -> None:
     odds = np.maximum(bump(shape, first, 5.0), bump(shape, second, 8.0))
     label = np.zeros(shape, dtype=np.uint8)
     label[10:] = 1
-    place, kind, value = peaks(odds, label, np.array([3.0, 3.0]), 0.0)
+    place, kind, value = find_peaks(odds, label, np.array([3.0, 3.0]), 0.0)
     np.testing.assert_allclose(place, [second, first], atol=1e-6)
     assert kind.tolist() == [1, 0]
     assert value[0] > value[1]
@@ -27,19 +27,19 @@ def test_peaks_are_found_between_places_the_highest_first() -> None:
 def test_of_two_near_ones_the_higher_stays(radius: float, count: int) -> None:
     shape = (12, 12, 12)
     odds = np.maximum(bump(shape, (4, 5, 5), 5.0), bump(shape, (7, 5, 5), 4.0))
-    place, _, value = peaks(odds, np.zeros(shape, np.uint8), np.array([radius]), 0.0)
+    place, _, value = find_peaks(odds, np.zeros(shape, np.uint8), np.array([radius]), 0.0)
     assert len(place) == count
     assert value[0] == pytest.approx(5.0)
 
 
 def test_low_peaks_and_empty_maps_give_nothing() -> None:
     shape = (8, 8, 8)
-    place, kind, value = peaks(np.full(shape, -30.0), np.zeros(shape, np.uint8), np.array([2.0]), 0.0)
+    place, kind, value = find_peaks(np.full(shape, -30.0), np.zeros(shape, np.uint8), np.array([2.0]), 0.0)
     assert place.shape == (0, 3)
     assert len(kind) == len(value) == 0
 
 
 def test_a_peak_at_the_border_stays_there() -> None:
     shape = (8, 8, 8)
-    place, _, _ = peaks(bump(shape, (0, 3, 3), 2.0), np.zeros(shape, np.uint8), np.array([2.0]), 0.0)
+    place, _, _ = find_peaks(bump(shape, (0, 3, 3), 2.0), np.zeros(shape, np.uint8), np.array([2.0]), 0.0)
     assert place[0].tolist() == [0.0, 3.0, 3.0]

@@ -10,8 +10,8 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.fourier import mean_power
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
-from tomosift.simulate.maps import MAPS, BoxStyle, faithfulness, tilted_like
-from tomosift.simulate.styles import STYLES, fitted_style, some_volumes
+from tomosift.simulate.maps import MAPS, BoxStyle, measure_faithfulness, with_tilt_ranges_of
+from tomosift.simulate.styles import STYLES, fit_style, sample_volumes
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.simulate.synthetic_stream import StructureStream
 
@@ -34,7 +34,7 @@ def worn(style: BoxStyle, target: Subtomograms, count: int = 24) -> tuple[torch.
 
 @pytest.mark.parametrize("name", STYLES)
 def test_every_style_gives_normalized_boxes_and_the_same_ones_again(name: str, target: Subtomograms) -> None:
-    style = fitted_style(name, target, target)
+    style = fit_style(name, target, target)
     _, made = worn(style, target)
     assert made.shape == (24, 20, 20, 20)
     assert torch.isfinite(made).all()
@@ -43,8 +43,8 @@ def test_every_style_gives_normalized_boxes_and_the_same_ones_again(name: str, t
 
 
 def test_power_is_that_of_the_target_and_phases_stay(target: Subtomograms) -> None:
-    plain, made = worn(fitted_style("power", target), target, 48)
-    wanted = mean_power(some_volumes(target))
+    plain, made = worn(fit_style("power", target), target, 48)
+    wanted = mean_power(sample_volumes(target))
     strong = wanted > 0.02 * wanted.max()
     ratio = (mean_power(made) / wanted)[strong].log().abs()
     had = (mean_power(plain) / wanted)[strong].log().abs()
@@ -55,15 +55,15 @@ def test_power_is_that_of_the_target_and_phases_stay(target: Subtomograms) -> No
 
 
 def test_histogram_takes_the_values_of_the_target_and_keeps_ranks(target: Subtomograms) -> None:
-    plain, made = worn(fitted_style("histogram", target), target)
-    wanted = torch.stack([box.flatten().sort().values for box in some_volumes(target)]).mean(dim=0)
+    plain, made = worn(fit_style("histogram", target), target)
+    wanted = torch.stack([box.flatten().sort().values for box in sample_volumes(target)]).mean(dim=0)
     found = made[0].flatten().sort().values
     torch.testing.assert_close(found, normalized(wanted.reshape(1, 20, 20, 20)).flatten(), atol=1e-3, rtol=0)
     assert torch.equal(made[0].flatten().argsort(), plain[0].flatten().argsort())
 
 
 def test_noise_is_that_of_empty_boxes(target: Subtomograms) -> None:
-    style = fitted_style("noise", target, target)
+    style = fit_style("noise", target, target)
     assert not style.ranges.has_noise
     assert style.ranges.max_tilt_deg == (40.0, 40.0)
     plain, made = worn(style, target)
@@ -72,7 +72,7 @@ def test_noise_is_that_of_empty_boxes(target: Subtomograms) -> None:
 
 
 def test_textures_come_nearer_to_the_target_s(target: Subtomograms) -> None:
-    style = fitted_style("texture", target)
+    style = fit_style("texture", target)
     plain, made = worn(style, target, 8)
 
     def distance(boxes: torch.Tensor) -> float:
@@ -84,15 +84,15 @@ def test_textures_come_nearer_to_the_target_s(target: Subtomograms) -> None:
 
 def test_what_a_style_lacks_is_one_sentence(target: Subtomograms) -> None:
     with pytest.raises(ValueError, match="style is 'oil', expected one of plain"):
-        fitted_style("oil", target)
+        fit_style("oil", target)
     with pytest.raises(ValueError, match="style noise needs boxes from empty places"):
-        fitted_style("noise", target)
+        fit_style("noise", target)
     with pytest.raises(ValueError, match="is empty; expected at least one box"):
-        fitted_style("power", target.select(np.zeros(0, dtype=np.int64)))
+        fit_style("power", target.select(np.zeros(0, dtype=np.int64)))
 
 
 def test_tilt_ranges_are_those_of_the_boxes(target: Subtomograms) -> None:
-    ranges = tilted_like(target, ImagingRanges())
+    ranges = with_tilt_ranges_of(target, ImagingRanges())
     assert (ranges.max_tilt_deg, ranges.tilt_center_deg) == ((40.0, 40.0), (0.0, 0.0))
 
 
@@ -114,9 +114,9 @@ class _MadeUp:
 
 def test_a_translation_that_shows_its_map_is_told_from_one_that_makes_it_up() -> None:
     config = SubtomogramSetConfig(CLASSES, 1, 24, MAPS, 16.0, seed=4)
-    honest, false = faithfulness(config, _Same()), faithfulness(config, _MadeUp())
+    honest, false = measure_faithfulness(config, _Same()), measure_faithfulness(config, _MadeUp())
     assert honest.class_kept > 0.95
     assert honest.density_kept > 0.9 > honest.density_elsewhere + 0.1
     assert false.class_kept < 0.3
     assert false.density_kept == pytest.approx(false.density_elsewhere, abs=0.03)
-    assert honest == faithfulness(config, _Same())
+    assert honest == measure_faithfulness(config, _Same())

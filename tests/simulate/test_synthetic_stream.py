@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from tomosift.simulate.structures.distractors import random_bystander
+from tomosift.simulate.structures.distractors import random_distractor
 from tomosift.simulate.structures.synthetic_complexes import LARGEST_RADIUS_ANGSTROM
-from tomosift.simulate.synthetic_stream import WIDE, ComplexStream
+from tomosift.simulate.synthetic_stream import WIDE_RANGES, SyntheticComplexStream
 
-STREAM = ComplexStream(classes=4, per_class=3, seed=5, box_size=16)
+STREAM = SyntheticComplexStream(classes=4, per_class=3, seed=5, box_size=16)
 
 
 def test_batch_is_a_function_of_seed_and_step() -> None:
@@ -34,12 +34,12 @@ def test_boxes_are_normalized_and_say_how_they_were_imaged() -> None:
     assert batch.volume.mean(dim=(1, 2, 3)).abs().max() < 1e-4
     assert (batch.volume.std(dim=(1, 2, 3)) - 1).abs().max() < 1e-2
     half = (batch.tilt_range_deg[:, 1] - batch.tilt_range_deg[:, 0]) / 2
-    assert half.min() >= WIDE.max_tilt_deg[0] - 1e-3
-    assert half.max() <= WIDE.max_tilt_deg[1] + 1e-3
+    assert half.min() >= WIDE_RANGES.max_tilt_deg[0] - 1e-3
+    assert half.max() <= WIDE_RANGES.max_tilt_deg[1] + 1e-3
 
 
 def test_particles_of_one_complex_look_alike_without_noise() -> None:
-    still = replace(WIDE, has_noise=False, has_wedge=False, rotation_max_deg=0.0, shift_voxels=(0.0, 0.0))
+    still = replace(WIDE_RANGES, has_noise=False, has_wedge=False, rotation_max_deg=0.0, shift_voxels=(0.0, 0.0))
     same = replace(STREAM, ranges=replace(still, scale=(1.0, 1.0)), least_shift_voxels=0.0, max_neighbors=0)
     flat = same.batch(1).volume.flatten(1)
     flat = flat / flat.norm(dim=1, keepdim=True)
@@ -50,7 +50,7 @@ def test_particles_of_one_complex_look_alike_without_noise() -> None:
 
 
 def test_halves_share_the_particle_and_not_the_noise() -> None:
-    batch = replace(STREAM, ranges=replace(WIDE, snr=(0.01, 0.01)), halves=True).batch(0)
+    batch = replace(STREAM, ranges=replace(WIDE_RANGES, snr=(0.01, 0.01)), halves=True).batch(0)
     assert batch.halves is not None
     assert batch.halves.shape == (12, 2, 16, 16, 16)
     both = batch.halves.flatten(2)
@@ -66,8 +66,8 @@ def test_bystanders_are_among_the_classes() -> None:
 
 @pytest.mark.parametrize("seed", range(24))
 def test_bystanders_fit_where_complexes_fit(seed: int) -> None:
-    beads = random_bystander(np.random.default_rng(seed))
-    again = random_bystander(np.random.default_rng(seed))
+    beads = random_distractor(np.random.default_rng(seed))
+    again = random_distractor(np.random.default_rng(seed))
     assert torch.equal(beads, again)
     assert len(beads) > 3
     assert (beads[:, 4] > 0).all()

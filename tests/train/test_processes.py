@@ -29,7 +29,7 @@ from tomosift.physics.augmentation import ViewRanges
 from tomosift.rng import ShardGenerator, normal, uniform
 from tomosift.train.config import config_from_json
 from tomosift.train.loop import Training, _check_together
-from tomosift.train.processes import launched
+from tomosift.train.processes import launched_processes
 from tomosift.train.run import Run
 
 HERE, SCRIPTS = Path(__file__).resolve(), Path(sys.executable).parent
@@ -296,18 +296,18 @@ def test_what_processes_draw_is_what_one_draws(count: int) -> None:
 def test_launchers_say_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("SLURM_", "TORCHELASTIC_"))]:
         monkeypatch.delenv(name)
-    assert launched() is None
+    assert launched_processes() is None
     assert Training(devices=3, nodes=2).as_launched() == Training(devices=3, nodes=2)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
-    assert launched() == (4, 2)
+    assert launched_processes() == (4, 2)
     assert Training().as_launched() == Training(devices=4, nodes=2)
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", "3")
     with pytest.raises(ValueError, match="8 processes were started on 3 nodes, expected the same number on each"):
-        launched()
+        launched_processes()
     for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("LOCAL_WORLD_SIZE", "2"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    assert launched() == (2, 1)
+    assert launched_processes() == (2, 1)
 
 
 if __name__ == "__main__":

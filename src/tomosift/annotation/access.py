@@ -40,7 +40,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class Guard:
+class AccessControl:
     """Refuses what should not be here, logs it, and adds the headers of `HEADERS` to every answer."""
 
     def __init__(self, app: ASGIApp, token: str, host: str, open_paths: Sequence[str]) -> None:

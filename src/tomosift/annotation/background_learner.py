@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from tomosift.annotation.consensus import LABELS_PER_ROUND, Votes
-from tomosift.annotation.embedding_cache import Embedded
-from tomosift.annotation.queue import Queue, chosen, in_any_order
+from tomosift.annotation.consensus import LABELS_PER_ROUND, ConsensusTracker
+from tomosift.annotation.embedding_cache import EmbeddingCache
+from tomosift.annotation.queue import LabelingQueue, random_queue, strategy_queue
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.learning.calibration import softmax, temperature_for_accuracy
-from tomosift.learning.linear_probe import crossed_logits, fit_probe
+from tomosift.learning.calibration import match_temperature_to_accuracy, softmax
+from tomosift.learning.linear_probe import fit_linear_probe, leave_one_out_logits
 
 _BOXES_AT_ONCE = 64
 _BOXES_TO_KEEP = 4096
@@ -36,7 +36,7 @@ _log = logging.getLogger("tomosift.annotation")
 class Guesses:
     """What is known at one moment: a complete picture that never changes."""
 
-    queue: Queue
+    queue: LabelingQueue
     rows: Int[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Rows of the set that are embedded, ascending."""
     places: Float[np.ndarray, "m d"] = field(default_factory=lambda: np.zeros((0, 1), dtype=np.float32))
@@ -80,16 +80,16 @@ class Guesses:
         return (ranked + [pair for pair in nearest if pair not in ranked])[:_EXAMPLES]
 
 
-class Teacher:
+class BackgroundLearner:
     """A thread that embeds the boxes once and fits a linear probe again after every few labels.
 
     The probe reads the directions in which the model's classes differ. On simulated boxes at SNR 0.1 of four complexes
     it then names 0.79 right by one label of each and 0.93 by five; by plain embeddings 0.61 and 0.88.
     """
 
-    def __init__(self, boxes: Subtomograms, digest: str, votes: Votes, model: Path, kept: Path) -> None:
+    def __init__(self, boxes: Subtomograms, digest: str, votes: ConsensusTracker, model: Path, kept: Path) -> None:
         self._boxes, self._digest, self._votes, self._model, self._kept = boxes, digest, votes, model, kept
-        self.guesses = Guesses(in_any_order(boxes.spaced_rows(_BOXES_TO_KEEP)))
+        self.guesses = Guesses(random_queue(boxes.spaced_rows(_BOXES_TO_KEEP)))
         """What is known now; replaced as a whole."""
         self.done, self.total = 0, 0
         """Boxes embedded, and to be embedded."""
@@ -117,7 +117,7 @@ class Teacher:
     def _run(self) -> None:
         _stand_back()
         try:
-            embedded = Embedded(self._boxes, self._digest, self._model, self._kept)
+            embedded = EmbeddingCache(self._boxes, self._digest, self._model, self._kept)
             self.total = embedded.total
             while not self._stopped.is_set():
                 self._step(embedded)
@@ -129,7 +129,7 @@ class Teacher:
             self.trouble = str(error).splitlines()[0] if str(error) else type(error).__name__
             _log.exception("learning stopped; labels are still taken")
 
-    def _step(self, embedded: Embedded) -> None:
+    def _step(self, embedded: EmbeddingCache) -> None:
         """Some more boxes, if there are any; then learn, if that is due."""
         before = len(embedded.rows)
         if not embedded.is_complete:
@@ -150,7 +150,7 @@ class Teacher:
             # After the guesses: the map takes seconds, and the next question need not wait for it.
             self.guesses = replace(self.guesses, plane=embedded.plane(), round=self.guesses.round + 1)
 
-    def _learned(self, embedded: Embedded, labels: dict[int, str]) -> Guesses:
+    def _learned(self, embedded: EmbeddingCache, labels: dict[int, str]) -> Guesses:
         rows, places, earlier = embedded.rows, embedded.places(), self.guesses
         names = tuple(dict.fromkeys(sorted(labels.values())))
         plane = earlier.plane if earlier.plane is not None and np.array_equal(earlier.rows, rows) else None
@@ -161,7 +161,7 @@ class Teacher:
         else:
             label = np.array([names.index(labels[row]) for row in sorted(labels)], dtype=np.int64)
             probabilities = _probabilities(places, places[at], label, len(names))
-        queue = chosen(rows, places, probabilities, at, earlier.round)
+        queue = strategy_queue(rows, places, probabilities, at, earlier.round)
         return Guesses(queue, rows, places, names, probabilities, labels, plane, earlier.round + 1)
 
 
@@ -169,13 +169,13 @@ def _probabilities(
     places: Float[np.ndarray, "m d"], known: Float[np.ndarray, "l d"], label: Int[np.ndarray, " l"], count: int
 ) -> NDArray[np.float64]:
     """Of a probe on the labeled ones, as sure as labels that it had not seen say it may be."""
-    logits = fit_probe(known, label, count).logits(places)
-    crossed = crossed_logits(known, label, count)
+    logits = fit_linear_probe(known, label, count).logits(places)
+    crossed = leave_one_out_logits(known, label, count)
     if not len(crossed):
         return softmax(logits)
     # Laplace's rule: a few labels all guessed right do not make a particle certain.
     accuracy = ((crossed.argmax(axis=1) == label).sum() + 1) / (len(label) + 2)
-    return softmax(logits, temperature_for_accuracy(logits, float(accuracy)))
+    return softmax(logits, match_temperature_to_accuracy(logits, float(accuracy)))
 
 
 def _stand_back() -> None:

@@ -45,7 +45,7 @@ class GuessAccuracy:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Consensus:
     """The newest answer of each person on each particle that is not taken back, in the order of answering."""
 
     events: tuple[Event, ...]
@@ -107,16 +107,16 @@ class Answers:
         return [event for event in self._labels if event.guess]
 
 
-class Votes:
+class ConsensusTracker:
     """Follows a store, also what other programs write into it."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._lock = store, threading.Lock()
         self._seen, self._undone = 0, set[int]()
         self._said: dict[tuple[int, str], list[Event]] = {}
-        self._answers = Answers(())
+        self._answers = Consensus(())
 
-    def answers(self) -> Answers:
+    def answers(self) -> Consensus:
         """What holds now; the same object until something is added."""
         with self._lock:
             fresh = self._store.events(self._seen)
@@ -132,7 +132,7 @@ class Votes:
                 next((event for event in reversed(said) if event.id not in self._undone), None)
                 for said in self._said.values()
             )
-            self._answers = Answers(tuple(sorted((e for e in newest if e is not None), key=lambda event: event.id)))
+            self._answers = Consensus(tuple(sorted((e for e in newest if e is not None), key=lambda event: event.id)))
             return self._answers
 
 
@@ -152,7 +152,7 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:
     return (observed - expected) / (1 - expected) if expected < 1 else float("nan")
 
 
-def majority_rows(answers: Answers) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+def majority_rows(answers: Consensus) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
     """Rows that have a majority, ascending, and their classes."""
     rows = np.array(sorted(answers.majority), dtype=np.int64)
     return rows, np.array([answers.majority[int(row)] for row in rows], dtype=object)

@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluation.embedding_map import lay_out_many
+from tomosift.evaluation.embedding_map import map_many_embeddings
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import load_classifier, model_digest
 from tomosift.inference.prediction import embed
-from tomosift.learning.clustering import comparable
+from tomosift.learning.clustering import standardize_for_clustering
 from tomosift.models.encoder import BOXES_TO_PREPARE
 
 MOST_TO_ASK = 50_000
@@ -23,7 +23,7 @@ _BATCH = 16
 """Boxes embedded at a time: as fast as more of them on a processor, in a quarter of the memory."""
 
 
-class Embedded:
+class EmbeddingCache:
     """Embeddings of a growing part of a set, in an order whose every beginning is a fair sample of the pool.
 
     Raises
@@ -62,12 +62,12 @@ class Embedded:
 
     def places(self) -> Float[np.ndarray, "m d"]:
         """The embeddings in directions in which distances count, about their middle."""
-        return comparable(self._embeddings, self._model.head).astype(np.float32)
+        return standardize_for_clustering(self._embeddings, self._model.head).astype(np.float32)
 
     def plane(self) -> Float[np.ndarray, "m 2"]:
         """Places in the plane, 0 to 1, for a map."""
         if self._plane is None or len(self._plane) != len(self._rows):
-            self._plane = lay_out_many(self.places(), seed=0)[0]
+            self._plane = map_many_embeddings(self.places(), seed=0)[0]
             self.keep()
         return self._plane
 

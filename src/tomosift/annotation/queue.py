@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from tomosift.learning.query_strategies import Pool, margin, query
+from tomosift.learning.query_strategies import QueryPool, margin, select_queries
 
 _AHEAD = 48
 """Particles that a strategy chooses at once; until they are asked, the teacher has long chosen anew."""
@@ -15,7 +15,7 @@ _LOOKED_AT = 4000
 
 
 @runtime_checkable
-class Queue(Protocol):
+class LabelingQueue(Protocol):
     """Chooses what to ask."""
 
     reason: str
@@ -26,7 +26,7 @@ class Queue(Protocol):
         ...
 
 
-class Ordered:
+class FixedQueue:
     """Rows in an order that was made before anybody asked, so that nobody waits."""
 
     def __init__(self, rows: Int[np.ndarray, " m"], reason: str) -> None:
@@ -37,18 +37,18 @@ class Ordered:
         return np.asarray(self._rows[~exclude[self._rows]][:count], dtype=np.int64)
 
 
-def in_any_order(rows: Int[np.ndarray, " m"]) -> Ordered:
+def random_queue(rows: Int[np.ndarray, " m"]) -> FixedQueue:
     """A queue for as long as nothing is known of any box."""
-    return Ordered(np.random.default_rng(0).permutation(rows), "spread over the set")
+    return FixedQueue(np.random.default_rng(0).permutation(rows), "spread over the set")
 
 
-def chosen(
+def strategy_queue(
     rows: Int[np.ndarray, " m"],
     places: Float[np.ndarray, "m d"],
     probabilities: Float[np.ndarray, "m k"],
     learned: Int[np.ndarray, " l"],
     seed: int,
-) -> Ordered:
+) -> FixedQueue:
     """Typical particles while fewer than two classes have labels (``k`` is 0), then those that HAL asks for; after
     these, in case of need, all others, those between two classes first.
 
@@ -62,10 +62,10 @@ def chosen(
     free = np.flatnonzero(~is_learned)
     some = rng.choice(free, min(len(free), _LOOKED_AT), replace=False)
     members = np.concatenate((learned, some))
-    pool = Pool(np.asarray(places[members]), known[members], is_learned[members])
-    first = members[query("hal" if guesses else "typical", pool, _AHEAD, rng)]
+    pool = QueryPool(np.asarray(places[members]), known[members], is_learned[members])
+    first = members[select_queries("hal" if guesses else "typical", pool, _AHEAD, rng)]
     rest = rng.permutation(np.setdiff1d(free, first))
     if guesses:
         rest = rest[np.argsort(margin(known[rest]), kind="stable")]
     reason = "unlike the labeled ones and hard to tell" if guesses else "typical of others like it"
-    return Ordered(rows[np.concatenate((first, rest))], reason)
+    return FixedQueue(rows[np.concatenate((first, rest))], reason)

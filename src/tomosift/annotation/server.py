@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from tomosift.annotation.access import Guard, refused
-from tomosift.annotation.session import Desk
+from tomosift.annotation.access import AccessControl, refused
+from tomosift.annotation.session import LabelingSession
 from tomosift.annotation.store import AnswerKind
 from tomosift.annotation.tables import write_labels
 
@@ -65,7 +65,7 @@ class _Export(_Posted):
     pass
 
 
-def create_app(desk: Desk, token: str, host: str = "127.0.0.1") -> FastAPI:
+def create_app(desk: LabelingSession, token: str, host: str = "127.0.0.1") -> FastAPI:
     """The page for one set.
 
     Parameters
@@ -80,7 +80,7 @@ def create_app(desk: Desk, token: str, host: str = "127.0.0.1") -> FastAPI:
     _serve_files(app)
     _serve_questions(app, desk)
     _take_answers(app, desk)
-    app.add_middleware(Guard, token=token, host=host, open_paths=tuple(_STATIC))
+    app.add_middleware(AccessControl, token=token, host=host, open_paths=tuple(_STATIC))
     return app
 
 
@@ -112,7 +112,7 @@ def _serve_files(app: FastAPI) -> None:
         app.add_api_route(address, reader(package, name, kind), methods=["GET"], response_class=Response)
 
 
-def _serve_questions(app: FastAPI, desk: Desk) -> None:
+def _serve_questions(app: FastAPI, desk: LabelingSession) -> None:
     # Functions without `async` run on threads, so a slow read keeps no other request waiting.
     Row = Annotated[int, Path(ge=0, lt=len(desk.boxes))]
     Who = Annotated[_Annotator, Query()]
@@ -167,7 +167,7 @@ def _serve_questions(app: FastAPI, desk: Desk) -> None:
         return {"table": str(desk.table), "commands": desk.next_commands()}
 
 
-def _take_answers(app: FastAPI, desk: Desk) -> None:
+def _take_answers(app: FastAPI, desk: LabelingSession) -> None:
     @app.post("/api/label")
     def label(answer: Annotated[_Answer, Body()]) -> dict[str, Any]:
         guess = desk.teacher.guesses.guess(answer.row) if answer.row not in desk.votes.answers().names else ""

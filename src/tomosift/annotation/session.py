@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.annotation.background_learner import Guesses, Teacher
-from tomosift.annotation.consensus import Answers, Votes, named
+from tomosift.annotation.background_learner import BackgroundLearner, Guesses
+from tomosift.annotation.consensus import Consensus, ConsensusTracker, named
 from tomosift.annotation.store import JUNK, Store
-from tomosift.annotation.tomogram_context import Surroundings
+from tomosift.annotation.tomogram_context import TomogramContext
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.particles import Grid
 
@@ -29,22 +29,22 @@ _LOWEST, _HIGHEST = 0.1, 99.9
 """Percentiles of a box that become black and white of its 256 gray levels."""
 
 
-class Desk:
+class LabelingSession:
     """Everything that a page asks for, about one set."""
 
     def __init__(
         self,
         boxes: Subtomograms,
         store: Store,
-        votes: Votes,
-        teacher: Teacher,
+        votes: ConsensusTracker,
+        teacher: BackgroundLearner,
         grids: Mapping[str, Grid],
         annotator: str = "me",
     ) -> None:
         self.boxes, self.store, self.votes, self.teacher, self.grids = boxes, store, votes, teacher, grids
         self.annotator = annotator
         """Whose labels these are where a page says nothing else."""
-        self.surroundings = Surroundings(boxes)
+        self.surroundings = TomogramContext(boxes)
         self._handed: dict[str, list[int]] = {}
         self._lock = threading.Lock()
 
@@ -173,7 +173,7 @@ class Desk:
         return self.store.path.resolve().parent / EXPORTED
 
 
-def _second_opinions(answers: Answers, annotator: str) -> list[int]:
+def _second_opinions(answers: Consensus, annotator: str) -> list[int]:
     """What people disagree on and this one has not seen since, then what others have named last."""
     mine = {event.row: event.id for event in answers.events if event.annotator == annotator}
     newest = {event.row: event.id for event in answers.events if event.annotator != annotator and named(event)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomosift.annotation.consensus import Votes, majority_rows
+from tomosift.annotation.consensus import ConsensusTracker, majority_rows
 from tomosift.annotation.store import JUNK, Store
 from tomosift.data.labels import transfer_labels
 from tomosift.data.subtomograms import Subtomograms
@@ -25,7 +25,7 @@ class Exported:
     """Particles that people named differently, with no majority."""
 
 
-def write_labels(path: Path, votes: Votes, boxes: Subtomograms, grids: Mapping[str, Grid]) -> Exported:
+def write_labels(path: Path, votes: ConsensusTracker, boxes: Subtomograms, grids: Mapping[str, Grid]) -> Exported:
     """Write the particles that have a majority with their class, in the format that the suffix asks for.
 
     Ties are left out and counted. Particles that nobody named, or that all were unsure of, are not in the table.
@@ -57,7 +57,7 @@ def take_labels(store: Store, boxes: Subtomograms, labels: Particles, annotator:
         See `tomosift.data.labels.transfer_labels`; or a class has a name that none can have.
     """
     given = transfer_labels(boxes.particles, labels, tolerance)
-    known = {row: votes.get(annotator, "") for row, votes in Votes(store).answers().names.items()}
+    known = {row: votes.get(annotator, "") for row, votes in ConsensusTracker(store).answers().names.items()}
     taken = 0
     for name in dict.fromkeys(str(name) for name in given if name):
         if name != JUNK:

@@ -27,7 +27,7 @@ class Section:
     """Where the particle is: shares of the width from the left and from the top, and the edge of its box."""
 
 
-class Surroundings:
+class TomogramContext:
     """Sections of the tomograms that a set was cut from; paths are those that the set remembers."""
 
     def __init__(self, boxes: Subtomograms) -> None:

@@ -18,24 +18,24 @@ from tomosift.averaging.pose_search import (
     COEFFICIENTS,
     GRID,
     Poses,
-    Spectra,
-    find_poses,
-    laid_out,
-    spectra_of,
+    WhitenedSpectra,
+    place_in_boxes,
+    search_poses,
+    whiten_spectra,
 )
-from tomosift.learning.calibration import temperature_for_accuracy
-from tomosift.models.center_finder import coarse
+from tomosift.learning.calibration import match_temperature_to_accuracy
+from tomosift.models.center_finder import fourier_crop
 from tomosift.models.encoder import Encoder, ReadBoxes, ReportDone
-from tomosift.models.recentering import recentered
+from tomosift.models.recentering import recenter
 from tomosift.physics.rotation import random_rotations, upsampled
 
-STARTS = 3
+AVERAGES_PER_CLASS = 3
 """Averages of each class, each from another of its particles: what one start gets wrong another may not."""
-JUDGES = 2
+REFERENCES_PER_CLASS = 2
 """Of these, that are asked what a particle is; masks are made of all of them."""
-CANDIDATES = 4
+CANDIDATE_CLASSES = 4
 """Classes that are tried on a particle, the most probable by its embedding."""
-STRENGTH = 0.5
+LIKELIHOOD_WEIGHT = 0.5
 """Share of the evidence that counts: half, because noise that is not Gaussian makes it look surer than it is."""
 
 _ROTATIONS = 1500  # some 20 degrees apart
@@ -53,34 +53,36 @@ def search_rotations() -> Float[Tensor, "r 3 3"]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class AlignmentInput:
     """What a search for poses needs to know of n boxes."""
 
     offset_zyx_voxels: Int64[Tensor, "n 3"]
     """Where the encoder finds each particle, from the middle of its box."""
-    spectra: Spectra
+    spectra: WhitenedSpectra
     """Of the boxes with their particles in the middle."""
 
 
 @torch.inference_mode()
-def look(
+def prepare_alignment(
     read: ReadBoxes,
     tilt_range_deg: Float[np.ndarray, "n 2"],
     encoder: Encoder,
     weight: Float[Tensor, " f"] | None = None,
     done: ReportDone | None = None,
-) -> Seen:
+) -> AlignmentInput:
     """Look at boxes; spectra are whitened by ``weight`` or, without it, by the mean power of all of them."""
     count, offsets, small = len(tilt_range_deg), [], []
     device = next(encoder.parameters()).device
     for start in range(0, count, _AT_ONCE):
         volume = torch.from_numpy(read(np.arange(start, min(start + _AT_ONCE, count)))).to(device)
         offsets.append(encoder.offset(volume))
-        small.append(coarse(recentered(volume, offsets[-1]), GRID).cpu())
+        small.append(fourier_crop(recenter(volume, offsets[-1]), GRID).cpu())
         if done is not None:
             done(min(start + _AT_ONCE, count), count)
     tilts = torch.from_numpy(np.asarray(tilt_range_deg, dtype=np.float32))
-    return Seen(torch.cat(offsets).cpu(), spectra_of(torch.cat(small), tilts, None if weight is None else weight.cpu()))
+    return AlignmentInput(
+        torch.cat(offsets).cpu(), whiten_spectra(torch.cat(small), tilts, None if weight is None else weight.cpu())
+    )
 
 
 class ClassAverages(nn.Module):
@@ -97,8 +99,8 @@ class ClassAverages(nn.Module):
 
     def __init__(self, classes: int, box_size: int) -> None:
         super().__init__()
-        self.register_buffer("density", torch.zeros(classes, STARTS, GRID, GRID, GRID))
-        self.register_buffer("outline", torch.zeros(classes, STARTS, *3 * (box_size,), dtype=torch.float16))
+        self.register_buffer("density", torch.zeros(classes, AVERAGES_PER_CLASS, GRID, GRID, GRID))
+        self.register_buffer("outline", torch.zeros(classes, AVERAGES_PER_CLASS, *3 * (box_size,), dtype=torch.float16))
         self.register_buffer("weight", torch.zeros(COEFFICIENTS))
         self.register_buffer("temperature", torch.ones(()))
 
@@ -127,7 +129,9 @@ class ClassAverages(nn.Module):
         first = self.density[:, 0]
         return np.asarray(upsampled(first.cpu(), max(1, round(box_size / GRID))))
 
-    def reconsidered(self, log_probability: Float[np.ndarray, "n k"], spectra: Spectra) -> Float[np.ndarray, "n k"]:
+    def reconsidered(
+        self, log_probability: Float[np.ndarray, "n k"], spectra: WhitenedSpectra
+    ) -> Float[np.ndarray, "n k"]:
         """Logarithms of probabilities after a look at how averages fit.
 
         The `CANDIDATES` most probable classes of each box are tried. A class that was not keeps its distance to the
@@ -135,22 +139,22 @@ class ClassAverages(nn.Module):
         """
         if self.known.sum() < 2 or not len(log_probability):
             return log_probability
-        said = log_probability + STRENGTH * self._evidence(self._candidates(log_probability), spectra)
+        said = log_probability + LIKELIHOOD_WEIGHT * self._evidence(self._candidates(log_probability), spectra)
         said = said / float(self.temperature)
         return np.asarray(said - np.logaddexp.reduce(said, axis=1, keepdims=True))
 
     def calibrate(
         self,
         log_probability: Float[np.ndarray, "n k"],
-        spectra: Spectra,
+        spectra: WhitenedSpectra,
         label: Int[np.ndarray, " m"],
-        spared: Spectra,
+        spared: WhitenedSpectra,
         crossed: Float[np.ndarray, "m k"] | None,
         sure: float | None = None,
     ) -> None:
         """Bring the mean confidence on n particles to the accuracy that m others of known class let expect.
 
-        These took no part in averages, see `tomosift.averaging.multireference_alignment.spared`; ``crossed`` are logarithms of probabilities
+        These took no part in averages, see `tomosift.averaging.multireference_alignment.select_held_out`; ``crossed`` are logarithms of probabilities
         from which the label of each was left out. Without them, as with one label per class, see `_expected`; ``sure``
         is how many of the n the embeddings alone are expected to name right, where anything says so.
 
@@ -162,15 +166,15 @@ class ClassAverages(nn.Module):
             expected = self._expected(log_probability, said, spectra, label, spared, sure)
         else:
             expected = _laplace(self.reconsidered(crossed, spared), label)
-        self.temperature = torch.tensor(temperature_for_accuracy(said, expected))
+        self.temperature = torch.tensor(match_temperature_to_accuracy(said, expected))
 
     def _expected(
         self,
         log_probability: Float[np.ndarray, "n k"],
         said: Float[np.ndarray, "n k"],
-        spectra: Spectra,
+        spectra: WhitenedSpectra,
         label: Int[np.ndarray, " m"],
-        spared: Spectra,
+        spared: WhitenedSpectra,
         sure: float | None,
     ) -> float:
         """Accuracy where labels that are left out leave a class without any: that of names times that of particles.
@@ -198,17 +202,17 @@ class ClassAverages(nn.Module):
         known = self.known.cpu().numpy()
         ranked = np.where(known, log_probability, -np.inf)
         candidate = np.zeros(ranked.shape, dtype=bool)
-        np.put_along_axis(candidate, np.argsort(-ranked, axis=1)[:, :CANDIDATES], True, axis=1)
+        np.put_along_axis(candidate, np.argsort(-ranked, axis=1)[:, :CANDIDATE_CLASSES], True, axis=1)
         return np.asarray(candidate & known)
 
     @torch.inference_mode()
-    def _evidence(self, candidate: Bool[np.ndarray, "n k"], spectra: Spectra) -> Float[np.ndarray, "n k"]:
+    def _evidence(self, candidate: Bool[np.ndarray, "n k"], spectra: WhitenedSpectra) -> Float[np.ndarray, "n k"]:
         """How averages of the candidates fit; other classes have what the least fitting, or the best fitting, has."""
         known = self.known.cpu().numpy()
         evidence = np.full(candidate.shape, np.nan)
         for k in np.flatnonzero(known):
             rows = np.flatnonzero(candidate[:, k])
-            poses = self._poses(int(k), spectra.select(torch.from_numpy(rows)), JUDGES)
+            poses = self._poses(int(k), spectra.select(torch.from_numpy(rows)), REFERENCES_PER_CLASS)
             each = [one.evidence for one in poses]
             evidence[rows, k] = torch.logsumexp(torch.stack(each), 0).numpy() - np.log(len(each))
         best, least = np.nanmax(evidence, axis=1, keepdims=True), np.nanmin(evidence, axis=1, keepdims=True)
@@ -216,7 +220,7 @@ class ClassAverages(nn.Module):
 
     @torch.inference_mode()
     def outlines(
-        self, probability: Float[np.ndarray, "n k"], spectra: Spectra
+        self, probability: Float[np.ndarray, "n k"], spectra: WhitenedSpectra
     ) -> tuple[Float[Tensor, "n d d d"], Float[Tensor, " n"]]:
         """Outlines of the classes of boxes whose particles lie in the middle, and how much of their weight they have.
 
@@ -230,15 +234,17 @@ class ClassAverages(nn.Module):
         for k in self.known.nonzero()[:, 0].tolist():
             rows = torch.from_numpy(np.flatnonzero(flat[:, k] > _LEAST_PROBABILITY))
             share = torch.from_numpy(flat[rows.numpy(), k]).float()
-            for start, poses in enumerate(self._poses(k, spectra.select(rows), STARTS)):
+            for start, poses in enumerate(self._poses(k, spectra.select(rows), AVERAGES_PER_CLASS)):
                 made[rows] += (
-                    share[:, None, None, None] / STARTS * laid_out(self.outline[k, start].float().cpu(), poses)
+                    share[:, None, None, None]
+                    / AVERAGES_PER_CLASS
+                    * place_in_boxes(self.outline[k, start].float().cpu(), poses)
                 )
             weight[rows] += share
         return made, weight
 
-    def _poses(self, k: int, spectra: Spectra, starts: int) -> list[Poses]:
-        return [find_poses(density, spectra, search_rotations()) for density in self.density[k, :starts].cpu()]
+    def _poses(self, k: int, spectra: WhitenedSpectra, starts: int) -> list[Poses]:
+        return [search_poses(density, spectra, search_rotations()) for density in self.density[k, :starts].cpu()]
 
 
 _FLATNESS = 3.0

@@ -14,30 +14,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tomosift.averaging.class_averages import STARTS, ClassAverages, Seen, look, search_rotations
-from tomosift.averaging.pose_search import GRID, Spectra, averaged, find_poses
+from tomosift.averaging.class_averages import (
+    AVERAGES_PER_CLASS,
+    AlignmentInput,
+    ClassAverages,
+    prepare_alignment,
+    search_rotations,
+)
+from tomosift.averaging.pose_search import GRID, WhitenedSpectra, average_aligned, search_poses
 from tomosift.inference.classifier import Classifier
-from tomosift.inference.heads import DiscriminantHead
+from tomosift.inference.heads import PLDAHead
 from tomosift.inference.prediction import predict
-from tomosift.models.center_finder import coarse
+from tomosift.models.center_finder import fourier_crop
 from tomosift.models.decoders import UNet
 from tomosift.models.encoder import ReadBoxes, ReportDone
-from tomosift.models.recentering import recentered
+from tomosift.models.recentering import recenter
 
-LEAST_MEMBERS = 10
+MIN_MEMBERS = 10
 """Particles of a class from which an average says more than they do one by one."""
-MOST_MEMBERS = 100
-LEAST_CLASSES = 2
+MAX_MEMBERS = 100
+MIN_CLASSES = 2
 """Averages from which there is something to compare."""
-MOST_SPARED = 10
+MAX_HELD_OUT = 10
 """Labeled particles of each class that are left out of averages, to be asked how far these are to be trusted."""
 
-NAME_FEWER = "they name fewer of the labeled particles right than embeddings alone; larger boxes may help"
+LOWER_ACCURACY = "they name fewer of the labeled particles right than embeddings alone; larger boxes may help"
 
-MOST_TO_COMPARE = 300
+MAX_CALIBRATION_PARTICLES = 300
 """Particles of any kind that are enough to say how sure averages make a classifier."""
 
-ROUNDS = 2
+ITERATIONS = 2
 """Times that averages are made and particles named by them."""
 
 _CUTOFFS = (4.0, 5.0, 6.0, 7.0, 8.0)
@@ -45,7 +51,7 @@ _CUTOFFS = (4.0, 5.0, 6.0, 7.0, 8.0)
 
 
 @dataclass(frozen=True)
-class Told:
+class AlignmentResult:
     """What averages told of n boxes."""
 
     averages: ClassAverages
@@ -62,7 +68,7 @@ class Told:
         return {"classes": int(made.known.sum()), "labeled": found, "temperature": float(made.temperature)}
 
 
-def spared(label: Int[np.ndarray, " n"], is_given: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+def select_held_out(label: Int[np.ndarray, " n"], is_given: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
     """Which labeled particles are left out of averages, so that these can be asked about them as about any other.
 
     At most a quarter of those of a class, and none where it would be left with too few.
@@ -70,15 +76,15 @@ def spared(label: Int[np.ndarray, " n"], is_given: Bool[np.ndarray, " n"]) -> Bo
     left = np.zeros(len(label), dtype=bool)
     for k in np.unique(label[is_given]):
         rows, count = np.flatnonzero(is_given & (label == k)), int((label == k).sum())
-        left[rows[: max(0, min(MOST_SPARED, count // 4, count - LEAST_MEMBERS))]] = True
+        left[rows[: max(0, min(MAX_HELD_OUT, count // 4, count - MIN_MEMBERS))]] = True
     return left
 
 
 @torch.inference_mode()
-def found_averages(
+def compute_class_averages(
     read: ReadBoxes,
     tilt_range_deg: Float[np.ndarray, "n 2"],
-    seen: Seen,
+    seen: AlignmentInput,
     label: Int[np.ndarray, " n"],
     surety: Float[np.ndarray, " n"],
     classes: int,
@@ -100,14 +106,14 @@ def found_averages(
     for k in range(classes):
         surest = np.flatnonzero(label == k)
         surest = surest[np.argsort(-surety[surest], kind="stable")]
-        rows = (surest if is_spared is None else surest[~is_spared[surest]])[:MOST_MEMBERS]
-        if len(rows) >= LEAST_MEMBERS:
+        rows = (surest if is_spared is None else surest[~is_spared[surest]])[:MAX_MEMBERS]
+        if len(rows) >= MIN_MEMBERS:
             volume, first = (
-                recentered(torch.from_numpy(read(part)), seen.offset_zyx_voxels[part])
-                for part in (rows, surest[:STARTS])
+                recenter(torch.from_numpy(read(part)), seen.offset_zyx_voxels[part])
+                for part in (rows, surest[:AVERAGES_PER_CLASS])
             )
             spectra, mine = seen.spectra.select(torch.from_numpy(rows)), tilts[rows]
-            for start in range(STARTS):
+            for start in range(AVERAGES_PER_CLASS):
                 outline = decoder.centered(first[start : start + 1])[0].sigmoid()
                 made.density[k, start], made.outline[k, start] = _average(outline, volume, mine, spectra, decoder)
         if done is not None:
@@ -116,37 +122,37 @@ def found_averages(
     return made
 
 
-def told_by_averages(
+def refine_labels(
     read: ReadBoxes,
     tilt_range_deg: Float[np.ndarray, "n 2"],
-    seen: Seen,
+    seen: AlignmentInput,
     label: Int[np.ndarray, " n"],
     is_given: Bool[np.ndarray, " n"],
     log_probability: Float[np.ndarray, "n k"],
     decoder: UNet,
     done: ReportDone | None = None,
-) -> Told:
+) -> AlignmentResult:
     """Labels of n boxes after a look at averages of what they were labeled before, and averages of the new labels.
 
     Those that were given stay, and where all were, that is all; a particle of which no class is more probable than all
     others together gets -1. Some that were given are spared, see `spared`.
     """
     classes, said = log_probability.shape[1], log_probability
-    is_spared = spared(label, is_given)
-    rounds = 1 if is_given.all() else ROUNDS
+    is_spared = select_held_out(label, is_given)
+    rounds = 1 if is_given.all() else ITERATIONS
     for turn in range(rounds):
         surety = np.where(is_given, np.inf, np.take_along_axis(said, np.maximum(label, 0)[:, None], axis=1)[:, 0])
         step = None if done is None else partial(_later, done, turn * classes, rounds * classes)
-        averages = found_averages(read, tilt_range_deg, seen, label, surety, classes, decoder, step, is_spared)
+        averages = compute_class_averages(read, tilt_range_deg, seen, label, surety, classes, decoder, step, is_spared)
         if rounds > 1:
             said = averages.reconsidered(log_probability, seen.spectra)
             told = np.where(said.max(axis=1) > np.log(0.5), said.argmax(axis=1), -1)
             label = np.where(is_given, label, told)
-    return Told(averages, label, is_spared)
+    return AlignmentResult(averages, label, is_spared)
 
 
 @runtime_checkable
-class Boxes(Protocol):
+class SubtomogramSource(Protocol):
     """What is asked of a set of particles."""
 
     @property
@@ -157,8 +163,8 @@ class Boxes(Protocol):
         """Boxes of these rows."""
 
 
-def name_fewer(
-    averages: ClassAverages, spectra: Spectra, label: Int[np.ndarray, " m"], crossed: Float[np.ndarray, "m k"]
+def lower_accuracy(
+    averages: ClassAverages, spectra: WhitenedSpectra, label: Int[np.ndarray, " m"], crossed: Float[np.ndarray, "m k"]
 ) -> bool:
     """Whether averages name fewer of m labeled particles right than embeddings alone; one fewer may be chance.
 
@@ -171,11 +177,11 @@ def name_fewer(
     return after < before - 1
 
 
-def keep_calibrated(
+def attach_class_averages(
     classifier: Classifier,
     averages: ClassAverages,
-    around: Boxes,
-    spared: Boxes,
+    around: SubtomogramSource,
+    spared: SubtomogramSource,
     label: Int[np.ndarray, " m"],
     crossed: Float[np.ndarray, "m k"] | None,
 ) -> str:
@@ -185,18 +191,18 @@ def keep_calibrated(
     fewer than `LEAST_CLASSES` averages say nothing, and some `name_fewer` right. Where no particle is spared averages
     are taken at their word.
     """
-    if averages.known.sum() < LEAST_CLASSES:
-        return f"fewer than {LEAST_CLASSES} classes have {LEAST_MEMBERS} particles to make one of"
+    if averages.known.sum() < MIN_CLASSES:
+        return f"fewer than {MIN_CLASSES} classes have {MIN_MEMBERS} particles to make one of"
     if len(label):
         said = predict(classifier, around.volumes, len(around.tilt_range_deg)).probabilities
         spectra, mine = (
-            look(boxes.volumes, boxes.tilt_range_deg, classifier.encoder, averages.weight).spectra
+            prepare_alignment(boxes.volumes, boxes.tilt_range_deg, classifier.encoder, averages.weight).spectra
             for boxes in (around, spared)
         )
-        if crossed is not None and name_fewer(averages, mine, label, crossed):
-            return NAME_FEWER
+        if crossed is not None and lower_accuracy(averages, mine, label, crossed):
+            return LOWER_ACCURACY
         # Of all heads only this one knows how often it is right, about, without a label to spare.
-        sure = float(said.max(axis=1).mean()) if isinstance(classifier.head, DiscriminantHead) else None
+        sure = float(said.max(axis=1).mean()) if isinstance(classifier.head, PLDAHead) else None
         averages.calibrate(np.log(np.maximum(said, 1e-12)), spectra, label, mine, crossed, sure)
     classifier.keep(averages)
     return ""
@@ -210,21 +216,21 @@ def _average(
     start: Float[Tensor, "d d d"],
     volume: Float[Tensor, "b d d d"],
     tilt_range_deg: Float[Tensor, "b 2"],
-    spectra: Spectra,
+    spectra: WhitenedSpectra,
     decoder: UNet,
 ) -> tuple[Float[Tensor, "g g g"], Float[Tensor, "d d d"]]:
     """Density and outline of the average of centered boxes of one class, from the outline of one of them."""
     # What the search does not look at need not be averaged, but for the last time.
-    small = coarse(volume, GRID)
+    small = fourier_crop(volume, GRID)
     density = _on_grid(start) - _on_grid(start).mean()
     outline = start
     for cutoff in _CUTOFFS:
-        poses = find_poses(density, spectra, search_rotations(), cutoff)
-        mean = averaged(volume if cutoff == _CUTOFFS[-1] else small, tilt_range_deg, poses)
+        poses = search_poses(density, spectra, search_rotations(), cutoff)
+        mean = average_aligned(volume if cutoff == _CUTOFFS[-1] else small, tilt_range_deg, poses)
         normalized = (mean - mean.mean()) / mean.std().clamp(min=1e-9)
         outline = decoder.centered(normalized[None])[0].sigmoid()
         wide = functional.max_pool3d(outline[None, None], 2 * round(len(mean) / GRID) + 1, 1, round(len(mean) / GRID))
-        density = coarse(mean[None], GRID)[0] * _on_grid(wide[0, 0])
+        density = fourier_crop(mean[None], GRID)[0] * _on_grid(wide[0, 0])
     return density, outline
 
 

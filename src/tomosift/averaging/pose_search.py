@@ -49,7 +49,7 @@ class Poses:
 
 
 @dataclass(frozen=True)
-class Spectra:
+class WhitenedSpectra:
     """Whitened Fourier coefficients of boxes on `GRID`, half of the sphere that they fill."""
 
     coefficient: Complex64[Tensor, "b f"]
@@ -63,7 +63,7 @@ class Spectra:
 
     def select(self, rows: Tensor) -> "Spectra":
         """Those of these rows."""
-        return Spectra(self.coefficient[rows], self.measured[rows], self.weight)
+        return WhitenedSpectra(self.coefficient[rows], self.measured[rows], self.weight)
 
 
 @lru_cache(maxsize=1)
@@ -113,21 +113,21 @@ def _turned(
     return torch.complex(found[0], found[1])
 
 
-def measured_coefficients(tilt_range_deg: Float[Tensor, "b 2"]) -> Float[Tensor, "b f"]:
+def wedge_coefficients(tilt_range_deg: Float[Tensor, "b 2"]) -> Float[Tensor, "b f"]:
     """One for coefficients that lie within the tilts of each box, zero for others."""
     ranges, which = torch.unique(tilt_range_deg, dim=0, return_inverse=True)
     return wedge_mask(GRID, ranges)[:, torch.from_numpy(_geometry()[0])][which]
 
 
-def spectra_of(
+def whiten_spectra(
     small: Float[Tensor, "b g g g"], tilt_range_deg: Float[Tensor, "b 2"], weight: Float[Tensor, " f"] | None = None
-) -> Spectra:
+) -> WhitenedSpectra:
     """Spectra of boxes on `GRID`, whitened by ``weight`` or by their mean power in shells, which is mostly noise."""
     ball = _ball()
     coefficient = torch.cat([_coefficients(part * ball) for part in torch.split(small, _AT_ONCE)])
-    measured = measured_coefficients(tilt_range_deg)
+    measured = wedge_coefficients(tilt_range_deg)
     weight = _whitening(coefficient, measured) if weight is None else weight
-    return Spectra(coefficient * weight * measured, measured, weight)
+    return WhitenedSpectra(coefficient * weight * measured, measured, weight)
 
 
 def _whitening(coefficient: Complex64[Tensor, "b f"], measured: Float[Tensor, "b f"]) -> Float[Tensor, " f"]:
@@ -138,9 +138,9 @@ def _whitening(coefficient: Complex64[Tensor, "b f"], measured: Float[Tensor, "b
     return (count.clamp(min=1) / power.clamp(min=1e-20)).sqrt()[shell]
 
 
-def find_poses(
+def search_poses(
     reference: Float[Tensor, "g g g"],
-    boxes: Spectra,
+    boxes: WhitenedSpectra,
     rotations: Float[Tensor, "r 3 3"],
     cutoff: float = GRID / 2,
 ) -> Poses:
@@ -211,7 +211,7 @@ def _real(coefficient: Complex64[Tensor, "b f"]) -> Float[Tensor, "b g"]:
     return torch.view_as_real(coefficient).flatten(1)
 
 
-def averaged(
+def average_aligned(
     volume: Float[Tensor, "b d d d"], tilt_range_deg: Float[Tensor, "b 2"], poses: Poses
 ) -> Float[Tensor, "d d d"]:
     """Mean of boxes turned back onto the reference, each coefficient over those that have measured it."""
@@ -231,7 +231,7 @@ def averaged(
     return mean
 
 
-def laid_out(density: Float[Tensor, "d d d"], poses: Poses) -> Float[Tensor, "b d d d"]:
+def place_in_boxes(density: Float[Tensor, "d d d"], poses: Poses) -> Float[Tensor, "b d d d"]:
     """A density as it lies in each box: the mean over the poses by their shares."""
     scale = density.shape[-1] / GRID
     shown = torch.zeros(len(poses.share), *density.shape)

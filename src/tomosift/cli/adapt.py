@@ -15,13 +15,13 @@ from tomosift import methods
 from tomosift.cli.classify import command as classify
 from tomosift.cli.evaluate import report_of
 from tomosift.cli.inputs import labeled_set
-from tomosift.cli.terminal import progress_bar, say, step_note
+from tomosift.cli.terminal import print_message, progress_bar, step_note
 from tomosift.data.batches import Batch
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.errors import FormatError
 from tomosift.evaluation.report import write_report
-from tomosift.evaluation.report.domain_section import Domains, domain_section
+from tomosift.evaluation.report.domain_section import DomainComparison, domain_section
 from tomosift.inference.classifier import load_classifier, shipped_models
 from tomosift.inference.prediction import embed
 from tomosift.methods.domain_adversarial import WARPED, Config, Features, source_of
@@ -98,7 +98,7 @@ def command(
     write_report(
         out / "report.html", report_of(out / "adapted", boxes, title=f"{target.name} adapted"), domains=section
     )
-    say(f"{table}: a class for every particle\n{out / 'report.html'}: the report; open it in a browser")
+    print_message(f"{table}: a class for every particle\n{out / 'report.html'}: the report; open it in a browser")
 
 
 def _none() -> NDArray[np.int64]:
@@ -129,7 +129,7 @@ def _labeled(model: Path, source: Path | None, told: Callable[[Subtomograms], Su
     return boxes
 
 
-def _compared(config: Config, data: TrainingSets, run: Path, seed: int) -> Domains:
+def _compared(config: Config, data: TrainingSets, run: Path, seed: int) -> DomainComparison:
     """Both domains before and after, from some boxes of each."""
     assert config.init is not None
     known = source_of(config, data, seed)[1]
@@ -146,7 +146,7 @@ def _compared(config: Config, data: TrainingSets, run: Path, seed: int) -> Domai
     pairs = [
         (_embedded(encoder, known), embed(encoder, lambda k: measured[k], len(rows))) for encoder in (before, after)
     ]
-    return Domains(shown, *pairs)
+    return DomainComparison(shown, *pairs)
 
 
 def _embedded(encoder: Encoder, batch: Batch) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from tomosift.cli.terminal import say, show_table
+from tomosift.cli.terminal import print_message, print_table
 from tomosift.simulate.structures.atlas import add_to_atlas, atlas_folder, atlas_names, load_atlas_entry
 
 
@@ -25,7 +25,7 @@ def list_entries(folder: Path | None = None) -> None:
         resolution = f"{entry.fsc_half_angstrom:.1f} A"
         rows.append([name, entry.title, entry.entry_id, size, f"{2 * entry.radius_angstrom:.0f} A", resolution])
     header = ["name", "title", "entry", "mass", "diameter", "FSC 0.5"]
-    show_table(f"{len(rows)} structures", header, rows)
+    print_table(f"{len(rows)} structures", header, rows)
 
 
 def add(
@@ -51,12 +51,12 @@ def add(
     """
     path = add_to_atlas(structure, name, beads=beads, assembly=assembly, title=title, license=license, out_folder=out)
     entry = load_atlas_entry(name, out)
-    say(
+    print_message(
         f"{path}: {entry.mass_kda:.0f} kDa as {len(entry.beads)} beads, "
         f"true to the atoms to {entry.fsc_half_angstrom:.1f} A (FSC 0.5)"
     )
     own = out.resolve() != atlas_folder().resolve()
-    say(
+    print_message(
         f"see it with: tomosift atlas list --folder {out}; simulations take {structure} itself, or the entry by name "
         f"once it lies in {atlas_folder()}"
         if own

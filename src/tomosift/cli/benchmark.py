@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from tomosift.cli.terminal import progress_bar, say
+from tomosift.cli.terminal import print_message, progress_bar
 from tomosift.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.evaluation.benchmark.report import write_benchmark_report
@@ -30,7 +30,7 @@ def command(
     """
     if protocol == "list":
         for name, known in PROTOCOLS.items():
-            say(f"{name}: {known.sentence}")
+            print_message(f"{name}: {known.sentence}")
         return
     with progress_bar("benchmark", "cells") as update:
         rows = run_benchmark(protocol, config, out, part(shard), update)
@@ -40,8 +40,8 @@ def command(
         rows,
         {"command": " ".join(["tomosift", *sys.argv[1:]]), "environment": environment()},
     )
-    say(f"{out / 'table.csv'}: {len(rows)} rows")
-    say(f"{out / 'report.html'}: learning curves and tables; open it in a browser")
+    print_message(f"{out / 'table.csv'}: {len(rows)} rows")
+    print_message(f"{out / 'report.html'}: learning curves and tables; open it in a browser")
 
 
 def part(shard: str) -> tuple[int, int]:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from tomosift import methods
 from tomosift.cli.extract import summary
-from tomosift.cli.terminal import progress_bar, say
+from tomosift.cli.terminal import print_message, progress_bar
 from tomosift.data.subtomograms import open_subtomograms
-from tomosift.models.generators import load_translation, translation_digest
+from tomosift.models.generators import generator_digest, load_generator
 from tomosift.physics.imaging import lab_protocol
 from tomosift.simulate.maps import BoxStyle
-from tomosift.simulate.structures.synthetic_complexes import simulate_random_complexes
-from tomosift.simulate.styles import STYLES, fitted_style
+from tomosift.simulate.structures.synthetic_complexes import simulate_synthetic_complexes
+from tomosift.simulate.styles import STYLES, fit_style
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 
@@ -71,7 +71,7 @@ def command(
     imaging = replace(imaging, snr=snr, shift_voxels=(-shift_voxels, shift_voxels))
     with progress_bar("boxes", "boxes") as update:
         if random:
-            made = simulate_random_complexes(
+            made = simulate_synthetic_complexes(
                 random,
                 per_class,
                 imaging,
@@ -88,7 +88,7 @@ def command(
                 classes, per_class, box_size, imaging, voxel_spacing, max_neighbors, seed=seed
             )
             made = simulate_subtomograms(config, out, look=chosen, look_name=name, masks=masks, progress=update)
-    say(summary(made))
+    print_message(summary(made))
 
 
 def _style(style: str, like: Path | None, empty: Path | None) -> tuple[BoxStyle, str, int, float]:
@@ -99,12 +99,12 @@ def _style(style: str, like: Path | None, empty: Path | None) -> tuple[BoxStyle,
             raise ValueError(f"style is {style!r}, expected one of {', '.join(STYLES)}, or a folder that is there")
         if like or empty:
             raise ValueError(f"{style} was made for boxes of its own; --like and --empty go with {', '.join(STYLES)}")
-        made = load_translation(folder)
-        return made, f"translator {translation_digest(folder)}", made.card.box_size, made.card.voxel_spacing_angstrom
+        made = load_generator(folder)
+        return made, f"translator {generator_digest(folder)}", made.card.box_size, made.card.voxel_spacing_angstrom
     if like is None:
         raise ValueError(f"style {style} needs --like, the set whose look is wanted")
     target, none = open_subtomograms(like), None if empty is None else open_subtomograms(empty)
     name = f"{style} of {methods.set_digest(target)}" + (f" in {methods.set_digest(none)}" if none else "")
     if none is not None and none.box_size != target.box_size:
         raise ValueError(f"boxes of {empty} are {none.box_size} voxels wide, those of {like} {target.box_size}")
-    return fitted_style(style, target, none), name, target.box_size, target.voxel_spacing_angstrom
+    return fit_style(style, target, none), name, target.box_size, target.voxel_spacing_angstrom

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from tomosift.cli.inputs import tomograms_of
-from tomosift.cli.terminal import show_table
+from tomosift.cli.terminal import print_table
 from tomosift.conventions import WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.checks.findings import LEVELS, Finding
 from tomosift.data.checks.preflight import preflight
@@ -74,4 +74,4 @@ def command(
 def show_findings(title: str, findings: tuple[Finding, ...]) -> None:
     """Findings as a table, the worst last, where the eye is when the command has ended."""
     ordered = sorted(findings, key=lambda finding: LEVELS.index(finding.level))
-    show_table(title, ["", "about", "finding"], [[one.level, one.about, one.sentence] for one in ordered])
+    print_table(title, ["", "about", "finding"], [[one.level, one.about, one.sentence] for one in ordered])

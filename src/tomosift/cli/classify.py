@@ -7,15 +7,15 @@ import numpy as np
 import tyro
 
 from tomosift.cli.inputs import check_spacing, set_grids
-from tomosift.cli.terminal import progress_bar, say, show_table
-from tomosift.compute.embedding import embed_part, part_tasks, taken_together
+from tomosift.cli.terminal import print_message, print_table, progress_bar
+from tomosift.compute.embedding import concatenate_results, embed_task, split_into_tasks
 from tomosift.compute.engine import Engine, for_each
 from tomosift.data.predictions import CLASS, with_predictions
 from tomosift.data.set_reader import Subtomograms
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier, load_classifier
-from tomosift.inference.prediction import Predictions, answers, compared, predict
+from tomosift.inference.prediction import Predictions, apply_class_averages, classify_embeddings, predict
 from tomosift.io.particles import format_to_write, write_particles
 from tomosift.particles import Particles
 
@@ -64,7 +64,7 @@ def show_counts(out: Path, written: Particles) -> None:
     """Say how many particles of each class were written."""
     names, counts = np.unique(written.columns[CLASS].astype(str), return_counts=True)
     rows = [[str(name), str(count)] for name, count in zip(names, counts, strict=True)]
-    show_table(f"{out}: {len(written)} particles", ["class", "particles"], rows)
+    print_table(f"{out}: {len(written)} particles", ["class", "particles"], rows)
 
 
 def predictions_of(
@@ -89,15 +89,15 @@ def predictions_of(
         classifier.averages.check_size(boxes.box_size)
     with progress_bar("classify", "boxes") as update:
         if parts is not None and engine.is_shared:
-            tasks = part_tasks(run, boxes.path, len(boxes), parts)
-            for_each(embed_part, tasks, engine, lambda done, total: update(tasks[done - 1].last, len(boxes), ""))
-            found = answers(classifier, taken_together(tasks))
+            tasks = split_into_tasks(run, boxes.path, len(boxes), parts)
+            for_each(embed_task, tasks, engine, lambda done, total: update(tasks[done - 1].last, len(boxes), ""))
+            found = classify_embeddings(classifier, concatenate_results(tasks))
         else:
             found = predict(classifier, boxes.volumes, len(boxes), done=update)
     if classifier.averages is None:
         return found
     with progress_bar("compare with averages", "boxes") as update:
-        return compared(classifier, found, boxes.volumes, boxes.tilt_range_deg, update)
+        return apply_class_averages(classifier, found, boxes.volumes, boxes.tilt_range_deg, update)
 
 
 def write_classified(
@@ -113,7 +113,7 @@ def write_classified(
         )
     write_particles(out, particles, voxel_spacing_angstrom=boxes.voxel_spacing_angstrom, grids=set_grids(boxes))
     if out.is_dir() or out.suffix == ".json":
-        say(f"{out}: picks written; embeddings are not part of a copick project")
+        print_message(f"{out}: picks written; embeddings are not part of a copick project")
         return particles
     beside = out.with_name(f"{out.name.split('.')[0]}_embeddings.npy")
     with written_then_renamed(beside) as temporary, temporary.open("wb") as stream:

@@ -10,7 +10,7 @@ import tyro
 
 from tomosift.cli.classify import predictions_of
 from tomosift.cli.inputs import labeled_set
-from tomosift.cli.terminal import say
+from tomosift.cli.terminal import print_message
 from tomosift.conventions import UNLABELED
 from tomosift.data.set_reader import Subtomograms
 from tomosift.data.subtomograms import open_subtomograms
@@ -52,7 +52,7 @@ def command(
         boxes = labeled_set(boxes, labels, label_column, None, label_tolerance)
     report = report_of(run, boxes, compare, title)
     write_report(out, report)
-    say(f"{out}: report on {len(report.particles)} particles written")
+    print_message(f"{out}: report on {len(report.particles)} particles written")
 
 
 def report_of(run: Path, boxes: Subtomograms, compare: Sequence[Path] = (), title: str = "") -> ReportInput:

@@ -14,21 +14,21 @@ import tyro
 from numpy.typing import NDArray
 
 from tomosift.cli.inputs import check_spacing, set_grids
-from tomosift.cli.terminal import progress_bar, say, show_table
+from tomosift.cli.terminal import print_message, print_table, progress_bar
 from tomosift.data.labels import check_class_name
 from tomosift.data.predictions import with_predictions
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.errors import FormatError
-from tomosift.evaluation.known_structures import known_complexes, likeness
+from tomosift.evaluation.known_structures import embed_known_structures, match_clusters
 from tomosift.evaluation.report import write_report
 from tomosift.evaluation.report.cluster_section import Suggestions, cluster_section
 from tomosift.evaluation.report.report_input import ReportInput
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier, load_classifier, model_digest
-from tomosift.inference.heads import DiscriminantHead
+from tomosift.inference.heads import PLDAHead
 from tomosift.inference.prediction import embed
 from tomosift.io.particles import write_particles
-from tomosift.learning.clustering import Clusters, check_count, comparable, find_clusters
+from tomosift.learning.clustering import Clusters, check_count, find_clusters, standardize_for_clustering
 from tomosift.models.encoder import BOXES_TO_PREPARE
 from tomosift.simulate.dataset_config import class_name_of
 from tomosift.simulate.structures.atlas import atlas_names
@@ -73,7 +73,7 @@ def command(
     boxes, loaded = open_subtomograms(subtomograms), load_classifier(model)
     given = _given(names)
     check_count(len(boxes), clusters)
-    looks = suggest and not given and isinstance(loaded.head, DiscriminantHead)
+    looks = suggest and not given and isinstance(loaded.head, PLDAHead)
     sources = _sources(known) if looks else ()
     if loaded.card.class_names:
         check_spacing(boxes, model, loaded.card.voxel_spacing_angstrom)
@@ -110,16 +110,16 @@ def command(
     if looks and count > 1:
         with progress_bar("known complexes", "boxes") as update:
             kept = out / "known" / _digest_of_sources(sources)
-            complexes = known_complexes(loaded, sources, boxes, kept, update)
+            complexes = embed_known_structures(loaded, sources, boxes, kept, update)
         wanted = tuple(map(class_name_of, known or sources))
-        places = comparable(embeddings, loaded.head)
-        suggestions = Suggestions.of(complexes, likeness(places, found.label, count, complexes), wanted)
+        places = standardize_for_clustering(embeddings, loaded.head)
+        suggestions = Suggestions.of(complexes, match_clusters(places, found.label, count, complexes), wanted)
         if count == _FEW:
-            say(f"note: with {_FEW} clusters the middle of the set lies between them; do not trust the names")
+            print_message(f"note: with {_FEW} clusters the middle of the set lies between them; do not trust the names")
     elif looks:
-        say("note: these particles look like one cluster; --clusters asks for more")
+        print_message("note: these particles look like one cluster; --clusters asks for more")
     elif suggest:
-        say(f"note: {model} has no discriminant, so no known complexes are looked for")
+        print_message(f"note: {model} has no discriminant, so no known complexes are looked for")
     _show(out, found, suggestions)
     report = ReportInput(
         title=f"{boxes.path.name}, explored",
@@ -136,12 +136,12 @@ def command(
         provenance={"command": " ".join(["tomosift", *sys.argv[1:]]), "environment": environment()},
     )
     write_report(out / "report.html", report, clusters=cluster_section(report, found, suggestions))
-    say(f"{out / 'report.html'}: open it in a browser, then name what you recognize:")
+    print_message(f"{out / 'report.html'}: open it in a browser, then name what you recognize:")
     again: list[object] = ["tomosift", "explore", subtomograms, "--out", out]
     again += ["--model", model] if model != Path("general") else []
     again += ["--clusters", clusters] if clusters is not None else []
     again += ["--seed", seed] if seed else []
-    say(f"    {shlex.join(map(str, again))} --names 1=NAME 2=NAME ...")
+    print_message(f"    {shlex.join(map(str, again))} --names 1=NAME 2=NAME ...")
 
 
 def _sources(known: tuple[str, ...]) -> tuple[str, ...]:
@@ -186,7 +186,7 @@ def _found(
             ) from None
     with progress_bar("explore", "boxes") as update:
         embeddings = embed(model.encoder, boxes.volumes, len(boxes), done=update)
-    found = find_clusters(comparable(embeddings, model.head), count, seed)
+    found = find_clusters(standardize_for_clustering(embeddings, model.head), count, seed)
     with written_then_renamed(kept) as temporary, temporary.open("wb") as target:
         np.savez(target, embeddings=embeddings, probability=found.probability, stability=found.stability)
     return embeddings, found
@@ -218,7 +218,7 @@ def _write_labels(path: Path, boxes: Subtomograms, found: Clusters, given: dict[
     write_particles(path, labeled, voxel_spacing_angstrom=boxes.voxel_spacing_angstrom, grids=set_grids(boxes))
     kinds, counts = np.unique(named.astype(str), return_counts=True)
     table = [[str(kind), str(number)] for kind, number in zip(kinds, counts, strict=True)]
-    show_table(f"{path}: {len(rows)} labels", ["class", "particles"], table)
+    print_table(f"{path}: {len(rows)} labels", ["class", "particles"], table)
 
 
 def _show(out: Path, found: Clusters, suggestions: Suggestions | None) -> None:
@@ -228,7 +228,7 @@ def _show(out: Path, found: Clusters, suggestions: Suggestions | None) -> None:
         name, probability = suggestions.best(c) if suggestions is not None else ("", 0.0)
         looks = f"{name or 'none of the known'} {probability:.2f}" if suggestions is not None else ""
         rows.append([str(c + 1), f"{size:,}", f"{found.stability[c]:.2f}", looks])
-    show_table(f"{out}: {len(rows)} clusters", ["cluster", "particles", "stability", "looks like"], rows)
+    print_table(f"{out}: {len(rows)} clusters", ["cluster", "particles", "stability", "looks like"], rows)
 
 
 def _centered(model: Classifier, boxes: Subtomograms, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from tomosift.cli.inputs import tomograms_of
-from tomosift.cli.terminal import progress_bar, say
+from tomosift.cli.terminal import print_message, progress_bar
 from tomosift.compute.engine import Engine, for_each
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG, WORKING_VOXEL_SPACING_ANGSTROM
-from tomosift.data.extraction.empty_positions import empty_places
+from tomosift.data.extraction.empty_positions import sample_empty_positions
 from tomosift.data.extraction.extract import extract, import_boxes
-from tomosift.data.extraction.extract_parts import cut_tomogram, extract_in_parts
+from tomosift.data.extraction.extract_parts import crop_tomogram, extract_in_parts
 from tomosift.data.extraction.tomogram_sources import grids_by_name
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import Subtomograms
@@ -77,12 +77,12 @@ def command(
         spacing = WORKING_VOXEL_SPACING_ANGSTROM if voxel_spacing is None else voxel_spacing
         edge = 32 if box_size is None else box_size
         if empty:
-            particles = empty_places(particles, found, empty, empty_distance, 0.5 * edge * spacing, seed=0)
+            particles = sample_empty_positions(particles, found, empty, empty_distance, 0.5 * edge * spacing, seed=0)
         grid = {"voxel_spacing_angstrom": spacing, "box_size": edge, "borders": borders}
         made = (
             _shared_out(particles, found, out, grid, engine) if engine.is_shared else _cut(particles, found, out, grid)
         )
-    say(summary(made))
+    print_message(summary(made))
 
 
 def _cut(particles: Particles, tomograms: dict[str, Tomogram], out: Path, grid: dict[str, Any]) -> Subtomograms:
@@ -105,7 +105,7 @@ def _shared_out(
             particles,
             tomograms,
             out,
-            lambda tasks: for_each(cut_tomogram, tasks, engine, update),
+            lambda tasks: for_each(crop_tomogram, tasks, engine, update),
             threads=engine.slurm_cores if engine.slurm else 1,
             **grid,
         )

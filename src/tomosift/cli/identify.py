@@ -13,15 +13,15 @@ from tomosift.cli.classify import show_counts, write_classified
 from tomosift.cli.identify_report import write_identify_report
 from tomosift.cli.inputs import labeled_set
 from tomosift.cli.masks import check_masks, write_masks
-from tomosift.cli.terminal import progress_bar, say
-from tomosift.data.labels import rows_among
+from tomosift.cli.terminal import print_message, progress_bar
+from tomosift.data.labels import find_rows
 from tomosift.data.predictions import with_predictions
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import SPACING_TOLERANCE
-from tomosift.inference.class_average_classifier import Examples, keep_averages
+from tomosift.inference.class_average_classifier import SupportSet, add_class_averages
 from tomosift.inference.classifier import Classifier, load_classifier, save_classifier
-from tomosift.inference.prediction import answers, compared, embed
-from tomosift.inference.prototypes import enrolled
+from tomosift.inference.prediction import apply_class_averages, classify_embeddings, embed
+from tomosift.inference.prototypes import enroll_classes
 from tomosift.io.particles import format_to_write
 from tomosift.models.encoder import BOXES_TO_PREPARE
 
@@ -80,21 +80,21 @@ def command(
     with progress_bar("identify", "boxes") as update:
         everything = embed(base.encoder, boxes.volumes, len(boxes), done=update)
     shown = embed(base.encoder, given.volumes, len(given))
-    classifier = enrolled(base, given.class_names, shown, given.label, everything)
+    classifier = enroll_classes(base, given.class_names, shown, given.label, everything)
     first = len(base.card.class_names)
-    of_classes = Examples(given, shown, first + given.label, rows_among(given, boxes))
+    of_classes = SupportSet(given, shown, first + given.label, find_rows(given, boxes))
     is_example = np.isin(np.arange(len(boxes)), of_classes.row)
     if is_example.any():
-        say(f"{is_example.sum()} particles of the set are examples and are left out of the answer")
+        print_message(f"{is_example.sum()} particles of the set are examples and are left out of the answer")
     asked = boxes.select(~is_example)
     if not len(asked):
         raise ValueError(f"every particle of {boxes.path} is an example; extract more particles")
-    predictions = answers(classifier, everything[~is_example])
+    predictions = classify_embeddings(classifier, everything[~is_example])
     if averages == "auto":
         _keep_averages(classifier, boxes, everything, of_classes)
     if classifier.averages is not None:
         with progress_bar("compare with averages", "boxes") as update:
-            predictions = compared(classifier, predictions, asked.volumes, asked.tilt_range_deg, update)
+            predictions = apply_class_averages(classifier, predictions, asked.volumes, asked.tilt_range_deg, update)
     if save is not None:
         save_classifier(save, classifier)
     card = classifier.card
@@ -111,7 +111,7 @@ def command(
     if report is not None:
         thresholds = (unknown_below or None, unfamiliar_below if unfamiliar_below > -1 else None)
         write_identify_report(report, classifier, asked, predictions, given, shown, thresholds)
-        say(f"{report}: report on {len(asked)} particles written")
+        print_message(f"{report}: report on {len(asked)} particles written")
     if masks is not None:
         write_masks(
             masks,
@@ -124,14 +124,14 @@ def command(
 
 
 def _keep_averages(
-    classifier: Classifier, boxes: Subtomograms, embeddings: NDArray[np.float32], examples: Examples
+    classifier: Classifier, boxes: Subtomograms, embeddings: NDArray[np.float32], examples: SupportSet
 ) -> None:
     """Let the model keep averages of what it names the particles of the set, or say why there are none."""
     why = f"the encoder {classifier.card.encoder} does not look for the middle of a particle"
     if classifier.encoder.centers:
-        why = keep_averages(classifier, boxes, embeddings, examples, progress_bar)
+        why = add_class_averages(classifier, boxes, embeddings, examples, progress_bar)
     if why:
-        say(f"no averages: {why}")
+        print_message(f"no averages: {why}")
 
 
 def _examples(path: Path, boxes: Subtomograms, column: str | None, tolerance: float) -> Subtomograms:

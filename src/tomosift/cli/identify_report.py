@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.evaluation.report import write_report
 from tomosift.evaluation.report.report_input import ReportInput
-from tomosift.evaluation.report.support_section import Support, nearest_examples
+from tomosift.evaluation.report.support_section import SupportExamples, nearest_examples
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import PrototypeHead
-from tomosift.inference.prediction import IN_MASK, Named, Predictions, outlines
+from tomosift.inference.prediction import MASK_THRESHOLD, ClassPosterior, Predictions, predict_masks
 from tomosift.train.run import environment
 
 
@@ -42,9 +42,9 @@ def write_identify_report(
 
     def masks(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         part = asked.select(rows)
-        named = Named(predictions.probabilities[rows], part.tilt_range_deg)
-        found: Iterable[NDArray[np.float32]] = outlines(classifier, part.volumes, len(part), named=named)
-        return np.concatenate(list(found)) > IN_MASK
+        named = ClassPosterior(predictions.probabilities[rows], part.tilt_range_deg)
+        found: Iterable[NDArray[np.float32]] = predict_masks(classifier, part.volumes, len(part), named=named)
+        return np.concatenate(list(found)) > MASK_THRESHOLD
 
     assert isinstance(classifier.head, PrototypeHead)
     unknown_below, unfamiliar_below = thresholds
@@ -65,7 +65,7 @@ def write_identify_report(
         notes=tuple(notes),
         provenance={"command": " ".join(["tomosift", *sys.argv[1:]]), "environment": environment()},
     )
-    support = Support(
+    support = SupportExamples(
         given.volumes(np.arange(len(given))),
         given.label + earlier,
         nearest_examples(classifier.head, predictions.embeddings, shown),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tomosift.acquisition import Acquisition
-from tomosift.cli.terminal import say
+from tomosift.cli.terminal import print_message
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.labels import transfer_labels
@@ -26,14 +26,14 @@ def tomograms_of(
     if not paths:
         raise ValueError("no tomogram was given; name files, a folder or a tomograms.star with --tomograms")
     source: Path | list[Path] = paths[0] if len(paths) == 1 else list(paths)
-    found = open_tomograms(source, voxel_spacing, inverted, tell=say)
+    found = open_tomograms(source, voxel_spacing, inverted, tell=print_message)
     if tilt_range is not None:
         low_high = np.array(sorted(tilt_range), dtype=float)
         stated = Acquisition(low_high, np.zeros(0), np.zeros(0))
         found = {name: replace(tomogram, acquisition=stated) for name, tomogram in found.items()}
     assumed = [name for name, tomogram in found.items() if tomogram.acquisition.tilt_angles_deg.size == 0]
     if assumed:
-        say(
+        print_message(
             f"note: no tilt angles were found for {len(assumed)} of {len(found)} tomograms, so -60 to 60 degrees are "
             "assumed; state others with --tilt-range"
         )

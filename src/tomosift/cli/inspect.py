@@ -8,7 +8,7 @@ import numpy as np
 import tyro
 
 from tomosift.acquisition import Acquisition
-from tomosift.cli.terminal import show_table
+from tomosift.cli.terminal import print_table
 from tomosift.data.set_reader import SET_FILE
 from tomosift.errors import FormatError
 from tomosift.io.particles import describe, suffix_of
@@ -29,7 +29,7 @@ def command(files: Annotated[tuple[Path, ...], tyro.conf.Positional], /, picks_s
     if not files:
         raise ValueError("no file was given; name at least one")
     for path in files:
-        show_table(str(path), ["what", "value"], [[label, text] for label, text in lines_of(path, picks_spacing)])
+        print_table(str(path), ["what", "value"], [[label, text] for label, text in lines_of(path, picks_spacing)])
 
 
 def lines_of(path: Path, voxel_spacing_angstrom: float | None = None) -> Lines:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from tomosift.cli.inputs import read_labels, set_grids
-from tomosift.cli.terminal import say
+from tomosift.cli.terminal import print_message
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.methods import set_digest
 
 if TYPE_CHECKING:
-    from tomosift.annotation.session import Desk
+    pass
 
 _STORE, _TOKEN, _EMBEDDINGS = "labels.sqlite", "token", "embeddings.npz"
 _SECONDS_TO_END = 2
@@ -81,8 +81,8 @@ def command(
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}/#token={token}"
         if not is_loopback(host):
-            say(f"warning: {host} is reached from other machines, unencrypted; an SSH tunnel is safer")
-        say(f"labels are kept in {path}\nopen {address}\nCtrl+C ends it")
+            print_message(f"warning: {host} is reached from other machines, unencrypted; an SSH tunnel is safer")
+        print_message(f"labels are kept in {path}\nopen {address}\nCtrl+C ends it")
         if browser:
             webbrowser.open(address)
         desk.teacher.start()
@@ -93,15 +93,15 @@ def command(
         finally:
             desk.teacher.stop()
             desk.store.close()
-    say(f"{path}: labels are safe; the same command goes on with them")
+    print_message(f"{path}: labels are safe; the same command goes on with them")
 
 
 def _desk(
     boxes: Subtomograms, model: Path, path: Path, annotator: str, classes: tuple[str, ...], labels: Path | None
 ) -> "Desk":
-    from tomosift.annotation.background_learner import Teacher
-    from tomosift.annotation.consensus import Votes
-    from tomosift.annotation.session import Desk
+    from tomosift.annotation.background_learner import BackgroundLearner
+    from tomosift.annotation.consensus import ConsensusTracker
+    from tomosift.annotation.session import LabelingSession
     from tomosift.annotation.store import JUNK, Store
     from tomosift.annotation.tables import take_labels
     from tomosift.inference.classifier import model_digest
@@ -114,10 +114,10 @@ def _desk(
         if name != JUNK:
             store.add_class(name, annotator)
     if given is not None:
-        say(f"{labels}: {take_labels(store, boxes, given, annotator)} labels taken over")
-    votes = Votes(store)
-    teacher = Teacher(boxes, digest, votes, model, path.with_name(_EMBEDDINGS))
-    return Desk(boxes, store, votes, teacher, set_grids(boxes), annotator)
+        print_message(f"{labels}: {take_labels(store, boxes, given, annotator)} labels taken over")
+    votes = ConsensusTracker(store)
+    teacher = BackgroundLearner(boxes, digest, votes, model, path.with_name(_EMBEDDINGS))
+    return LabelingSession(boxes, store, votes, teacher, set_grids(boxes), annotator)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -9,12 +9,12 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 
 from tomosift.cli.inputs import set_grids
-from tomosift.cli.terminal import progress_bar, say
+from tomosift.cli.terminal import print_message, progress_bar
 from tomosift.data.label_volume import LabelVolume
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.inference.classifier import Classifier
-from tomosift.inference.dense_crf import CrfSettings
-from tomosift.inference.prediction import IN_MASK, NO_DECODER, Named, outlines
+from tomosift.inference.dense_crf import CrfConfig
+from tomosift.inference.prediction import MASK_THRESHOLD, NO_DECODER, ClassPosterior, predict_masks
 from tomosift.io.volumes import mrc, zarr
 
 LABEL_VOLUMES = ".zarr"
@@ -74,23 +74,23 @@ def write_masks(
         return
     made = _masks(classifier, boxes, probability, crf)
     mrc.write_stack(out, made, len(boxes), boxes.box_size, boxes.voxel_spacing_angstrom)
-    say(f"{out}: {len(boxes)} masks, in the order of the table")
+    print_message(f"{out}: {len(boxes)} masks, in the order of the table")
 
 
 def _masks(
     classifier: Classifier, boxes: Subtomograms, probability: NDArray[np.float64], crf: bool
 ) -> Iterator[Bool[np.ndarray, "b d d d"]]:
-    settings = CrfSettings() if crf else None
+    settings = CrfConfig() if crf else None
     with progress_bar("masks", "boxes") as update:
-        for outline in outlines(
+        for outline in predict_masks(
             classifier,
             boxes.volumes,
             len(boxes),
             crf=settings,
             done=update,
-            named=Named(probability, boxes.tilt_range_deg),
+            named=ClassPosterior(probability, boxes.tilt_range_deg),
         ):
-            yield outline > IN_MASK
+            yield outline > MASK_THRESHOLD
 
 
 def _write_label_volumes(
@@ -113,4 +113,4 @@ def _write_label_volumes(
             done += len(masks)
         path = out / _file_name(name)
         zarr.write_volume(path, volume.label, boxes.voxel_spacing_angstrom, levels=1)
-        say(f"{path}: masks of {len(rows)} particles")
+        print_message(f"{path}: masks of {len(rows)} particles")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from tomosift.cli.terminal import say, show_table
+from tomosift.cli.terminal import print_message, print_table
 from tomosift.inference.classifier import Classifier, load_classifier, model_folder, shipped_models
 from tomosift.train.run import read_json
 
@@ -17,7 +17,7 @@ def list_models() -> None:
         model, about = load_classifier(Path(name)), _about(Path(name))
         card = model.card
         rows.append([name, str(about.get("what", "")), card.encoder, f"{card.voxel_spacing_angstrom:g} A", _can(model)])
-    show_table(f"{len(rows)} shipped", ["name", "what", "encoder", "voxels", "can"], rows)
+    print_table(f"{len(rows)} shipped", ["name", "what", "encoder", "voxels", "can"], rows)
 
 
 def info(model: Annotated[Path, tyro.conf.Positional], /) -> None:
@@ -37,7 +37,7 @@ def info(model: Annotated[Path, tyro.conf.Positional], /) -> None:
         ["numbers", f"{number:,}"],
     ]
     rows += [[key.replace("_", " "), "\n".join(_lines(value))] for key, value in _about(model).items()]
-    show_table(str(model), ["", ""], rows)
+    print_table(str(model), ["", ""], rows)
 
 
 def verify(models: Annotated[tuple[Path, ...], tyro.conf.Positional] = (), /) -> None:
@@ -49,7 +49,9 @@ def verify(models: Annotated[tuple[Path, ...], tyro.conf.Positional] = (), /) ->
     for model in models or tuple(map(Path, shipped_models())):
         card = load_classifier(model).card
         _about(model)
-        say(f"{model}: whole; {card.encoder}, boxes of {card.box_size}^3 at {card.voxel_spacing_angstrom:g} A")
+        print_message(
+            f"{model}: whole; {card.encoder}, boxes of {card.box_size}^3 at {card.voxel_spacing_angstrom:g} A"
+        )
 
 
 def _about(model: Path) -> dict[str, object]:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from tomosift.cli import sort
-from tomosift.cli.terminal import progress_bar, say
+from tomosift.cli.terminal import print_message, progress_bar
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.simulate.dataset import simulate_dataset, write_label_table
@@ -40,7 +40,7 @@ def command(out: Path = Path("quickstart"), tomograms: int = 10, labels_per_clas
     with progress_bar("simulate", "tomograms") as update:
         paths = simulate_dataset(config, world, update)
     write_label_table(world, out / "labels.star", labels_per_class, seed=seed)
-    say(
+    print_message(
         f"{world}: {tomograms} tomograms and picks of {len(CLASSES)} structures at SNR 0.1, written as MRC and STAR\n"
         f"the same from your own shell:  tomosift sort {paths.particles} --tomograms {paths.tomograms} "
         f"--labels {out / 'labels.star'} --voxel-spacing {SPACING} --box-size {BOX} --out {out / 'sorted'}"

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from tomosift.cli import COMMANDS
-from tomosift.cli.terminal import say
+from tomosift.cli.terminal import print_message
 from tomosift.compute.sbatch import JobScript, write_job_script
 
 
@@ -28,4 +28,4 @@ def command(
     if words and words[0] not in COMMANDS:
         raise ValueError(f"there is no command {words[0]!r} for the job; commands are {', '.join(COMMANDS)}")
     write_job_script(out, job, words)
-    say(f"{out}: written; submit it with: sbatch {out}")
+    print_message(f"{out}: written; submit it with: sbatch {out}")

@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 
 from tomosift.cli.inputs import read_labels, tomograms_of
-from tomosift.cli.terminal import progress_bar, say, show_table
+from tomosift.cli.terminal import print_message, print_table, progress_bar
 from tomosift.compute.engine import Engine, for_each
 from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
@@ -20,10 +20,10 @@ from tomosift.inference.classifier import load_classifier, model_digest
 from tomosift.io.particles import format_to_write, write_particles
 from tomosift.particles import Particles
 from tomosift.picking.config import Config
-from tomosift.picking.detection import BACKGROUND, blocks_of, check_background
-from tomosift.picking.detector import picks_by_tomogram, read_radii, train
-from tomosift.picking.self_training import joined
-from tomosift.picking.tomogram_task import ScanTask, read_result, run_task
+from tomosift.picking.detection import BACKGROUND, check_background, open_blocks
+from tomosift.picking.detector import picks_by_tomogram, read_radii, train_detector
+from tomosift.picking.self_training import concatenate_picks
+from tomosift.picking.tomogram_task import PickingTask, read_result, run_task
 from tomosift.train.run import Run
 
 
@@ -97,22 +97,22 @@ def command(
     classifier = load_classifier(model)
     check_background(classifier)
     for tomogram in found.values():
-        blocks_of(classifier, tomogram, stride)
+        open_blocks(classifier, tomogram, stride)
     names = [name for name in classifier.card.class_names if name != BACKGROUND]
     _check_radii(names, radius, radii or {})
     usual = read_radii(model) if radius is None else dict.fromkeys(names, radius)
     chosen = {name: float((radii or {}).get(name, usual[name])) for name in names}
     tasks = [
-        ScanTask(tomogram, model, out, chosen, least_probability, stride, mask_of.get(name), maps)
+        PickingTask(tomogram, model, out, chosen, least_probability, stride, mask_of.get(name), maps)
         for name, tomogram in found.items()
     ]
     _scanned(tasks, engine)
     particles = _written(tasks, names, out / table, found)
     rows = [[name, str(int((particles.class_name == name).sum()))] for name in names]
-    show_table(f"{out / table}: {len(particles)} particles in {len(found)} tomograms", ["class", "particles"], rows)
+    print_table(f"{out / table}: {len(particles)} particles in {len(found)} tomograms", ["class", "particles"], rows)
     report = out / "report.html"
     write_scan_report(report, particles, found, names, tasks[0].request)
-    say(f"{report}: the report; open it in a browser")
+    print_message(f"{report}: the report; open it in a browser")
 
 
 def _learned(picks: Particles, tomograms: dict[str, Tomogram], config: Config, out: Path, seed: int) -> None:
@@ -132,10 +132,10 @@ def _learned(picks: Particles, tomograms: dict[str, Tomogram], config: Config, o
     }
     run = Run.open(out, asked)
     if (run.result / "model.json").exists():
-        say(f"{out}: finished before, used as it is")
+        print_message(f"{out}: finished before, used as it is")
         return
     with progress_bar("look", "tomograms") as looking, progress_bar("learn", "steps") as learning:
-        train(
+        train_detector(
             config,
             picks,
             tomograms,
@@ -165,7 +165,7 @@ def _check_radii(names: list[str], radius: float | None, radii: dict[str, float]
             raise ValueError(f"the radius of {name} is {value:g} A, expected more than 0")
 
 
-def _scanned(tasks: list[ScanTask], engine: Engine) -> None:
+def _scanned(tasks: list[PickingTask], engine: Engine) -> None:
     with progress_bar("scan", "tomograms") as update:
         count = len(tasks)
         if engine.is_shared or count > 1:
@@ -174,8 +174,8 @@ def _scanned(tasks: list[ScanTask], engine: Engine) -> None:
             run_task(tasks[0], lambda done, total: update(done, total, "blocks"))
 
 
-def _written(tasks: list[ScanTask], names: list[str], path: Path, tomograms: dict[str, Tomogram]) -> Particles:
-    particles = joined([read_result(task) for task in tasks])
+def _written(tasks: list[PickingTask], names: list[str], path: Path, tomograms: dict[str, Tomogram]) -> Particles:
+    particles = concatenate_picks([read_result(task) for task in tasks])
     if not len(particles):
         raise ValueError(
             f"nothing was found in {len(tasks)} tomograms; lower --least-probability, and check --inverted and --masks"

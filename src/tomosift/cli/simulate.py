@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from tomosift.cli.terminal import progress_bar, say
+from tomosift.cli.terminal import print_message, progress_bar
 from tomosift.compute.engine import Engine, for_each
 from tomosift.simulate.dataset import (
     TomogramDatasetConfig,
@@ -38,12 +38,14 @@ def command(
         tasks = tomogram_tasks(config, out)
         for_each(simulate_tomogram, tasks, engine, update)
     paths = simulate_dataset(config, out)  # of which nothing is left to do but the tables
-    say(f"{config.tomograms} tomograms with {len(config.class_names)} classes: {', '.join(config.class_names)}")
-    say(f"  tomograms  {paths.tomograms}")
-    say(f"  picks      {paths.particles}")
-    say(f"  truth      {paths.particles_truth}")
+    print_message(
+        f"{config.tomograms} tomograms with {len(config.class_names)} classes: {', '.join(config.class_names)}"
+    )
+    print_message(f"  tomograms  {paths.tomograms}")
+    print_message(f"  picks      {paths.particles}")
+    print_message(f"  truth      {paths.particles_truth}")
     if labels_per_class:
         labels = write_label_table(out, out / "labels.star", labels_per_class)
-        say(f"  labels     {labels} ({labels_per_class} picks of each class)")
+        print_message(f"  labels     {labels} ({labels_per_class} picks of each class)")
     inverted = " --inverted" if config.dark_on_disk else ""
-    say(f"next: tomosift check {paths.particles} --tomograms {paths.tomograms}{inverted}")
+    print_message(f"next: tomosift check {paths.particles} --tomograms {paths.tomograms}{inverted}")

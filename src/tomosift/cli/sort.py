@@ -12,7 +12,7 @@ from tomosift.cli.classify import predictions_of, write_classified
 from tomosift.cli.evaluate import report_of
 from tomosift.cli.extract import summary
 from tomosift.cli.inputs import labeled_set, read_labels, tomograms_of
-from tomosift.cli.terminal import progress_bar, say, step_note
+from tomosift.cli.terminal import print_message, progress_bar, step_note
 from tomosift.conventions import WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.checks.preflight import preflight
 from tomosift.data.extraction.extract import extract
@@ -23,7 +23,7 @@ from tomosift.data.predictions import with_predictions
 from tomosift.data.set_reader import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.evaluation.report import write_report
-from tomosift.inference.classifier import GENERAL, SAME_SPACING, load_classifier
+from tomosift.inference.classifier import GENERAL, SPACING_TOLERANCE, load_classifier
 from tomosift.io.particles import read_particles
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
@@ -112,7 +112,7 @@ def command(
         )
     subtomograms = _extracted(particles, found, boxes, out)
     labeled = labeled_set(subtomograms, labels, label.column, boxes.picks_spacing, label.tolerance)
-    say(_count_labels(labeled))
+    print_message(_count_labels(labeled))
     start = finetune.init or GENERAL
     if _pretrains(pretraining, pretrain, finetune, boxes.voxel_spacing):
         start = out / "pretrained"
@@ -131,7 +131,7 @@ def command(
         judged = labeled_set(subtomograms, label.truth, label.column, boxes.picks_spacing, label.tolerance)
     report = report_of(out / "classifier", judged, compare, title=f"{picks.name}: {len(subtomograms)} particles sorted")
     write_report(out / "report.html", report)
-    say(f"{table}: a class for every particle\n{out / 'report.html'}: the report; open it in a browser")
+    print_message(f"{table}: a class for every particle\n{out / 'report.html'}: the report; open it in a browser")
 
 
 def _pretrains(asked: Pretraining, pretrain: Contrastive, finetune: Supervised, voxel_spacing: float) -> bool:
@@ -140,7 +140,7 @@ def _pretrains(asked: Pretraining, pretrain: Contrastive, finetune: Supervised, 
     # By embeddings alone it adds up to four points, but averages of classes came out four to eight points worse after
     # it; see experiments/LOG.md.
     knows = load_classifier(finetune.init or GENERAL).card.voxel_spacing_angstrom
-    is_known = abs(voxel_spacing - knows) <= SAME_SPACING * knows
+    is_known = abs(voxel_spacing - knows) <= SPACING_TOLERANCE * knows
     return not is_known or finetune.averages == "never" or pretrain != Contrastive()
 
 
@@ -148,7 +148,7 @@ def _check(particles: Particles, found: dict[str, Tomogram], boxes: Boxes) -> No
     findings = preflight(particles, found, box_size=boxes.box_size, voxel_spacing_angstrom=boxes.voxel_spacing)
     for finding in findings:
         if finding.level != "ok":
-            say(f"{finding.level}: {finding.sentence}")
+            print_message(f"{finding.level}: {finding.sentence}")
     errors = [finding.sentence for finding in findings if finding.level == "error"]
     if errors:
         raise ValueError(f"the check found {len(errors)} errors; the first: {errors[0]}")
@@ -165,7 +165,7 @@ def _extracted(particles: Particles, found: dict[str, Tomogram], boxes: Boxes, o
             workers=os.cpu_count() or 1,
             progress=update,
         )
-    say(summary(made))
+    print_message(summary(made))
     return made
 
 

@@ -14,12 +14,12 @@ console = Console(stderr=True, highlight=False)
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-def say(sentence: str) -> None:
+def print_message(sentence: str) -> None:
     """One line for the user; markup characters in it are plain text."""
     console.print(sentence, markup=False, soft_wrap=True)
 
 
-def show_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     """A table on standard output."""
     table = Table(title=title or None, header_style="bold")
     for name in header:

@@ -9,7 +9,7 @@ import tyro
 
 from tomosift import methods
 from tomosift.cli.inputs import labeled_set
-from tomosift.cli.terminal import progress_bar, say, step_note
+from tomosift.cli.terminal import print_message, progress_bar, step_note
 from tomosift.data.subtomograms import open_subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.errors import FormatError
@@ -263,7 +263,7 @@ def _train(name: str, config: Any, data: TrainingSets | None, out: Path, seed: i
             seed,
             lambda step, steps, losses: update(step, steps, step_note(losses) if losses else "simulating"),
         )
-    say(f"{out}: finished; the model is in {out / 'result'}")
+    print_message(f"{out}: finished; the model is in {out / 'result'}")
 
 
 command = {

@@ -10,17 +10,17 @@ import torch
 import tyro
 
 from tomosift import methods
-from tomosift.cli.terminal import progress_bar, say
+from tomosift.cli.terminal import print_message, progress_bar
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.evaluation.metrics.realism import Judged, judged
+from tomosift.evaluation.metrics.realism import RealismScores, score_realism
 from tomosift.evaluation.report.translation_report import Translated, write_translation_report
 from tomosift.inference.classifier import GENERAL, Classifier
 from tomosift.inference.prediction import embed
 from tomosift.methods.cycle_wgan import Adversary, Config, held_out, maps_for_checks
-from tomosift.models.generators import load_translation
-from tomosift.simulate.maps import BoxStyle, faithfulness
-from tomosift.simulate.styles import fitted_style
+from tomosift.models.generators import load_generator
+from tomosift.simulate.maps import BoxStyle, measure_faithfulness
+from tomosift.simulate.styles import fit_style
 from tomosift.simulate.synthetic_stream import StructureStream
 from tomosift.train.run import read_json
 
@@ -73,8 +73,8 @@ def command(
     write_translation_report(
         report, title, _translated(config, model, boxes, out, seed), read_json(out / "config.json")
     )
-    say(f"{out}: finished; boxes in this look: tomosift boxes --classes ... --style {out}")
-    say(f"{report}: the report; open it in a browser")
+    print_message(f"{out}: finished; boxes in this look: tomosift boxes --classes ... --style {out}")
+    print_message(f"{report}: the report; open it in a browser")
 
 
 def _translated(config: Config, model: Classifier, boxes: Subtomograms, out: Path, seed: int) -> Translated:
@@ -82,7 +82,7 @@ def _translated(config: Config, model: Classifier, boxes: Subtomograms, out: Pat
     _, spare = held_out(boxes)
     measured = spare.volumes(spare.spaced_rows(_JUDGED))
     maps = maps_for_checks(config, boxes, seed)
-    translation = load_translation(out)
+    translation = load_generator(out)
 
     def embedded(volumes: np.ndarray) -> np.ndarray:
         return embed(model.encoder, lambda rows: volumes[rows], len(volumes))
@@ -93,15 +93,15 @@ def _translated(config: Config, model: Classifier, boxes: Subtomograms, out: Pat
         return plain.volume.numpy(), worn.numpy()
 
     of_measured = embedded(measured)
-    verdicts: dict[str, Judged] = {}
+    verdicts: dict[str, RealismScores] = {}
     shown: dict[str, np.ndarray] = {}
     for name in _COMPARED:
-        _, volumes = made(fitted_style(name, boxes))
-        verdicts[name] = judged(measured, volumes, of_measured, embedded(volumes), seed)
+        _, volumes = made(fit_style(name, boxes))
+        verdicts[name] = score_realism(measured, volumes, of_measured, embedded(volumes), seed)
         if name == "plain":
             shown["simulated"] = volumes
     before, after = made(translation)
-    verdicts["translated"] = judged(measured, after, of_measured, embedded(after), seed)
+    verdicts["translated"] = score_realism(measured, after, of_measured, embedded(after), seed)
     shown = {"maps": before, "the same, translated": after, "measured": measured, **shown}
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return Translated(shown, verdicts, len(measured), faithfulness(maps, translation), log)
+    return Translated(shown, verdicts, len(measured), measure_faithfulness(maps, translation), log)

@@ -17,7 +17,7 @@ _BOXES = 4096
 
 
 @dataclass(frozen=True)
-class PartTask:
+class EmbeddingTask:
     """Some boxes of a set, and the model that looks at them."""
 
     model: Path
@@ -36,16 +36,16 @@ class PartTask:
         return self.folder / f"{self.digest[:16]}-{self.first:09d}-{self.last:09d}.npy"
 
 
-def part_tasks(model: Path, subtomograms: Path, count: int, folder: Path) -> list[PartTask]:
+def split_into_tasks(model: Path, subtomograms: Path, count: int, folder: Path) -> list[EmbeddingTask]:
     """All rows of a set of so many boxes."""
     digest = hashlib.sha256(model_digest(model).encode() + (subtomograms / SET_FILE).read_bytes()).hexdigest()
     return [
-        PartTask(model, digest, subtomograms, first, min(first + _BOXES, count), folder)
+        EmbeddingTask(model, digest, subtomograms, first, min(first + _BOXES, count), folder)
         for first in range(0, count, _BOXES)
     ]
 
 
-def embed_part(task: PartTask) -> Path:
+def embed_task(task: EmbeddingTask) -> Path:
     """Embed some boxes unless that has been done; returns the file."""
     if not task.result.exists():
         boxes = open_subtomograms(task.subtomograms).select(np.arange(task.first, task.last))
@@ -55,7 +55,7 @@ def embed_part(task: PartTask) -> Path:
     return task.result
 
 
-def taken_together(tasks: list[PartTask]) -> Float[np.ndarray, "n e"]:
+def concatenate_results(tasks: list[EmbeddingTask]) -> Float[np.ndarray, "n e"]:
     """The embeddings of all parts, which are deleted."""
     parts = [np.load(task.result, allow_pickle=False) for task in tasks]
     for task in tasks:

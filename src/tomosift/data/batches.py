@@ -86,7 +86,7 @@ def read_batch(data: Subtomograms, rows: NDArray[np.int64], halves: bool = False
 
 
 @dataclass(frozen=True)
-class Inputs:
+class FeatureBatch:
     """What an encoder's `inputs` gives of a batch, and of both halves where the second term wants them."""
 
     x: Tensor
@@ -96,12 +96,12 @@ class Inputs:
     def shard(self, rank: int, count: int) -> "Inputs":
         """The part of one of ``count`` processes."""
         rows = slice(rank, None, count)
-        return Inputs(self.x[rows], self.label[rows], None if self.halves is None else self.halves[rows])
+        return FeatureBatch(self.x[rows], self.label[rows], None if self.halves is None else self.halves[rows])
 
     def to(self, device: torch.device | str) -> "Inputs":
         """The same on a device."""
         halves = None if self.halves is None else self.halves.to(device)
-        return Inputs(self.x.to(device), self.label.to(device), halves)
+        return FeatureBatch(self.x.to(device), self.label.to(device), halves)
 
 
 @runtime_checkable
@@ -136,7 +136,7 @@ def check_sizes(data: Subtomograms, halves: bool, seed: int, **sizes: int) -> No
 
 
 @dataclass(frozen=True, eq=False)
-class Uniform:
+class UniformStream:
     """Every particle once per epoch, in an order drawn anew for each epoch.
 
     Epochs follow one another without a gap: the batch at a seam takes its first boxes from one and the rest from the
@@ -177,7 +177,7 @@ def members_of(data: Subtomograms) -> dict[int, NDArray[np.int64]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Balanced:
+class BalancedStream:
     """Labeled particles with an equal chance for every class, however rare.
 
     Every batch holds each class equally often, up to the remainder, which is drawn. Within a class particles are
@@ -217,32 +217,32 @@ class Balanced:
 
 
 @dataclass(frozen=True, eq=False)
-class Joined:
+class PairedBatch:
     """What several streams give in one step, in order."""
 
     parts: tuple[Batch, ...]
 
     def shard(self, rank: int, count: int) -> "Joined":
         """The part of one of ``count`` processes."""
-        return Joined(tuple(part.shard(rank, count) for part in self.parts))
+        return PairedBatch(tuple(part.shard(rank, count) for part in self.parts))
 
     def to(self, device: torch.device | str) -> "Joined":
         """The same on a device."""
-        return Joined(tuple(part.to(device) for part in self.parts))
+        return PairedBatch(tuple(part.to(device) for part in self.parts))
 
 
 @dataclass(frozen=True, eq=False)
-class Together:
+class PairedStream:
     """Several streams in step, such as one of labeled and one of unlabeled particles."""
 
     streams: tuple[Stream[Batch], ...]
 
-    def batch(self, step: int) -> Joined:
+    def batch(self, step: int) -> PairedBatch:
         """The batch of every stream."""
-        return Joined(tuple(stream.batch(step) for stream in self.streams))
+        return PairedBatch(tuple(stream.batch(step) for stream in self.streams))
 
 
-class Ahead(Generic[T]):
+class PrefetchStream(Generic[T]):
     """The same stream, its next batches made by threads while a step is taken; they do not depend on ``workers``."""
 
     def __init__(self, stream: Stream[T], workers: int = 2) -> None:

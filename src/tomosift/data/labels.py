@@ -53,35 +53,35 @@ def transfer_labels(particles: Particles, labels: Particles, tolerance_angstrom:
     return class_name
 
 
-def are_among(boxes: Subtomograms, others: Subtomograms) -> NDArray[np.bool_]:
+def is_member(boxes: Subtomograms, others: Subtomograms) -> NDArray[np.bool_]:
     """Which particles are also among the others; of two sets none are, as names mean something within one only."""
     known = others.particles.particle_id if others.path == boxes.path else np.zeros(0, dtype=object)
     # Strings sort; objects would be compared one by one.
     return np.isin(boxes.particles.particle_id.astype(str), known.astype(str))
 
 
-def rows_among(boxes: Subtomograms, others: Subtomograms) -> NDArray[np.int64]:
+def find_rows(boxes: Subtomograms, others: Subtomograms) -> NDArray[np.int64]:
     """The row of each particle among the others, -1 where it is none of them; see `are_among`."""
     row = np.full(len(boxes), -1)
-    found = are_among(boxes, others)
+    found = is_member(boxes, others)
     name_to_row = {name: row for row, name in enumerate(others.particles.particle_id)}
     row[found] = [name_to_row[name] for name in boxes.particles.particle_id[found]]
     return row
 
 
-def rows_around(
+def spaced_rows_with(
     labeled: Subtomograms, unlabeled: Subtomograms, held_out: Subtomograms, at_most: int
 ) -> NDArray[np.int64]:
     """Rows of unlabeled particles to learn from beside the labeled ones: these, and others that are not held out."""
-    told, spared = (np.flatnonzero(are_among(unlabeled, part)) for part in (labeled, held_out))
+    told, spared = (np.flatnonzero(is_member(unlabeled, part)) for part in (labeled, held_out))
     return np.union1d(np.setdiff1d(unlabeled.spaced_rows(at_most), spared), told)
 
 
-def labeled_as(
+def with_pseudo_labels(
     boxes: Subtomograms, label: NDArray[np.int64], told: Subtomograms
 ) -> tuple[Subtomograms, NDArray[np.int64]]:
     """The particles whose label is not -1, labeled so, and their rows; those that were told their class keep it."""
-    label, known = label.copy(), are_among(boxes, told)
+    label, known = label.copy(), is_member(boxes, told)
     given = dict(zip(told.particles.particle_id, told.label, strict=True))
     label[known] = [given[name] for name in boxes.particles.particle_id[known]]
     rows = np.flatnonzero(label >= 0)

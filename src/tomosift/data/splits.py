@@ -115,7 +115,7 @@ def _split_particles(
     return tuple(np.flatnonzero(part_of == part) for part in range(len(shares)))
 
 
-def few_labels(data: Subtomograms, per_class: int, seed: int = 0) -> NDArray[np.int64]:
+def sample_labels(data: Subtomograms, per_class: int, seed: int = 0) -> NDArray[np.int64]:
     """Rows of ``per_class`` labeled particles of every class, ascending; all of a class that has fewer.
 
     For one seed the rows for a smaller ``per_class`` are among those for a larger one, so that learning curves add
@@ -137,7 +137,7 @@ def few_labels(data: Subtomograms, per_class: int, seed: int = 0) -> NDArray[np.
     return np.sort(np.concatenate(chosen))
 
 
-def held_out_part(labeled: Subtomograms, seed: int = 0) -> tuple[Subtomograms, Subtomograms]:
+def split_held_out(labeled: Subtomograms, seed: int = 0) -> tuple[Subtomograms, Subtomograms]:
     """The labeled particles in two parts: every fifth of each class, in a drawn order, is the second.
 
     Each class gives at least one particle to the second part.

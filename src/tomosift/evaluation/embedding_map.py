@@ -13,7 +13,7 @@ _NEAREST = 3
 _CHUNK = 512
 
 
-def lay_out(embeddings: Float[np.ndarray, "n e"], seed: int) -> tuple[Float[np.ndarray, "n 2"], str]:
+def map_embeddings(embeddings: Float[np.ndarray, "n e"], seed: int) -> tuple[Float[np.ndarray, "n 2"], str]:
     """Coordinates in [0, 1] and the name of the method: PCA to 50 components, then t-SNE; PCA alone when n < 30.
 
     In a t-SNE map neighbors are neighbors, but distances between groups and sizes of groups mean nothing.
@@ -44,16 +44,16 @@ def lay_out(embeddings: Float[np.ndarray, "n e"], seed: int) -> tuple[Float[np.n
     return np.where(span > 0, plane / np.where(span > 0, span, 1), 0.5), method
 
 
-def lay_out_many(embeddings: Float[np.ndarray, "n e"], seed: int) -> tuple[Float[np.ndarray, "n 2"], str]:
+def map_many_embeddings(embeddings: Float[np.ndarray, "n e"], seed: int) -> tuple[Float[np.ndarray, "n 2"], str]:
     """The same for any number of particles: beyond `MOST_LANDMARKS`, each lies among its three nearest landmarks.
 
     Their places count by the inverse of the distance. Landmarks are drawn at random.
     """
     n = len(embeddings)
     if n <= MOST_LANDMARKS:
-        return lay_out(embeddings, seed)
+        return map_embeddings(embeddings, seed)
     landmarks = np.sort(np.random.default_rng(seed).choice(n, MOST_LANDMARKS, replace=False))
-    known, method = lay_out(embeddings[landmarks], seed)
+    known, method = map_embeddings(embeddings[landmarks], seed)
     corners = np.asarray(embeddings[landmarks], dtype=np.float32)
     plane = np.empty((n, 2))
     for start in range(0, n, _CHUNK):

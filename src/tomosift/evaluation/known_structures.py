@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.inference.classifier import Classifier
-from tomosift.inference.heads import DiscriminantHead
+from tomosift.inference.heads import PLDAHead
 from tomosift.inference.prediction import embed
-from tomosift.learning.clustering import comparable
+from tomosift.learning.clustering import standardize_for_clustering
 from tomosift.models.encoder import ReportDone
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulate.dataset_config import class_name_of
@@ -26,7 +26,7 @@ NONE = 0.65
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class KnownStructures:
     """Mean `comparable` places of k complexes, about the middle of them all."""
 
     names: tuple[str, ...]
@@ -47,13 +47,13 @@ def imaging_like(boxes: Subtomograms, has_ctf: bool) -> ImagingRanges:
     )
 
 
-def known_complexes(
+def embed_known_structures(
     model: Classifier,
     sources: tuple[str, ...],
     boxes: Subtomograms,
     folder: Path,
     done: ReportDone | None = None,
-) -> Known:
+) -> KnownStructures:
     """Simulate complexes (names of the atlas, structure or map files) below ``folder`` and see where they lie.
 
     With and without CTF, as nothing says whether that of the set was corrected; the encoder is taken as prepared for
@@ -64,7 +64,7 @@ def known_complexes(
     ValueError
         When the model has no discriminant, without which places of two sets cannot be compared.
     """
-    if not isinstance(model.head, DiscriminantHead):
+    if not isinstance(model.head, PLDAHead):
         raise ValueError("the model has no discriminant, so it cannot look for known complexes; take general")
     means, names = [], tuple(class_name_of(source) for source in sources)
     each = PER_CLASS * len(names)
@@ -84,13 +84,15 @@ def known_complexes(
         )
         below = folder / ("with-ctf" if has_ctf else "without-ctf")
         made = simulate_subtomograms(config, below, progress=part(2 * number))
-        places = comparable(embed(model.encoder, made.volumes, len(made), done=part(2 * number + 1)), model.head)
+        places = standardize_for_clustering(
+            embed(model.encoder, made.volumes, len(made), done=part(2 * number + 1)), model.head
+        )
         means.append(np.stack([places[made.label == k].mean(axis=0) for k in range(len(names))]))
-    return Known(names, np.mean(means, axis=0))
+    return KnownStructures(names, np.mean(means, axis=0))
 
 
-def likeness(
-    places: Float[np.ndarray, "n d"], label: Int[np.ndarray, " n"], count: int, known: Known
+def match_clusters(
+    places: Float[np.ndarray, "n d"], label: Int[np.ndarray, " n"], count: int, known: KnownStructures
 ) -> Float[np.ndarray, "c p"]:
     """For each of ``count`` clusters the probability that it is each known complex, and last that it is none of them.
 

@@ -11,12 +11,17 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from tomosift.averaging.class_averages import look
-from tomosift.averaging.multireference_alignment import MOST_TO_COMPARE, Boxes, keep_calibrated, told_by_averages
+from tomosift.averaging.class_averages import prepare_alignment
+from tomosift.averaging.multireference_alignment import (
+    MAX_CALIBRATION_PARTICLES,
+    SubtomogramSource,
+    attach_class_averages,
+    refine_labels,
+)
 from tomosift.inference.classifier import Classifier, shipped_decoder
 from tomosift.inference.heads import PrototypeHead
-from tomosift.inference.prediction import answers
-from tomosift.inference.prototypes import crossed_comparison
+from tomosift.inference.prediction import classify_embeddings
+from tomosift.inference.prototypes import leave_one_out_comparison
 from tomosift.models.encoder import ReportDone
 
 MOST_TO_AVERAGE = 5000
@@ -28,14 +33,14 @@ Phase = Callable[[str, str], AbstractContextManager[ReportDone | None]]
 
 
 @runtime_checkable
-class BoxSet(Boxes, Protocol):
+class SelectableSource(SubtomogramSource, Protocol):
     """A set of particles from which some can be chosen."""
 
     @property
     def box_size(self) -> int:
         """Edge in voxels."""
 
-    def select(self, rows: NDArray[np.int64]) -> Boxes:
+    def select(self, rows: NDArray[np.int64]) -> SubtomogramSource:
         """The particles of these rows."""
 
     def spaced_rows(self, count: int) -> NDArray[np.int64]:
@@ -43,10 +48,10 @@ class BoxSet(Boxes, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
+class SupportSet:
     """Examples of classes that a classifier was made of."""
 
-    boxes: BoxSet
+    boxes: SelectableSource
     embedding: Float[np.ndarray, "m e"]
     label: Int[np.ndarray, " m"]
     """Number of the class in the classifier."""
@@ -54,30 +59,30 @@ class Examples:
     """Of the set in which particles are to be named, -1 where the example is not of it."""
 
 
-def keep_averages(
+def add_class_averages(
     classifier: Classifier,
-    boxes: BoxSet,
+    boxes: SelectableSource,
     embedding: Float[np.ndarray, "n e"],
-    examples: Examples,
+    examples: SupportSet,
     phase: Phase = lambda name, unit: nullcontext(),
 ) -> str:
     """Let a classifier keep averages of what it names the n particles of a set; why it does not, or an empty text.
 
-    Examples stay what they are. See `tomosift.averaging.multireference_alignment.keep_calibrated`.
+    Examples stay what they are. See `tomosift.averaging.multireference_alignment.attach_class_averages`.
     """
     assert isinstance(classifier.head, PrototypeHead)
     of_set = examples.row >= 0
     rows = np.union1d(boxes.spaced_rows(MOST_TO_AVERAGE), examples.row[of_set])
     some, is_given = boxes.select(rows), np.isin(rows, examples.row)
-    probability = answers(classifier, embedding[rows]).probabilities
+    probability = classify_embeddings(classifier, embedding[rows]).probabilities
     label = probability.argmax(axis=1)
     label[np.searchsorted(rows, examples.row[of_set])] = examples.label[of_set]
     with phase("look at boxes", "boxes") as looked:
-        seen = look(some.volumes, some.tilt_range_deg, classifier.encoder, done=looked)
+        seen = prepare_alignment(some.volumes, some.tilt_range_deg, classifier.encoder, done=looked)
     known = (label, is_given, np.log(np.maximum(probability, 1e-12)), shipped_decoder())
     with phase("averages", "classes") as averaged:
-        said = told_by_averages(some.volumes, some.tilt_range_deg, seen, *known, averaged)
-    logits, compared = crossed_comparison(
+        said = refine_labels(some.volumes, some.tilt_range_deg, seen, *known, averaged)
+    logits, compared = leave_one_out_comparison(
         classifier.head, torch.from_numpy(examples.embedding), torch.from_numpy(examples.label)
     )
     is_spared = ~np.isin(examples.row, rows[is_given & ~said.is_spared])
@@ -87,6 +92,6 @@ def keep_averages(
         is_asked = is_spared[compared.numpy()]
         asked = compared.numpy()[is_asked]
         crossed = log_softmax(logits.numpy()[is_asked] / classifier.card.temperature, axis=1)
-    around = boxes.select(boxes.spaced_rows(MOST_TO_COMPARE))
+    around = boxes.select(boxes.spaced_rows(MAX_CALIBRATION_PARTICLES))
     spared = examples.boxes.select(asked)
-    return keep_calibrated(classifier, said.averages, around, spared, examples.label[asked], crossed)
+    return attach_class_averages(classifier, said.averages, around, spared, examples.label[asked], crossed)

@@ -17,8 +17,8 @@ from tomosift.averaging.class_averages import ClassAverages
 from tomosift.errors import FormatError
 from tomosift.files import write_json, written_then_renamed
 from tomosift.inference.heads import HEADS, HeadName, build_head
-from tomosift.inference.hub import fetched, is_on_hub
-from tomosift.inference.novelty import Familiarity
+from tomosift.inference.hub import download_model, is_on_hub
+from tomosift.inference.novelty import SimilarityScore
 from tomosift.models.center_finder import finder_digest
 from tomosift.models.decoders import DECODERS, UNet, build_decoder
 from tomosift.models.encoder import Encoder
@@ -27,7 +27,7 @@ from tomosift.models.encoders import ENCODERS, build_encoder
 _WEIGHTS, _CARD = "model.safetensors", "model.json"
 _FORMAT = 4
 
-SAME_SPACING = 0.01
+SPACING_TOLERANCE = 0.01
 """Share by which the voxel spacing of boxes may differ from that of a model that they are given to."""
 
 GENERAL = Path("general")
@@ -69,7 +69,7 @@ class Classifier(nn.Module):
         self.encoder = encoder
         size, classes = encoder.embedding_size, len(card.class_names)
         self.head = build_head(card.head, size, classes)
-        self.familiarity = Familiarity(size, classes) if classes else None
+        self.familiarity = SimilarityScore(size, classes) if classes else None
         self.decoder = build_decoder(card.decoder, encoder)
         self.averages = ClassAverages(classes, card.box_size) if card.averages else None
 
@@ -107,7 +107,7 @@ def model_folder(model: Path) -> Path:
     """Where the files of a model lie: the result of a run, a folder of their own, or, by its name, those of a shipped
     one or of one on the Hub."""
     if is_on_hub(model):
-        return fetched(model)
+        return download_model(model)
     if not model.exists() and str(model) in shipped_models():
         return _shipped_folder() / model
     return model / "result" if (model / "result").is_dir() else model
@@ -161,7 +161,7 @@ def shipped_decoder() -> UNet:
     return decoder.float().requires_grad_(False).eval()
 
 
-def start_from(model: Path, voxel_spacing_angstrom: float) -> Classifier:
+def load_start(model: Path, voxel_spacing_angstrom: float) -> Classifier:
     """A model whose encoder a training starts from, on boxes of this voxel spacing.
 
     Raises
@@ -173,7 +173,7 @@ def start_from(model: Path, voxel_spacing_angstrom: float) -> Classifier:
     """
     start = load_classifier(model)
     spacing = start.card.voxel_spacing_angstrom
-    if abs(spacing - voxel_spacing_angstrom) > SAME_SPACING * spacing:
+    if abs(spacing - voxel_spacing_angstrom) > SPACING_TOLERANCE * spacing:
         raise ValueError(
             f"voxel spacing of the set is {voxel_spacing_angstrom:.2f} A but the encoder of {model} was "
             f"trained at {spacing:.2f} A; extract with --voxel-spacing {spacing:g}"
@@ -192,7 +192,7 @@ def starting_encoder(
     if init is None:
         encoder = build_encoder(name)
     else:
-        start = load_classifier(init) if voxel_spacing_angstrom is None else start_from(init, voxel_spacing_angstrom)
+        start = load_classifier(init) if voxel_spacing_angstrom is None else load_start(init, voxel_spacing_angstrom)
         name, encoder = start.card.encoder, start.encoder
     encoder.prepare(volume)
     return name, encoder

@@ -12,7 +12,7 @@ _LEAST = 1e-6  # probability; its logarithm is what a single voxel can weigh
 
 
 @dataclass(frozen=True)
-class CrfSettings:
+class CrfConfig:
     """Weights and widths; the defaults are ours, see `PUBLISHED`."""
 
     position_weight: float = 0.5
@@ -24,13 +24,13 @@ class CrfSettings:
     iterations: int = 4
 
 
-PUBLISHED = CrfSettings(10.0, 10.0, 30.0, 100.0, 50.0, 4)
+PUBLISHED = CrfConfig(10.0, 10.0, 30.0, 100.0, 50.0, 4)
 """Those of COS-Net's code. A particle fills a few percent of its box, so that averages over ten voxels and more speak
 against every voxel of it: of masks with a Dice coefficient of 0.69 nothing was left."""
 
 
-def refined(
-    probability: Float[Tensor, "b d d d"], volume: Float[Tensor, "b d d d"], settings: CrfSettings | None = None
+def refine_masks(
+    probability: Float[Tensor, "b d d d"], volume: Float[Tensor, "b d d d"], settings: CrfConfig | None = None
 ) -> Float[Tensor, "b d d d"]:
     """Probabilities that voxels belong to the particle, after neighbors and voxels of like density had their say.
 
@@ -41,7 +41,7 @@ def refined(
     algorithm 1; settings of the form of Zhou et al. 2021, Front. Mol. Biosci. 7:613347. Deviation: the bilateral
     kernel is exact in space and linearly interpolated between `_LEVELS` gray levels, instead of a lattice.
     """
-    settings = settings or CrfSettings()
+    settings = settings or CrfConfig()
     size = volume.shape[-1]
     near, far = (
         _gaussian(size, std).to(volume) for std in (settings.position_std_voxels, settings.bilateral_std_voxels)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tomosift.learning.linear_probe import LinearProbe
-from tomosift.learning.plda import DIRECTIONS, Discriminant
-from tomosift.models.distributed import gathered
+from tomosift.learning.plda import PLDA, PLDA_DIMENSIONS
+from tomosift.models.distributed import all_gather
 
 HeadName = Literal["linear", "prototypes", "euclidean", "attention", "pairs", "discriminant"]
 HEADS: tuple[HeadName, ...] = get_args(HeadName)
@@ -42,7 +42,7 @@ class LinearHead(nn.Module):
 
     def forward(self, embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b k"]:
         mean, deviation = self.mean, self.deviation
-        if self.training and len(whole := gathered(embedding)) > 1:
+        if self.training and len(whole := all_gather(embedding)) > 1:
             mean, deviation = whole.mean(0), (whole.var(0, unbiased=False) + _LEAST_DEVIATION**2).sqrt()
         return self.linear((embedding - mean) / deviation)  # type: ignore[no-any-return]
 
@@ -177,7 +177,7 @@ class PairHead(PrototypeHead):
         return self.linear((first - second).abs())[..., 0]  # type: ignore[no-any-return]
 
 
-class DiscriminantHead(PrototypeHead):
+class PLDAHead(PrototypeHead):
     """Log likelihood of a particle given one example of each class, where it is known how classes and particles vary.
 
     Source: see `tomosift.learning.plda`. Deviation: several examples count as one that lies at their mean, which is
@@ -191,7 +191,7 @@ class DiscriminantHead(PrototypeHead):
 
     def __init__(self, embedding_size: int, class_count: int) -> None:
         super().__init__(embedding_size, class_count)
-        directions = min(DIRECTIONS, embedding_size)
+        directions = min(PLDA_DIMENSIONS, embedding_size)
         self.register_buffer("center", torch.zeros(embedding_size))
         self.register_buffer("transform", torch.eye(embedding_size, directions))
         self.register_buffer("shrinkage", torch.ones(directions))
@@ -213,7 +213,7 @@ class DiscriminantHead(PrototypeHead):
         return np.asarray((unit - unit.mean(axis=0)) @ self.transform.cpu().numpy())
 
     @torch.no_grad()
-    def load(self, discriminant: Discriminant) -> None:
+    def load(self, discriminant: PLDA) -> None:
         """Compare as this says."""
         for own, given in (
             (self.center, discriminant.center),
@@ -228,7 +228,7 @@ _PROTOTYPE_HEADS: dict[str, type[PrototypeHead]] = {
     "euclidean": EuclideanHead,
     "attention": AttentionHead,
     "pairs": PairHead,
-    "discriminant": DiscriminantHead,
+    "discriminant": PLDAHead,
 }
 
 

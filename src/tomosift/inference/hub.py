@@ -12,7 +12,7 @@ def is_on_hub(model: Path) -> bool:
     return str(model).startswith("hub:")
 
 
-def fetched(model: Path) -> Path:
+def download_model(model: Path) -> Path:
     """Folder of a model of the Hub, downloaded where the cache does not hold it; ``@revision`` pins a version.
 
     Raises

@@ -12,7 +12,7 @@ from torch.nn import functional
 _LEAST_DEVIATION = 1e-3  # of an embedding's dimension; smaller ones are not blown up
 
 
-class Familiarity(nn.Module):
+class SimilarityScore(nn.Module):
     """Cosine between a particle's embedding and the nearest class mean, after standardization over unlabeled particles.
 
     1 is the middle of a class, 0 as far from all as a random particle. In tomograms with three in ten particles of

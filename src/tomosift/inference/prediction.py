@@ -11,19 +11,19 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tomosift.averaging.class_averages import ClassAverages, look
+from tomosift.averaging.class_averages import ClassAverages, prepare_alignment
 from tomosift.inference.classifier import Classifier
-from tomosift.inference.dense_crf import CrfSettings, refined
+from tomosift.inference.dense_crf import CrfConfig, refine_masks
 from tomosift.learning.calibration import softmax
 from tomosift.models.encoder import Encoder, ReadBoxes, ReportDone
-from tomosift.models.recentering import recentered
+from tomosift.models.recentering import recenter
 
 _ROWS_AT_ONCE = 1024
 """Embeddings compared with classes at a time; heads that look at pairs make tensors of a thousand times that size."""
 
 NO_DECODER = "this model makes no masks; take the shipped model general, pretraining from it, or one_shot"
 
-IN_MASK = 0.45
+MASK_THRESHOLD = 0.45
 """Probability from which a voxel is counted to a mask: where outlines are unsure, one half leaves too little."""
 _SHARED = 0.75
 """Share of a mask that comes from averages of a class that is certain; on complexes that do not exist, see
@@ -31,7 +31,7 @@ experiments/LOG.md."""
 
 
 @dataclass(frozen=True)
-class Named:
+class ClassPosterior:
     """What is known of n particles whose masks are asked for."""
 
     probability: Float[np.ndarray, "n k"]
@@ -40,7 +40,7 @@ class Named:
 
     def of(self, rows: NDArray[np.int64]) -> "Named":
         """The same of these rows."""
-        return Named(self.probability[rows], self.tilt_range_deg[rows])
+        return ClassPosterior(self.probability[rows], self.tilt_range_deg[rows])
 
 
 def usable_device() -> torch.device:
@@ -78,14 +78,14 @@ def embed(
     return np.concatenate(parts)
 
 
-def outlines(
+def predict_masks(
     classifier: Classifier,
     read: ReadBoxes,
     count: int,
     batch_size: int = 32,
-    crf: CrfSettings | None = None,
+    crf: CrfConfig | None = None,
     done: ReportDone | None = None,
-    named: Named | None = None,
+    named: ClassPosterior | None = None,
 ) -> Iterator[Float[np.ndarray, "b d d d"]]:
     """Batch by batch the probabilities that voxels belong to the particle, refined by a random field if one is given.
 
@@ -109,7 +109,7 @@ def outlines(
                 probability = _with_outlines(
                     probability, volume, classifier.encoder, classifier.averages, named.of(rows)
                 )
-            yield (probability if crf is None else refined(probability, volume, crf)).cpu().numpy()
+            yield (probability if crf is None else refine_masks(probability, volume, crf)).cpu().numpy()
         if done is not None:
             done(int(rows[-1]) + 1, count)
 
@@ -119,12 +119,12 @@ def _with_outlines(
     volume: Float[Tensor, "b d d d"],
     encoder: Encoder,
     averages: ClassAverages,
-    named: Named,
+    named: ClassPosterior,
 ) -> Float[Tensor, "b d d d"]:
     averages.check_size(volume.shape[-1])
-    seen = look(volume.cpu().numpy().__getitem__, named.tilt_range_deg, encoder, averages.weight)
+    seen = prepare_alignment(volume.cpu().numpy().__getitem__, named.tilt_range_deg, encoder, averages.weight)
     shown, share = averages.outlines(named.probability, seen.spectra)
-    shown = recentered(shown, -seen.offset_zyx_voxels).to(probability)
+    shown = recenter(shown, -seen.offset_zyx_voxels).to(probability)
     alone = (1 - _SHARED * share).to(probability)
     return _SHARED * shown + alone[:, None, None, None] * probability
 
@@ -133,10 +133,10 @@ def predict(
     classifier: Classifier, read: ReadBoxes, count: int, batch_size: int = 64, done: ReportDone | None = None
 ) -> Predictions:
     """Embeddings, logits and calibrated probabilities of all boxes in order."""
-    return answers(classifier, embed(classifier.encoder, read, count, batch_size, done))
+    return classify_embeddings(classifier, embed(classifier.encoder, read, count, batch_size, done))
 
 
-def compared(
+def apply_class_averages(
     classifier: Classifier,
     predictions: Predictions,
     read: ReadBoxes,
@@ -161,7 +161,9 @@ def compared(
         done(0, count)
     for start in range(0, count, _ROWS_AT_ONCE):
         rows = np.arange(start, min(start + _ROWS_AT_ONCE, count))
-        seen = look(partial(_rows_of, read, rows), tilt_range_deg[rows], classifier.encoder, averages.weight)
+        seen = prepare_alignment(
+            partial(_rows_of, read, rows), tilt_range_deg[rows], classifier.encoder, averages.weight
+        )
         said[rows] = averages.reconsidered(said[rows], seen.spectra)
         if done is not None:
             done(int(rows[-1]) + 1, count)
@@ -173,7 +175,7 @@ def _rows_of(read: ReadBoxes, rows: NDArray[np.int64], part: NDArray[np.int64]) 
 
 
 @torch.inference_mode()
-def answers(classifier: Classifier, embeddings: Float[np.ndarray, "n e"]) -> Predictions:
+def classify_embeddings(classifier: Classifier, embeddings: Float[np.ndarray, "n e"]) -> Predictions:
     """What the model says of boxes whose embeddings under its encoder are known."""
     if classifier.familiarity is None:
         none = np.zeros((len(embeddings), 0))

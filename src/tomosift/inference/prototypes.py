@@ -14,12 +14,12 @@ from torch import Tensor
 
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import HeadName, PrototypeHead
-from tomosift.inference.novelty import Familiarity
-from tomosift.inference.prediction import answers
-from tomosift.learning.calibration import temperature_for_accuracy
+from tomosift.inference.novelty import SimilarityScore
+from tomosift.inference.prediction import classify_embeddings
+from tomosift.learning.calibration import match_temperature_to_accuracy
 
 
-def enrolled(
+def enroll_classes(
     model: Classifier,
     class_names: Sequence[str],
     examples: Float[np.ndarray, "n e"],
@@ -71,23 +71,23 @@ def enrolled(
         comparing.prototype[first + k] = given[known == k].mean(0)
     temperature = card.temperature if first else comparing.uncalibrated
     if (counts > 1).any() and len(background):
-        crossed, asked = crossed_comparison(comparing, given, first + known)
+        crossed, asked = leave_one_out_comparison(comparing, given, first + known)
         right = int((crossed.argmax(1) == first + known[asked]).sum())
         # Laplace's rule: a few examples all called right do not make a particle certain.
         accuracy = (right + 1) / (len(asked) + 2)
-        temperature = temperature_for_accuracy(answers(made, background).logits, accuracy)
+        temperature = match_temperature_to_accuracy(classify_embeddings(made, background).logits, accuracy)
     made.card = replace(made.card, temperature=temperature)
     return made
 
 
-def _parts(made: Classifier) -> tuple[PrototypeHead, Familiarity]:
+def _parts(made: Classifier) -> tuple[PrototypeHead, SimilarityScore]:
     assert isinstance(made.head, PrototypeHead)
     assert made.familiarity is not None
     return made.head, made.familiarity
 
 
 @torch.inference_mode()
-def crossed_comparison(
+def leave_one_out_comparison(
     head: PrototypeHead, examples: Float[Tensor, "n e"], label: Int64[Tensor, " n"]
 ) -> tuple[Float[Tensor, "m k"], Int64[Tensor, " m"]]:
     """Logits of examples by the means of the others of their class, and rows of the examples that have such others."""

@@ -42,7 +42,7 @@ def negative_log_likelihood(
     return -float(_log_softmax(scaled, axis=1)[np.arange(len(scaled)), labels[known]].mean())
 
 
-def temperature_for_accuracy(logits: Float[np.ndarray, "n k"], accuracy: float) -> float:
+def match_temperature_to_accuracy(logits: Float[np.ndarray, "n k"], accuracy: float) -> float:
     """The temperature at which the mean confidence over many particles equals an accuracy estimated elsewhere.
 
     For a model that was trained on every label there is: unlabeled particles say how sure it is, cross-validation how
@@ -93,7 +93,7 @@ def fit_temperature(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " 
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5}).x))
 
 
-def temperature_of_few(
+def fit_temperature_few_labels(
     crossed: Float[np.ndarray, "n k"],
     labels: Int[np.ndarray, " p"],
     unlabeled_logits: Float[np.ndarray, "m k"] | None,
@@ -112,4 +112,4 @@ def temperature_of_few(
         return None
     # Laplace's rule: a few dozen labels all called right do not make a particle certain.
     right = int((crossed.argmax(axis=1) == labels).sum())
-    return temperature_for_accuracy(unlabeled_logits, (right + 1) / (len(labels) + 2))
+    return match_temperature_to_accuracy(unlabeled_logits, (right + 1) / (len(labels) + 2))

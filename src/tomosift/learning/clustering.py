@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from tomosift.inference.heads import DiscriminantHead, LinearHead, PrototypeHead
+from tomosift.inference.heads import LinearHead, PLDAHead, PrototypeHead
 
 COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 30, 36, 44, 52, 60)
 """Numbers of clusters that are compared."""
@@ -41,7 +41,7 @@ class Clusters:
         return np.asarray(self.probability.argmax(axis=1), dtype=np.int64)
 
 
-def comparable(
+def standardize_for_clustering(
     embeddings: Float[np.ndarray, "n e"], head: LinearHead | PrototypeHead | None = None
 ) -> Float[np.ndarray, "n d"]:
     """Embeddings where distances count, about their middle: with a discriminant, in its directions and in units of the
@@ -49,7 +49,7 @@ def comparable(
 
     Without one, along the principal directions of these very particles, standardized and of like length.
     """
-    if isinstance(head, DiscriminantHead):
+    if isinstance(head, PLDAHead):
         return head.places(embeddings)
     x = embeddings.astype(np.float64)
     x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from tomosift.inference.heads import DiscriminantHead
+from tomosift.inference.heads import PLDAHead
 
 _DIRECTIONS = 32
 _ROUNDS = 30
@@ -12,11 +12,11 @@ _FROM_MIDDLE = 3.0  # particles in the middle of the set that every class is giv
 _OF_EACH = 20.0  # particles that every class is given when classes are counted
 
 
-def mixture_labels(
+def label_by_gaussian_mixture(
     known_embeddings: Float[np.ndarray, "n e"],
     known_labels: Int[np.ndarray, " n"],
     embeddings: Float[np.ndarray, "m e"],
-    head: DiscriminantHead,
+    head: PLDAHead,
 ) -> Int[np.ndarray, " m"]:
     """A label for each of m particles from the n labeled ones (all with a label) of the same set.
 

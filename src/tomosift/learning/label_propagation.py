@@ -3,9 +3,14 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from tomosift.inference.heads import DiscriminantHead
-from tomosift.learning.gaussian_mixture import mixture_labels
-from tomosift.learning.linear_probe import FEW_LABELS_REGULARIZATION, crossed_logits, fit_probe, surely_right
+from tomosift.inference.heads import PLDAHead
+from tomosift.learning.gaussian_mixture import label_by_gaussian_mixture
+from tomosift.learning.linear_probe import (
+    FEW_LABELS_REGULARIZATION,
+    accuracy_lower_bound,
+    fit_linear_probe,
+    leave_one_out_logits,
+)
 
 NEIGHBORS = 12
 """Particles to which each one is tied."""
@@ -21,7 +26,7 @@ _ROUNDS = 2
 """Times that labels spread: from the labeled particles, then from those that agreed as well."""
 
 
-def spread_labels(
+def propagate_labels(
     known_embeddings: Float[np.ndarray, "n e"],
     known_labels: Int[np.ndarray, " n"],
     embeddings: Float[np.ndarray, "m e"],
@@ -71,12 +76,12 @@ def spread_labels(
     return np.asarray(result, dtype=np.int64)
 
 
-def agreed_labels(
+def assign_pseudo_labels(
     known_embeddings: Float[np.ndarray, "n e"],
     known_labels: Int[np.ndarray, " n"],
     embeddings: Float[np.ndarray, "m e"],
     class_count: int,
-    head: DiscriminantHead | None = None,
+    head: PLDAHead | None = None,
 ) -> Int[np.ndarray, " m"]:
     """A label for each of the m particles on which different ways to name it agree, -1 for the others.
 
@@ -99,25 +104,25 @@ def agreed_labels(
     """
     source, given = known_embeddings, known_labels
     if head is not None:
-        mixed = mixture_labels(known_embeddings, known_labels, embeddings, head)
-        agreed = _where_same(spread_labels(source, given, embeddings, class_count), mixed)
+        mixed = label_by_gaussian_mixture(known_embeddings, known_labels, embeddings, head)
+        agreed = _where_same(propagate_labels(source, given, embeddings, class_count), mixed)
         source, given = _joined(known_embeddings, known_labels, embeddings, agreed)
-        return _where_same(fit_probe(source, given, class_count).logits(embeddings).argmax(axis=1), mixed)
+        return _where_same(fit_linear_probe(source, given, class_count).logits(embeddings).argmax(axis=1), mixed)
     agreed = np.full(len(embeddings), -1, dtype=np.int64)
     for _ in range(_ROUNDS):
-        spread = spread_labels(source, given, embeddings, class_count)
-        probe = fit_probe(source, given, class_count, FEW_LABELS_REGULARIZATION)
+        spread = propagate_labels(source, given, embeddings, class_count)
+        probe = fit_linear_probe(source, given, class_count, FEW_LABELS_REGULARIZATION)
         agreed = _where_same(probe.logits(embeddings).argmax(axis=1), spread)
         source, given = _joined(known_embeddings, known_labels, embeddings, agreed)
     return agreed
 
 
-def crossed_spread_logits(
+def out_of_fold_logits(
     known_embeddings: Float[np.ndarray, "n e"],
     known_labels: Int[np.ndarray, " n"],
     embeddings: Float[np.ndarray, "m e"],
     class_count: int,
-    head: DiscriminantHead | None = None,
+    head: PLDAHead | None = None,
 ) -> Float[np.ndarray, "p k"]:
     """Logits of each labeled particle by a probe of the other labels and of what is agreed on by them among the m.
 
@@ -134,18 +139,22 @@ def crossed_spread_logits(
     folds = StratifiedKFold(min(_FOLDS, smallest), shuffle=True, random_state=0)
     for kept, left in folds.split(known_embeddings, known_labels):
         source, given = known_embeddings[kept], known_labels[kept]
-        source, given = _joined(source, given, embeddings, agreed_labels(source, given, embeddings, class_count, head))
-        logits[left] = fit_probe(source, given, class_count, FEW_LABELS_REGULARIZATION).logits(known_embeddings[left])
+        source, given = _joined(
+            source, given, embeddings, assign_pseudo_labels(source, given, embeddings, class_count, head)
+        )
+        logits[left] = fit_linear_probe(source, given, class_count, FEW_LABELS_REGULARIZATION).logits(
+            known_embeddings[left]
+        )
     return logits
 
 
-def name_one_another(
+def labels_suffice(
     known_embeddings: Float[np.ndarray, "n e"], known_labels: Int[np.ndarray, " n"], class_count: int
 ) -> bool:
     """Whether a probe of the other labels surely names most labeled particles right, so that no others are needed."""
-    crossed = crossed_logits(known_embeddings, known_labels, class_count)
+    crossed = leave_one_out_logits(known_embeddings, known_labels, class_count)
     # A single label of a class cannot be asked how well the others name it.
-    return len(crossed) > 0 and surely_right(crossed, known_labels) >= _RIGHT_ENOUGH
+    return len(crossed) > 0 and accuracy_lower_bound(crossed, known_labels) >= _RIGHT_ENOUGH
 
 
 def _where_same(other: Int[np.ndarray, " m"], label: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:

@@ -29,7 +29,7 @@ class LinearProbe:
         return np.asarray(np.asarray(embeddings, dtype=np.float64) @ self.weight.T + self.bias)
 
 
-def fit_probe(
+def fit_linear_probe(
     embeddings: Float[np.ndarray, "n e"],
     labels: Int[np.ndarray, " n"],
     class_count: int | None = None,
@@ -92,11 +92,11 @@ def linear_probe(
     known = test_labels >= 0
     if not known.any():
         raise ValueError("no test particle has a label; accuracy needs at least one")
-    predicted = fit_probe(train_embeddings, train_labels).logits(test_embeddings[known]).argmax(axis=1)
+    predicted = fit_linear_probe(train_embeddings, train_labels).logits(test_embeddings[known]).argmax(axis=1)
     return float((predicted == test_labels[known]).mean())
 
 
-def crossed_logits(
+def leave_one_out_logits(
     embeddings: Float[np.ndarray, "n e"], labels: Int[np.ndarray, " n"], class_count: int
 ) -> Float[np.ndarray, "m k"]:
     """Logits of each particle by a probe that was fitted without it: leaving one out, or ten folds of over 100 labels.
@@ -111,15 +111,15 @@ def crossed_logits(
     if smallest < 2:
         return np.zeros((0, class_count))
     logits = np.zeros((len(labels), class_count))
-    chosen = fit_probe(embeddings, labels, class_count).inverse_regularization
+    chosen = fit_linear_probe(embeddings, labels, class_count).inverse_regularization
     many = len(labels) > _MOST_TO_LEAVE_OUT_SINGLY
     folds = StratifiedKFold(min(10, smallest), shuffle=True, random_state=0) if many else LeaveOneOut()
     for kept, left in folds.split(embeddings, labels):
-        logits[left] = fit_probe(embeddings[kept], labels[kept], class_count, chosen).logits(embeddings[left])
+        logits[left] = fit_linear_probe(embeddings[kept], labels[kept], class_count, chosen).logits(embeddings[left])
     return logits
 
 
-def surely_right(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> float:
+def accuracy_lower_bound(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> float:
     """Lower end of the 95 % interval of the share of particles that their logits name right (Wilson 1927)."""
     from scipy.stats import binomtest
 

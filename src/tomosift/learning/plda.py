@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-DIRECTIONS = 64
+PLDA_DIMENSIONS = 64
 """Directions kept; more changed nothing."""
 _SPHERE = 0.5
 """Share of the covariance within classes that is replaced by a sphere of like size."""
@@ -23,7 +23,7 @@ _LEAST_SPREAD = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Discriminant:
+class PLDA:
     """How to compare embeddings of unit length; ``q @ transform`` has deviation 1 about what one example foretells."""
 
     center: Float[np.ndarray, " e"]
@@ -32,9 +32,9 @@ class Discriminant:
     """How far one example moves the expected place of its class from the center towards itself, 0 to 1."""
 
 
-def fit_discriminant(
+def fit_plda(
     embeddings: Float[np.ndarray, "n e"], label: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"] | None = None
-) -> Discriminant:
+) -> PLDA:
     """From labeled particles of many classes; -1 takes no part.
 
     Particles of one ``group`` were imaged alike. Classes are compared within groups only, so that what tells groups
@@ -80,7 +80,7 @@ def fit_discriminant(
     variance, axes = np.linalg.eigh(within)
     whitening = axes / np.sqrt(variance)
     spread, turns = np.linalg.eigh(whitening.T @ between @ whitening)
-    first = np.argsort(-spread)[:DIRECTIONS]
+    first = np.argsort(-spread)[:PLDA_DIMENSIONS]
     spread, transform = np.maximum(spread[first], _LEAST_SPREAD), (whitening @ turns)[:, first]
     shrinkage = spread / (spread + 1)
-    return Discriminant(unit.mean(axis=0), transform / np.sqrt(1 + shrinkage), shrinkage)
+    return PLDA(unit.mean(axis=0), transform / np.sqrt(1 + shrinkage), shrinkage)

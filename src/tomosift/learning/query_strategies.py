@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from tomosift.learning.calibration import softmax
-from tomosift.learning.linear_probe import fit_probe
+from tomosift.learning.linear_probe import fit_linear_probe
 
 _TINY = 1e-10
 _NEIGHBORS = 20
@@ -27,7 +27,7 @@ _MOST_OF_ALL = 100
 
 
 @dataclass(frozen=True)
-class QuerySettings:
+class QueryConfig:
     """How particles are asked for."""
 
     subsets: int = 10
@@ -49,14 +49,14 @@ class QuerySettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class QueryPool:
     """n particles as a strategy sees them."""
 
     embedding: Float[np.ndarray, "n e"]
     probability: Float[np.ndarray, "n k"]
     """What the current classifier says; uniform where there is none yet."""
     is_labeled: Bool[np.ndarray, " n"]
-    settings: QuerySettings = field(default_factory=QuerySettings)
+    settings: QueryConfig = field(default_factory=QueryConfig)
 
     @property
     def unlabeled(self) -> Int64[np.ndarray, " u"]:
@@ -64,10 +64,10 @@ class Pool:
         return np.flatnonzero(~self.is_labeled)
 
 
-Query = Callable[[Pool, int, np.random.Generator], NDArray[np.int64]]
+QueryStrategy = Callable[[QueryPool, int, np.random.Generator], NDArray[np.int64]]
 
 
-def query(name: str, pool: Pool, count: int, rng: np.random.Generator) -> Int64[np.ndarray, " q"]:
+def select_queries(name: str, pool: QueryPool, count: int, rng: np.random.Generator) -> Int64[np.ndarray, " q"]:
     """Rows to label next, no more than there are unlabeled ones, by the strategy of this name.
 
     Raises
@@ -75,8 +75,8 @@ def query(name: str, pool: Pool, count: int, rng: np.random.Generator) -> Int64[
     ValueError
         When there is no such strategy or fewer than one particle is asked for.
     """
-    if name not in QUERIES:
-        raise ValueError(f"query is {name!r}, expected one of {', '.join(QUERIES)}")
+    if name not in QUERY_STRATEGIES:
+        raise ValueError(f"query is {name!r}, expected one of {', '.join(QUERY_STRATEGIES)}")
     if count < 1:
         raise ValueError(f"count is {count}, expected at least 1 particle to ask for")
     count = min(count, len(pool.unlabeled))
@@ -84,7 +84,7 @@ def query(name: str, pool: Pool, count: int, rng: np.random.Generator) -> Int64[
 
 
 @dataclass(frozen=True)
-class Rounds:
+class QueryRounds:
     """How many particles are asked for when."""
 
     query: str = "hal"
@@ -95,22 +95,22 @@ class Rounds:
     """Particles of the first round."""
     labels_per_round: int = 20
     """Particles of every other one."""
-    settings: QuerySettings = field(default_factory=QuerySettings)
+    settings: QueryConfig = field(default_factory=QueryConfig)
 
     def __post_init__(self) -> None:
         for name in ("query", "first"):
-            if getattr(self, name) not in QUERIES:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(QUERIES)}")
+            if getattr(self, name) not in QUERY_STRATEGIES:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(QUERY_STRATEGIES)}")
         for name in ("first_labels", "labels_per_round"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
 
 
-def asked_in_rounds(
+def query_in_rounds(
     embedding: Float[np.ndarray, "n e"],
     answer: Callable[[NDArray[np.int64]], NDArray[np.int64]],
     classes: int,
-    rounds: Rounds,
+    rounds: QueryRounds,
     labels: int,
     seed: int,
 ) -> Int64[np.ndarray, " q"]:
@@ -127,12 +127,12 @@ def asked_in_rounds(
     while len(order) < min(labels, len(embedding)):
         name = rounds.query if len(order) else rounds.first
         wanted = rounds.labels_per_round if len(order) else rounds.first_labels
-        pool = Pool(embedding, probability, is_asked, rounds.settings)
-        rows = query(name, pool, min(wanted, labels - len(order)), rng)
+        pool = QueryPool(embedding, probability, is_asked, rounds.settings)
+        rows = select_queries(name, pool, min(wanted, labels - len(order)), rng)
         order, label[rows] = np.concatenate((order, rows)), answer(rows)
         is_asked[rows] = True
         if (label >= 0).any():
-            logits = fit_probe(embedding, label, classes).logits(embedding)
+            logits = fit_linear_probe(embedding, label, classes).logits(embedding)
             probability = softmax(logits)
     return order
 
@@ -148,21 +148,21 @@ def margin(probability: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
     return np.asarray(best[:, 1] - best[:, 0])
 
 
-def _random(pool: Pool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _random(pool: QueryPool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return rng.choice(pool.unlabeled, count, replace=False)
 
 
-def _entropy(pool: Pool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _entropy(pool: QueryPool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     rows = rng.permutation(pool.unlabeled)  # equals are drawn, not taken in the order of the set
     return rows[np.argsort(-entropy(pool.probability[rows]), kind="stable")[:count]]
 
 
-def _margin(pool: Pool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _margin(pool: QueryPool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     rows = rng.permutation(pool.unlabeled)
     return rows[np.argsort(margin(pool.probability[rows]), kind="stable")[:count]]
 
 
-def _core_set(pool: Pool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _core_set(pool: QueryPool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Greedy k-center: the particle farthest from all labeled ones, again and again (Sener & Savarese 2018)."""
     x = _scaled(pool.embedding)
     rows = pool.unlabeled
@@ -178,7 +178,7 @@ def _core_set(pool: Pool, count: int, rng: np.random.Generator) -> NDArray[np.in
     return chosen
 
 
-def _typical(pool: Pool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _typical(pool: QueryPool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """The most typical particle of each of the largest clusters that hold no label yet (Hacohen et al. 2022)."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -204,15 +204,15 @@ def _typical(pool: Pool, count: int, rng: np.random.Generator) -> NDArray[np.int
     return np.array(chosen, dtype=np.int64)
 
 
-def _hybrid(pool: Pool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _hybrid(pool: QueryPool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return _discriminated(pool, count, rng, pool.settings.uncertainty_weight)
 
 
-def _discriminative(pool: Pool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _discriminative(pool: QueryPool, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return _discriminated(pool, count, rng, 0.0)
 
 
-def _discriminated(pool: Pool, count: int, rng: np.random.Generator, weight: float) -> NDArray[np.int64]:
+def _discriminated(pool: QueryPool, count: int, rng: np.random.Generator, weight: float) -> NDArray[np.int64]:
     """Part by part, those that a discriminator takes for unlabeled, with or without the classifier's uncertainty.
 
     Source: the released code of HAL (hybrid active learning), which goes back to Gissin & Shalev-Shwartz 2019,
@@ -240,7 +240,7 @@ def _discriminated(pool: Pool, count: int, rng: np.random.Generator, weight: flo
 
 
 def _unlabeled_probability(
-    x: torch.Tensor, labeled: NDArray[np.int64], unlabeled: NDArray[np.int64], settings: QuerySettings, seed: int
+    x: torch.Tensor, labeled: NDArray[np.int64], unlabeled: NDArray[np.int64], settings: QueryConfig, seed: int
 ) -> NDArray[np.float64]:
     """How probably each of the unlabeled particles is one, by a discriminator trained on both."""
     with torch.random.fork_rng(devices=[]):
@@ -283,7 +283,7 @@ def _to_nearest(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDA
     return np.concatenate(parts)
 
 
-QUERIES: dict[str, str] = {
+QUERY_STRATEGIES: dict[str, str] = {
     "random": "Any of them.",
     "entropy": "Those of which the classifier is least sure, by the entropy of its probabilities.",
     "margin": "Those whose two likeliest classes are nearest to each other.",
@@ -294,7 +294,7 @@ QUERIES: dict[str, str] = {
 }
 """Name of each strategy, and what it asks for."""
 
-_STRATEGIES: dict[str, Query] = {
+_STRATEGIES: dict[str, QueryStrategy] = {
     "random": _random,
     "entropy": _entropy,
     "margin": _margin,

@@ -15,7 +15,7 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, load_classifier, model_digest, save_classifier
 from tomosift.train.loop import Progress, Training
-from tomosift.train.processes import first_does, joined
+from tomosift.train.processes import join_processes, run_on_first
 from tomosift.train.run import Run
 
 METHODS: dict[str, str] = {
@@ -101,7 +101,7 @@ def train(
             for part, given in parts.items()
         },
     }
-    resumed = first_does((folder / "config.json").exists)
+    resumed = run_on_first((folder / "config.json").exists)
     run = Run.open(folder, described)
     seen = {
         str(name)
@@ -109,7 +109,7 @@ def train(
         for name in parts[part].particles.particle_id[parts[part].labeled_rows]
     }
     run.write(SEEN, sorted(seen))
-    if first_does((run.result / "model.json").exists):
+    if run_on_first((run.result / "model.json").exists):
         return load_classifier(run.result)
     torch.manual_seed(seed)
     try:
@@ -119,7 +119,7 @@ def train(
         if not resumed and not run.checkpoint.exists():
             run.abandon()
         raise
-    first_does(lambda: save_classifier(run.result, classifier))
+    run_on_first(lambda: save_classifier(run.result, classifier))
     return classifier
 
 
@@ -138,4 +138,4 @@ def meet(name: str, config: Any) -> None:
     if not method(name).SHARES_BATCHES:
         what = "devices" if training.devices > 1 else "nodes"
         raise ValueError(f"{what} is {getattr(training, what)}, expected 1: {name} trains in one process only")
-    joined(training.devices, training.nodes, training.precision)
+    join_processes(training.devices, training.nodes, training.precision)

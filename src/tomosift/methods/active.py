@@ -21,7 +21,7 @@ from tomosift import methods
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import GENERAL, Classifier, starting_encoder
 from tomosift.inference.prediction import embed
-from tomosift.learning.query_strategies import Rounds, asked_in_rounds
+from tomosift.learning.query_strategies import QueryRounds, query_in_rounds
 from tomosift.models.encoder import BOXES_TO_PREPARE
 from tomosift.train.loop import Progress, Training
 from tomosift.train.run import Run
@@ -41,7 +41,7 @@ class Config:
     """Run or shipped model to start from; none for random weights."""
     encoder: str = "radial"
     """Encoder of random weights, where no model is named."""
-    rounds: Rounds = field(default_factory=Rounds)
+    rounds: QueryRounds = field(default_factory=QueryRounds)
     """What is asked for when."""
     labels: int = 200
     """Labels in all."""
@@ -68,7 +68,7 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
         run.log(event="asked", particles=len(rows))
         return np.asarray(pool.label[rows])
 
-    order = asked_in_rounds(embedding, answer, len(data.class_names), config.rounds, config.labels, seed)
+    order = query_in_rounds(embedding, answer, len(data.class_names), config.rounds, config.labels, seed)
     asked = [str(name) for name in pool.particles.particle_id[order]]
     run.write(ASKED, asked)
     run.write(methods.SEEN, sorted(asked))  # the others may be evaluated on

@@ -18,14 +18,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.data.batches import Batch, Uniform
+from tomosift.data.batches import Batch, UniformStream
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, load_classifier
-from tomosift.models.distributed import gathered
+from tomosift.models.distributed import all_gather
 from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.models.encoders import build_encoder
 from tomosift.models.losses import info_nce, nt_xent
-from tomosift.models.recentering import KnownCenters, recentered
+from tomosift.models.recentering import CenterCache, recenter
 from tomosift.physics.augmentation import ViewRanges, normalized, view
 from tomosift.physics.sectors import split_sectors
 from tomosift.rng import uniform
@@ -75,7 +75,7 @@ class Learner(nn.Module):
 
     def __init__(self, config: Config, voxel_spacing_angstrom: float, start: Classifier | None) -> None:
         super().__init__()
-        self.config, self.voxel_spacing_angstrom, self.centers = config, voxel_spacing_angstrom, KnownCenters()
+        self.config, self.voxel_spacing_angstrom, self.centers = config, voxel_spacing_angstrom, CenterCache()
         self.encoder, self.projection = self._pair()
         if start is not None:
             self.encoder.load_state_dict(start.encoder.state_dict())
@@ -108,7 +108,7 @@ class Learner(nn.Module):
             first, second = self.two_views(batch, generator)
         if self.config.framework == "simclr":
             projected = self.projection(self.encoder(torch.cat([first, second]), True)).float()
-            one, other = (gathered(part) for part in projected.tensor_split([len(first)]))
+            one, other = (all_gather(part) for part in projected.tensor_split([len(first)]))
             return {"loss": nt_xent(one, other, self.config.temperature)}
         both = torch.cat([first, second])
         with torch.no_grad():
@@ -118,7 +118,7 @@ class Learner(nn.Module):
         queries = self.projection(self.encoder(both, True)).float()
         # The loss reads a copy: the queue is overwritten before the backward pass.
         loss = info_nce(queries, keys.roll(len(first), 0), self.queue.clone(), self.config.temperature)
-        newest = [gathered(part) for part in keys.tensor_split([len(first)])]
+        newest = [all_gather(part) for part in keys.tensor_split([len(first)])]
         self.queue.copy_(torch.cat([*newest, self.queue])[: self.config.queue_size])
         return {"loss": loss}
 
@@ -127,14 +127,14 @@ class Learner(nn.Module):
     ) -> tuple[Float[Tensor, "b d d d"], Float[Tensor, "b d d d"]]:
         """Two independently drawn views of centered boxes, with independent noise if the configuration asks for it."""
         offset = self.centers.of(batch.volume, batch.index, self.encoder.offset)
-        volume = recentered(batch.volume, offset)
+        volume = recenter(batch.volume, offset)
         sources = (volume, volume)
         if self.config.independent_noise == "halves":
             if batch.halves is None:
                 raise ValueError(
                     "the set has no half boxes; extract with half tomograms or use independent_noise=sectors"
                 )
-            sources = (recentered(batch.halves[:, 0], offset), recentered(batch.halves[:, 1], offset))
+            sources = (recenter(batch.halves[:, 0], offset), recenter(batch.halves[:, 1], offset))
         elif self.config.independent_noise == "sectors":
             phase = uniform((len(batch),), generator)
             even, odd = split_sectors(volume, self.config.sector_deg, phase)
@@ -185,7 +185,9 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     start = starting_model(config)
     learner = Learner(config, data.voxel_spacing_angstrom, start)
     learner.prepare(torch.from_numpy(data.unlabeled.volumes(data.unlabeled.spaced_rows(BOXES_TO_PREPARE))))
-    stream: Any = Uniform(data.unlabeled, config.training.batch_size, seed, halves=config.independent_noise == "halves")
+    stream: Any = UniformStream(
+        data.unlabeled, config.training.batch_size, seed, halves=config.independent_noise == "halves"
+    )
     fit(learner, stream, config.training, run, seed, progress=progress)
     encoder = build_encoder(config.encoder)
     encoder.load_state_dict(learner.encoder.state_dict())

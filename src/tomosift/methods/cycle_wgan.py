@@ -24,25 +24,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tomosift.data.batches import Ahead, Joined, Together, Uniform
+from tomosift.data.batches import PairedBatch, PairedStream, PrefetchStream, UniformStream
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, starting_encoder
 from tomosift.inference.heads import LinearHead
 from tomosift.inference.prediction import embed
-from tomosift.learning.linear_probe import FEW_LABELS_REGULARIZATION, fit_probe
+from tomosift.learning.linear_probe import FEW_LABELS_REGULARIZATION, fit_linear_probe
 from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.models.generators import (
     Critic,
-    Shape,
-    Translation,
-    Translator,
-    TranslatorCard,
+    Generator,
+    GeneratorCard,
+    GeneratorConfig,
+    TrainedGenerator,
     gradient_penalty,
-    save_translation,
-    smooth,
+    low_pass_normalized,
+    save_generator,
 )
-from tomosift.simulate.maps import MAPS, Faithfulness, faithfulness, tilted_like
+from tomosift.simulate.maps import MAPS, Faithfulness, measure_faithfulness, with_tilt_ranges_of
 from tomosift.simulate.subtomograms import SubtomogramSetConfig
 from tomosift.simulate.synthetic_stream import StructureStream
 from tomosift.train.loop import Progress, Training, fit
@@ -76,7 +76,7 @@ class Config:
     """Model whose embeddings of translated boxes the classifier is fitted to; none for random weights."""
     encoder: str = "radial"
     """Encoder of random weights, where no model is named."""
-    shape: Shape = field(default_factory=Shape)
+    shape: GeneratorConfig = field(default_factory=GeneratorConfig)
     """Of both translators."""
     signal_share: float = 0.1
     """Of the power of translated boxes that is of their map, before training; of direct shapes."""
@@ -118,9 +118,9 @@ class Learner(nn.Module):
     def __init__(self, config: Config, box_size: int) -> None:
         super().__init__()
         self.config = config
-        self.to_measured = Translator(config.shape, box_size)
-        self.to_map = Translator(config.shape, box_size)
-        self.kept = Translator(config.shape, box_size).requires_grad_(False)
+        self.to_measured = Generator(config.shape, box_size)
+        self.to_map = Generator(config.shape, box_size)
+        self.kept = Generator(config.shape, box_size).requires_grad_(False)
         self.measured_critic, self.map_critic = Critic(config.critic_width), Critic(config.critic_width)
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
         self.register_buffer("pool", torch.zeros(2, config.pool_size, *3 * (box_size,)))
@@ -132,7 +132,7 @@ class Learner(nn.Module):
             self.to_measured.take_look(measured, maps, self.config.signal_share)
         self.kept.load_state_dict(self.to_measured.state_dict())
 
-    def forward(self, batch: Joined, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: PairedBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """The losses of a step of the critics or, every so many, of the translators; ``loss`` is descended."""
         is_critics = int(self.turn) % (self.config.critic_steps + 1) < self.config.critic_steps
         self.turn += 1
@@ -188,7 +188,7 @@ class Learner(nn.Module):
             "made": self._taken(self.measured_critic(made)),
             "made_maps": self._taken(self.map_critic(made_maps)),
             "map_cycle": (self.to_map(made, generator) - maps).abs().mean(),
-            "measured_cycle": (smooth(back, cutoff) - smooth(measured, cutoff)).abs().mean(),
+            "measured_cycle": (low_pass_normalized(back, cutoff) - low_pass_normalized(measured, cutoff)).abs().mean(),
         }
         cycles = config.map_cycle_weight * losses["map_cycle"] + config.measured_cycle_weight * losses["measured_cycle"]
         return {
@@ -220,7 +220,7 @@ class Learner(nn.Module):
 def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Progress | None = None) -> Classifier:
     """A classifier of boxes that look like ``data.unlabeled``, from maps of ``config.structures``.
 
-    The translator itself is left in the folder of the run (`tomosift.models.generators.load_translation`). Labels are not
+    The translator itself is left in the folder of the run (`tomosift.models.generators.load_generator`). Labels are not
     looked at.
 
     Raises
@@ -243,7 +243,9 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     learner = Learner(config, data.box_size)
     learner.prepare(plain, StructureStream(described, _MAPS_LOOKED_AT).batch(0).volume)
     size = config.training.batch_size
-    streams = Ahead(Together((StructureStream(described, size), Uniform(seen, size, seed))), _READ_AHEAD)
+    streams = PrefetchStream(
+        PairedStream((StructureStream(described, size), UniformStream(seen, size, seed))), _READ_AHEAD
+    )
     rate = config.training.learning_rate
     groups: list[dict[str, Any]] = [
         {"params": [p for part in parts for p in part.parameters()], "lr": rate * share, "betas": _BETAS}
@@ -251,13 +253,13 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     ]
     fit(learner, streams, config.training, run, seed, parameter_groups=groups, progress=progress)
     streams.close()
-    card = TranslatorCard(config.shape, data.box_size, data.voxel_spacing_angstrom, described.ranges)
-    style = Translation(learner.kept, card)
+    card = GeneratorCard(config.shape, data.box_size, data.voxel_spacing_angstrom, described.ranges)
+    style = TrainedGenerator(learner.kept, card)
     others = maps_for_checks(config, data.unlabeled, seed)
-    found = faithfulness(others, style)
+    found = measure_faithfulness(others, style)
     run.log(class_kept=found.class_kept, density_kept=found.density_kept)
     _stop_if_unfaithful(found, config, run)
-    save_translation(run.folder, style)
+    save_generator(run.folder, style)
     return _classifier(named_encoder, others, style, seen)
 
 
@@ -281,7 +283,7 @@ def _maps(config: Config, target: Subtomograms, seed: int) -> SubtomogramSetConf
         classes=config.structures,
         box_size=target.box_size,
         voxel_spacing_angstrom=target.voxel_spacing_angstrom,
-        ranges=tilted_like(target, MAPS),
+        ranges=with_tilt_ranges_of(target, MAPS),
         seed=seed,
     )
 
@@ -303,7 +305,7 @@ def _stop_if_unfaithful(found: Faithfulness, config: Config, run: Run) -> None:
 
 
 def _classifier(
-    named_encoder: tuple[str, Encoder], maps: SubtomogramSetConfig, style: Translation, target: Subtomograms
+    named_encoder: tuple[str, Encoder], maps: SubtomogramSetConfig, style: TrainedGenerator, target: Subtomograms
 ) -> Classifier:
     """A probe of translated maps on the embeddings of the model to start from."""
     name, encoder = named_encoder
@@ -318,7 +320,7 @@ def _classifier(
     # Cross-validation would choose by translated boxes, and trust in what only these have: ten points fewer of the
     # target were named right.
     strict = FEW_LABELS_REGULARIZATION
-    head.load_probe(fit_probe(embeddings, lessons.label.numpy(), len(maps.class_names), strict))
+    head.load_probe(fit_linear_probe(embeddings, lessons.label.numpy(), len(maps.class_names), strict))
     assert classifier.familiarity is not None
     some = target.select(target.spaced_rows(_MOST_TO_LOOK_AT))
     measured = embed(encoder, some.volumes, len(some))

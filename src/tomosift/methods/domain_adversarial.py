@@ -26,27 +26,36 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.data.batches import Ahead, Balanced, Batch, Joined, Stream, Together, Uniform, read_batch
+from tomosift.data.batches import (
+    BalancedStream,
+    Batch,
+    PairedBatch,
+    PairedStream,
+    PrefetchStream,
+    Stream,
+    UniformStream,
+    read_batch,
+)
 from tomosift.data.training_sets import TrainingSets
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, load_classifier, starting_encoder
 from tomosift.inference.heads import LinearHead
 from tomosift.inference.prediction import embed
 from tomosift.learning.calibration import fit_temperature
-from tomosift.learning.linear_probe import fit_probe
-from tomosift.models.augmented_views import centered
+from tomosift.learning.linear_probe import fit_linear_probe
+from tomosift.models.augmented_views import recenter_cached
 from tomosift.models.domain_discriminators import (
-    ClassAdversaries,
+    ClasswiseDiscriminators,
     ImageDiscriminator,
     covariance_distance,
-    reversed_gradient,
+    reverse_gradient,
 )
 from tomosift.models.encoder import BOXES_TO_PREPARE
-from tomosift.models.learned_augmentation import Warp
-from tomosift.models.recentering import KnownCenters
+from tomosift.models.learned_augmentation import NoiseAndDeformation
+from tomosift.models.recentering import CenterCache
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.subtomograms import SubtomogramSetConfig
-from tomosift.simulate.synthetic_stream import RANDOMIZED, StructureStream
+from tomosift.simulate.synthetic_stream import RANDOMIZED_RANGES, StructureStream
 from tomosift.train.loop import Progress, Training, fit, step_generator
 from tomosift.train.run import Run
 
@@ -80,7 +89,7 @@ class Config:
     structures: tuple[str, ...] = ()
     """Names of the atlas, or structure or map files, to simulate source boxes from anew at every step; none takes the
     labeled set."""
-    imaging: ImagingRanges = field(default_factory=lambda: RANDOMIZED)
+    imaging: ImagingRanges = field(default_factory=lambda: RANDOMIZED_RANGES)
     """Conditions of those simulations."""
     features: Features = "class-wise"
     """What keeps embeddings of both domains alike: a discriminator per class, a single one, equal covariances, or
@@ -125,13 +134,13 @@ class Learner(nn.Module):
         self.classifier, self.config = classifier, config
         self.stage: Stage = "source"
         size, classes = classifier.encoder.embedding_size, len(classifier.card.class_names)
-        self.adversaries = ClassAdversaries(size, classes if config.features == "class-wise" else 1, _HIDDEN)
-        self.warp = Warp(config.warp_width, config.most_noise, config.most_bend_voxels)
+        self.adversaries = ClasswiseDiscriminators(size, classes if config.features == "class-wise" else 1, _HIDDEN)
+        self.warp = NoiseAndDeformation(config.warp_width, config.most_noise, config.most_bend_voxels)
         self.images = ImageDiscriminator(config.warp_width)
         self.register_buffer("progress", torch.zeros(()))
-        self.source_centers, self.target_centers = KnownCenters(), KnownCenters()
+        self.source_centers, self.target_centers = CenterCache(), CenterCache()
 
-    def forward(self, batch: Joined, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: PairedBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """The losses of a step; ``loss`` is their weighed sum."""
         source, target = batch.parts
         with torch.no_grad():
@@ -143,7 +152,7 @@ class Learner(nn.Module):
         label, losses = source.label, {}
         if self.stage == "joint" and self.config.warps:
             warped = self.warp(some, generator)
-            losses["images"] = self._image_loss(reversed_gradient(warped), measured[: len(some)])
+            losses["images"] = self._image_loss(reverse_gradient(warped), measured[: len(some)])
             plain, label = torch.cat((plain, warped.detach())), torch.cat((label, label[: len(some)]))
         embeddings = self.classifier.encoder(plain, True).float()
         logits = self.classifier.logits(embeddings)
@@ -155,12 +164,12 @@ class Learner(nn.Module):
         parts = [losses[name] for name in ("classes", "images", "features") if name in losses]
         return {"loss": torch.stack(parts).sum(), **losses}
 
-    def _centered(self, batch: Batch, centers: KnownCenters | None) -> Float[Tensor, "b d d d"]:
+    def _centered(self, batch: Batch, centers: CenterCache | None) -> Float[Tensor, "b d d d"]:
         """Boxes with their particles in the middle; no center is known of boxes that are simulated anew each time."""
         encoder = self.classifier.encoder
         if centers is None:
             return encoder.centered(batch.volume)
-        return centered(encoder, batch.volume, batch.index, centers)
+        return recenter_cached(encoder, batch.volume, batch.index, centers)
 
     def _image_loss(self, source: Float[Tensor, "b d d d"], target: Float[Tensor, "b d d d"]) -> Float[Tensor, ""]:
         said = self.images(torch.cat((source, target)))
@@ -183,7 +192,7 @@ class Learner(nn.Module):
         share = probability if self.config.features == "class-wise" else torch.ones_like(probability[:, :1])
         reversal = 2 / (1 + math.exp(-_STEEPNESS * float(self.progress))) - 1
         # The reversal carries the weight, so that discriminators learn at full speed from the start.
-        return self.adversaries(reversed_gradient(standardized, weight * reversal), share, is_target)  # type: ignore[no-any-return]
+        return self.adversaries(reverse_gradient(standardized, weight * reversal), share, is_target)  # type: ignore[no-any-return]
 
 
 def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Progress | None = None) -> Classifier:
@@ -205,7 +214,9 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     if not is_taught:
         _take_probe(classifier, known)
     learner = Learner(classifier, config)
-    streams = Ahead(Together((source, Uniform(data.unlabeled, config.training.batch_size, seed))), _READ_AHEAD)
+    streams = PrefetchStream(
+        PairedStream((source, UniformStream(data.unlabeled, config.training.batch_size, seed))), _READ_AHEAD
+    )
     stages: list[tuple[Stage, int]] = [("source", 0 if is_taught else config.source_steps)]
     stages += [("images", config.discriminator_steps if config.warps else 0), ("joint", config.training.steps)]
     for stage, steps in stages:
@@ -241,7 +252,7 @@ def source_of(config: Config, data: TrainingSets, seed: int) -> tuple[Stream[Bat
     if len(np.unique(labeled.label)) < 2:
         raise ValueError("the source set names fewer than 2 classes; label it, or give structures to simulate from")
     known = read_batch(labeled, labeled.spaced_rows(_MOST_KNOWN))
-    return Balanced(labeled, size, seed), known, data.class_names
+    return BalancedStream(labeled, size, seed), known, data.class_names
 
 
 def _starting_classifier(config: Config, data: TrainingSets, names: tuple[str, ...]) -> tuple[Classifier, bool]:
@@ -275,7 +286,7 @@ def _take_probe(classifier: Classifier, known: Batch) -> None:
     head = classifier.head
     assert isinstance(head, LinearHead)
     head.standardize(torch.from_numpy(embeddings))
-    head.load_probe(fit_probe(embeddings, known.label.numpy(), len(classifier.card.class_names)))
+    head.load_probe(fit_linear_probe(embeddings, known.label.numpy(), len(classifier.card.class_names)))
 
 
 def _groups(learner: Learner, config: Config) -> list[dict[str, Any]]:

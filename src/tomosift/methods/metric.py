@@ -26,20 +26,20 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.data.batches import Ahead, Batch, Inputs
+from tomosift.data.batches import Batch, FeatureBatch, PrefetchStream
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard, starting_encoder
-from tomosift.inference.heads import DiscriminantHead
+from tomosift.inference.heads import PLDAHead
 from tomosift.inference.prediction import embed
-from tomosift.learning.plda import fit_discriminant
-from tomosift.models.distributed import gathered
+from tomosift.learning.plda import fit_plda
+from tomosift.models.distributed import all_gather
 from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.models.losses import nt_xent, prototypical_loss, supervised_contrastive, triplet_loss
 from tomosift.models.recentering import REACH
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.rng import normal
-from tomosift.simulate.feature_cache import MOST_WORKERS, Lessons, given
-from tomosift.simulate.synthetic_stream import WIDE, ComplexStream
+from tomosift.simulate.feature_cache import MOST_WORKERS, FeatureCache, cached_features
+from tomosift.simulate.synthetic_stream import WIDE_RANGES, SyntheticComplexStream
 from tomosift.train.loop import Progress, Training, fit
 from tomosift.train.run import Run
 
@@ -76,7 +76,7 @@ class Config:
     """Boxes of each of these complexes."""
     fresh: bool = False
     """Simulate anew at every step, as is always done for encoders that have no fixed first part."""
-    imaging: ImagingRanges = field(default_factory=lambda: WIDE)
+    imaging: ImagingRanges = field(default_factory=lambda: WIDE_RANGES)
     """Conditions of what is learned from."""
     box_size: int = 32
     """Edge of the boxes in voxels."""
@@ -116,23 +116,25 @@ class Learner(nn.Module):
         proxies = functional.normalize(torch.randn(complexes, config.projection_size), dim=1)
         self.proxies = nn.Parameter(proxies, requires_grad=complexes > 0)
 
-    def forward(self, batch: Inputs | Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: FeatureBatch | Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The loss of a batch, and how many particles have one of their own complex as their nearest."""
         if isinstance(batch, Batch):
             batch = self._seen(batch)
-        projected, label = gathered(self._projected(batch.x, generator)), gathered(batch.label)
+        projected, label = all_gather(self._projected(batch.x, generator)), all_gather(batch.label)
         loss = self._between(projected, label)
         losses = {"right": _nearest_is_right(projected.detach(), label)}
         if batch.halves is not None:
-            first, second = (gathered(self._projected(batch.halves[:, k], generator)) for k in (0, 1))
+            first, second = (all_gather(self._projected(batch.halves[:, k], generator)) for k in (0, 1))
             losses["halves"] = nt_xent(first, second, self.config.temperature)
             loss = loss + self.config.independent_noise * losses["halves"]
         return {"loss": loss, **losses}
 
-    def _seen(self, batch: Batch) -> Inputs:
+    def _seen(self, batch: Batch) -> FeatureBatch:
         plain, halves = batch.volume, batch.halves
-        x = given(self.encoder, plain, plain[:, None] if halves is None else torch.cat((plain[:, None], halves), 1))
-        return Inputs(x[:, 0].clone(), batch.label, None if halves is None else x[:, 1:].clone())
+        x = cached_features(
+            self.encoder, plain, plain[:, None] if halves is None else torch.cat((plain[:, None], halves), 1)
+        )
+        return FeatureBatch(x[:, 0].clone(), batch.label, None if halves is None else x[:, 1:].clone())
 
     def _projected(self, x: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
         if x.ndim == 2:  # lessons; boxes are normalized and noisy as they are
@@ -181,7 +183,7 @@ def train(
         )
     if (boxes := config.classes_per_batch * config.per_class) % config.training.processes:
         raise ValueError(f"a step has {boxes} boxes, expected a multiple of {config.training.processes} processes")
-    stream = ComplexStream(
+    stream = SyntheticComplexStream(
         config.classes_per_batch if fresh else _LESSON_COMPLEXES,
         config.per_class if fresh else config.boxes_each,
         seed,
@@ -194,11 +196,11 @@ def train(
     run.log(event="teaches", complexes=None if fresh else config.complexes, fresh=fresh)
     if fresh:
         learner = Learner(config, encoder, None)
-        ahead = Ahead(stream, min(os.cpu_count() or 1, MOST_WORKERS))
+        ahead = PrefetchStream(stream, min(os.cpu_count() or 1, MOST_WORKERS))
         fit(learner, ahead, config.training, run, seed, progress=progress)
         ahead.close()
     else:
-        lessons = Lessons(
+        lessons = FeatureCache(
             run.folder / "lessons", stream, config.complexes, config.classes_per_batch, config.per_class, seed
         )
         lessons.simulate(encoder, progress)
@@ -220,7 +222,7 @@ def _check(config: Config) -> None:
 
 
 def _some_boxes(config: Config, seed: int) -> Float[Tensor, "b d d d"]:
-    other = ComplexStream(
+    other = SyntheticComplexStream(
         16, 8, seed + _OTHER_COMPLEXES, config.box_size, config.voxel_spacing_angstrom, config.imaging
     )
     return other.batch(0).volume
@@ -235,7 +237,7 @@ def unseen_batches(config: Config, seed: int) -> Iterator[Batch]:
     for group, snr in enumerate(_DIRECTIONS_SNRS):
         shift = (-_DIRECTIONS_SHIFT, _DIRECTIONS_SHIFT)
         ranges = replace(lab_protocol(), snr=(snr, snr), shift_voxels=shift, has_ctf=group % 2 == 0)
-        yield ComplexStream(
+        yield SyntheticComplexStream(
             config.directions_complexes,
             _DIRECTIONS_EACH,
             seed + _OTHER_COMPLEXES + 1 + group,
@@ -259,6 +261,6 @@ def with_directions(
     group = np.repeat(np.arange(len(unseen)), [len(one) for one, _ in unseen])
     card = ModelCard(name, config.voxel_spacing_angstrom, config.box_size, head="discriminant")
     made = Classifier(encoder, card)
-    assert isinstance(made.head, DiscriminantHead)
-    made.head.load(fit_discriminant(embeddings, label, group))
+    assert isinstance(made.head, PLDAHead)
+    made.head.load(fit_plda(embeddings, label, group))
     return made.eval()

@@ -29,13 +29,13 @@ from tomosift.data.episodes import Episode, Episodes
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, starting_encoder
-from tomosift.inference.heads import AttentionHead, DiscriminantHead, PrototypeHead
+from tomosift.inference.heads import AttentionHead, PLDAHead, PrototypeHead
 from tomosift.inference.prediction import embed
-from tomosift.learning.plda import fit_discriminant
-from tomosift.models.augmented_views import augmented
+from tomosift.learning.plda import fit_plda
+from tomosift.models.augmented_views import augment_recentered
 from tomosift.models.encoder import BOXES_TO_PREPARE
 from tomosift.models.losses import attention_divergence
-from tomosift.models.recentering import KnownCenters
+from tomosift.models.recentering import CenterCache
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Progress, Training, Validation, fit
 from tomosift.train.run import Run
@@ -81,7 +81,7 @@ class Learner(nn.Module):
 
     def __init__(self, classifier: Classifier, views: ViewRanges) -> None:
         super().__init__()
-        self.classifier, self.views, self.centers = classifier, views, KnownCenters()
+        self.classifier, self.views, self.centers = classifier, views, CenterCache()
 
     def forward(self, episode: Episode, generator: torch.Generator) -> dict[str, Tensor]:
         support, query = (self._embedded(part, generator) for part in (episode.support, episode.query))
@@ -103,7 +103,7 @@ class Learner(nn.Module):
     def _embedded(self, batch: Batch, generator: torch.Generator) -> Tensor:
         encoder, spacing = self.classifier.encoder, self.classifier.card.voxel_spacing_angstrom
         boxes = (batch.volume, batch.index, batch.tilt_range_deg)
-        seen = augmented(encoder, *boxes, self.views, spacing, generator, self.centers)
+        seen = augment_recentered(encoder, *boxes, self.views, spacing, generator, self.centers)
         return encoder(seen, True).float()  # type: ignore[no-any-return]
 
 
@@ -141,9 +141,9 @@ def _fitted(config: Config, data: TrainingSets, run: Run) -> Classifier:
     classifier = _starting_classifier(config, data)
     known = data.labeled.select(data.labeled.labeled_rows)
     run.log(event="classes", training=_named(known), particles=len(known))
-    assert isinstance(classifier.head, DiscriminantHead)
+    assert isinstance(classifier.head, PLDAHead)
     embeddings = embed(classifier.encoder, known.volumes, len(known))
-    classifier.head.load(fit_discriminant(embeddings, known.label))
+    classifier.head.load(fit_plda(embeddings, known.label))
     if config.init is not None:
         start = load_classifier(config.init)
         classifier.decoder, classifier.card = start.decoder, replace(classifier.card, decoder=start.card.decoder)

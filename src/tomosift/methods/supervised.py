@@ -17,29 +17,29 @@ from scipy.special import log_softmax
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.averaging.class_averages import look
+from tomosift.averaging.class_averages import prepare_alignment
 from tomosift.averaging.multireference_alignment import (
-    MOST_TO_COMPARE,
-    NAME_FEWER,
-    Told,
-    keep_calibrated,
-    name_fewer,
-    told_by_averages,
+    LOWER_ACCURACY,
+    MAX_CALIBRATION_PARTICLES,
+    AlignmentResult,
+    attach_class_averages,
+    lower_accuracy,
+    refine_labels,
 )
-from tomosift.data.batches import Balanced, Batch
-from tomosift.data.labels import are_among, labeled_as, rows_among, rows_around
-from tomosift.data.splits import held_out_part
+from tomosift.data.batches import BalancedStream, Batch
+from tomosift.data.labels import find_rows, is_member, spaced_rows_with, with_pseudo_labels
+from tomosift.data.splits import split_held_out
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, shipped_decoder, starting_encoder
-from tomosift.inference.heads import DiscriminantHead, LinearHead
+from tomosift.inference.heads import LinearHead, PLDAHead
 from tomosift.inference.prediction import embed, predict
-from tomosift.learning.calibration import fit_temperature, negative_log_likelihood, temperature_of_few
-from tomosift.learning.label_propagation import agreed_labels, crossed_spread_logits, name_one_another
-from tomosift.learning.linear_probe import crossed_logits, fit_probe
-from tomosift.models.augmented_views import augmented
+from tomosift.learning.calibration import fit_temperature, fit_temperature_few_labels, negative_log_likelihood
+from tomosift.learning.label_propagation import assign_pseudo_labels, labels_suffice, out_of_fold_logits
+from tomosift.learning.linear_probe import fit_linear_probe, leave_one_out_logits
+from tomosift.models.augmented_views import augment_recentered
 from tomosift.models.encoder import BOXES_TO_PREPARE
-from tomosift.models.recentering import KnownCenters
+from tomosift.models.recentering import CenterCache
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.train.loop import Progress, Training, Validation, fit
 from tomosift.train.run import Run
@@ -100,12 +100,12 @@ class Learner(nn.Module):
 
     def __init__(self, classifier: Classifier, views: ViewRanges) -> None:
         super().__init__()
-        self.classifier, self.views, self.centers = classifier, views, KnownCenters()
+        self.classifier, self.views, self.centers = classifier, views, CenterCache()
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         spacing = self.classifier.card.voxel_spacing_angstrom
         encoder, boxes = self.classifier.encoder, (batch.volume, batch.index, batch.tilt_range_deg)
-        seen = augmented(encoder, *boxes, self.views, spacing, generator, self.centers)
+        seen = augment_recentered(encoder, *boxes, self.views, spacing, generator, self.centers)
         logits = self.classifier(seen, True).float()
         accuracy = (logits.argmax(1) == batch.label).float().mean()
         return {"loss": functional.cross_entropy(logits, batch.label), "accuracy": accuracy}
@@ -138,7 +138,7 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     if len(held_out) or tuning == "probe" or rarest < _LABELS_TO_SPLIT:
         classifier, _ = _taught(lesson, labeled, held_out, run)
         return classifier
-    most, fifth = held_out_part(labeled, seed)
+    most, fifth = split_held_out(labeled, seed)
     rehearsed, steps = _taught(replace(lesson, is_rehearsal=True), most, fifth, run.within("rehearsal"))
     run.log(event="rehearsed", steps=steps, temperature=rehearsed.card.temperature)
     classifier, _ = _taught(replace(lesson, last_step=steps), labeled, held_out, run)
@@ -155,7 +155,7 @@ class _Lesson:
     spreads: bool
     seed: int
     progress: Progress | None
-    directions: DiscriminantHead | None = None
+    directions: PLDAHead | None = None
     """Of the model to start from, by which unlabeled particles are compared with labeled ones."""
     is_rehearsal: bool = False
     last_step: int | None = None
@@ -174,30 +174,30 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
     told, boxes, crossed = labeled, labeled, nothing
     compares = config.averages == "auto" and config.init is not None and classifier.encoder.centers
     compares &= not lesson.is_rehearsal
-    said: Told | None = None
+    said: AlignmentResult | None = None
     spare = not len(held_out) and (lesson.last_step is None or lesson.spreads)
     if lesson.spreads:
-        boxes = data.unlabeled.select(rows_around(told, data.unlabeled, held_out, _MOST_TO_SPREAD_OVER))
+        boxes = data.unlabeled.select(spaced_rows_with(told, data.unlabeled, held_out, _MOST_TO_SPREAD_OVER))
         asked = embed(classifier.encoder, boxes.volumes, len(boxes))
-        label = agreed_labels(embeddings, told.label, asked, classes, lesson.directions)
+        label = assign_pseudo_labels(embeddings, told.label, asked, classes, lesson.directions)
         run.log(event="spread", particles=len(boxes), agreed=int((label >= 0).sum()))
         if spare:
-            crossed = crossed_spread_logits(embeddings, told.label, asked, classes, lesson.directions)
+            crossed = out_of_fold_logits(embeddings, told.label, asked, classes, lesson.directions)
         if compares:
-            probe = fit_probe(asked[label >= 0], label[label >= 0], classes)
+            probe = fit_linear_probe(asked[label >= 0], label[label >= 0], classes)
             said = _averages(lesson, classifier, boxes, told, label, log_softmax(probe.logits(asked), axis=1), crossed)
             label, compares = (label, False) if said is None else (said.label, True)
             if said is None:
-                run.log(event=f"no averages: {NAME_FEWER}")
-        labeled, rows = labeled_as(boxes, label, told)
+                run.log(event=f"no averages: {LOWER_ACCURACY}")
+        labeled, rows = with_pseudo_labels(boxes, label, told)
         embeddings = asked[rows]
         head.standardize(torch.from_numpy(embeddings))
     elif spare or (compares and not len(held_out)):
-        crossed = crossed_logits(embeddings, told.label, classes)
+        crossed = leave_one_out_logits(embeddings, told.label, classes)
     if compares and said is None:
         said = _averages(lesson, classifier, told, told, told.label, np.zeros((len(told), classes)), nothing)
     if tuning != "finetune":
-        head.load_probe(fit_probe(embeddings, labeled.label, classes))
+        head.load_probe(fit_linear_probe(embeddings, labeled.label, classes))
     steps = 0
     if tuning != "probe":
         rate = config.training.learning_rate
@@ -208,7 +208,7 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
         ]
         steps = fit(
             Learner(classifier, config.views),
-            Balanced(labeled, config.training.batch_size, lesson.seed),
+            BalancedStream(labeled, config.training.batch_size, lesson.seed),
             config.training,
             run,
             lesson.seed,
@@ -225,7 +225,7 @@ def _taught(lesson: _Lesson, labeled: Subtomograms, held_out: Subtomograms, run:
         seen = predict(classifier, held_out.volumes, len(held_out)).logits
         temperature: float | None = fit_temperature(seen, held_out.label)
     else:
-        temperature = temperature_of_few(crossed if spare else nothing, told.label, None if frozen else logits)
+        temperature = fit_temperature_few_labels(crossed if spare else nothing, told.label, None if frozen else logits)
     if spare or len(held_out):
         run.log(event="calibrated" if temperature else "not calibrated: no labels to spare", temperature=temperature)
     classifier.card = replace(classifier.card, temperature=temperature or 1.0)
@@ -243,25 +243,25 @@ def _averages(
     label: NDArray[np.int64],
     log_probability: NDArray[np.float64],
     crossed: NDArray[np.float64],
-) -> Told | None:
+) -> AlignmentResult | None:
     """Averages of the classes of these boxes, and what they say of those whose class was not told.
 
     None where they name fewer particles right than embeddings do, as far as ``crossed`` logits tell.
     """
     progress = lesson.progress
     done = None if progress is None else lambda k, total: progress(k, total, {"averages": float(k)})
-    seen = look(boxes.volumes, boxes.tilt_range_deg, classifier.encoder)
-    given = (label, are_among(boxes, told), log_probability, shipped_decoder())
-    said = told_by_averages(boxes.volumes, boxes.tilt_range_deg, seen, *given, done)
-    row = rows_among(told, boxes)[: len(crossed)]
+    seen = prepare_alignment(boxes.volumes, boxes.tilt_range_deg, classifier.encoder)
+    given = (label, is_member(boxes, told), log_probability, shipped_decoder())
+    said = refine_labels(boxes.volumes, boxes.tilt_range_deg, seen, *given, done)
+    row = find_rows(told, boxes)[: len(crossed)]
     asked = said.is_spared[row]
     mine, known = seen.spectra.select(torch.from_numpy(row[asked])), log_softmax(crossed[asked], axis=1)
-    return None if name_fewer(said.averages, mine, told.label[: len(crossed)][asked], known) else said
+    return None if lower_accuracy(said.averages, mine, told.label[: len(crossed)][asked], known) else said
 
 
 def _keep_averages(
     classifier: Classifier,
-    said: Told,
+    said: AlignmentResult,
     boxes: Subtomograms,
     data: TrainingSets,
     told: Subtomograms,
@@ -272,11 +272,11 @@ def _keep_averages(
     around = data.unlabeled if len(data.unlabeled) else told
     asked, logits = held_out, predict(classifier, held_out.volumes, len(held_out)).logits
     if not len(held_out):
-        is_spared = are_among(told, boxes.select(np.flatnonzero(said.is_spared)))
+        is_spared = is_member(told, boxes.select(np.flatnonzero(said.is_spared)))
         asked, logits = told.select(np.flatnonzero(is_spared)), crossed[is_spared[: len(crossed)]]
     known = log_softmax(logits, axis=1) if len(logits) else None
-    some = around.select(around.spaced_rows(MOST_TO_COMPARE))
-    return keep_calibrated(classifier, said.averages, some, asked, asked.label, known)
+    some = around.select(around.spaced_rows(MAX_CALIBRATION_PARTICLES))
+    return attach_class_averages(classifier, said.averages, some, asked, asked.label, known)
 
 
 def _resolve(config: Config) -> Tuning:
@@ -291,7 +291,7 @@ def _is_to_spread(config: Config, data: TrainingSets, labeled: Subtomograms, rar
     if config.spread == "never":
         return False
     # Labeled particles must be among those that are learned from.
-    if not are_among(labeled, data.unlabeled).all():
+    if not is_member(labeled, data.unlabeled).all():
         if config.spread == "always":
             raise ValueError(
                 "labels spread within one set, but some labeled particles are not among the unlabeled ones"
@@ -302,12 +302,12 @@ def _is_to_spread(config: Config, data: TrainingSets, labeled: Subtomograms, rar
     if config.init is None or rarest >= _LABELS_TO_SPREAD:
         return False
     embeddings = embed(_starting_classifier(config, data).encoder, labeled.volumes, len(labeled))
-    return not name_one_another(embeddings, labeled.label, len(data.class_names))
+    return not labels_suffice(embeddings, labeled.label, len(data.class_names))
 
 
-def _directions(config: Config) -> DiscriminantHead | None:
+def _directions(config: Config) -> PLDAHead | None:
     head = None if config.init is None else load_classifier(config.init).head
-    return head if isinstance(head, DiscriminantHead) else None
+    return head if isinstance(head, PLDAHead) else None
 
 
 def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:

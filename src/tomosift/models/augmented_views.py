@@ -5,12 +5,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tomosift.models.encoder import Encoder
-from tomosift.models.recentering import KnownCenters, recentered
+from tomosift.models.recentering import CenterCache, recenter
 from tomosift.physics.augmentation import ViewRanges, view
 
 
 @torch.no_grad()
-def augmented(
+def augment_recentered(
     encoder: Encoder,
     volume: Float[Tensor, "b d d d"],
     index: Int64[Tensor, " b"],
@@ -18,19 +18,19 @@ def augmented(
     ranges: ViewRanges,
     voxel_spacing_angstrom: float,
     generator: torch.Generator,
-    centers: KnownCenters,
+    centers: CenterCache,
 ) -> Float[Tensor, "b d d d"]:
     """One view of each plain box, centered first and turned as the encoder asks; give it to the encoder as centered.
 
     ``index`` says which boxes of their set these are, ``centers`` remembers where their particles were found.
     """
     parameters = ranges.sample(len(volume), generator)
-    plain = centered(encoder, volume, index, centers)
+    plain = recenter_cached(encoder, volume, index, centers)
     return view(plain, tilt_range_deg, parameters, voxel_spacing_angstrom, encoder.turns)
 
 
-def centered(
-    encoder: Encoder, volume: Float[Tensor, "b d d d"], index: Int64[Tensor, " b"], centers: KnownCenters
+def recenter_cached(
+    encoder: Encoder, volume: Float[Tensor, "b d d d"], index: Int64[Tensor, " b"], centers: CenterCache
 ) -> Float[Tensor, "b d d d"]:
     """What `Encoder.centered` makes of plain boxes of a set, whose middles are looked for once; see `augmented`."""
-    return recentered(volume, centers.of(volume, index, encoder.offset)) if encoder.centers else volume
+    return recenter(volume, centers.of(volume, index, encoder.offset)) if encoder.centers else volume

@@ -25,7 +25,7 @@ SMOOTHING = 1 / PLACES
 """Width (standard deviation, in shares of the box edge) of the answer that training asked for about the true place."""
 
 
-def coarse(volume: Float[Tensor, "b d d d"], edge: int = COARSE) -> Float[Tensor, "b e e e"]:
+def fourier_crop(volume: Float[Tensor, "b d d d"], edge: int = COARSE) -> Float[Tensor, "b e e e"]:
     """Boxes on a grid of ``edge`` voxels, no more than there are, with the same voxel 0: what is finer is cut off.
 
     On the grid of `COARSE` voxels boxes of SNR 0.1 lose next to nothing about where the particle lies. Mean 0 and

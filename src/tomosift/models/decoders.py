@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-from tomosift.models.center_finder import COARSE, PLACES, CenterFinder, center_finder, coarse
-from tomosift.models.encoder import Encoder, masked
+from tomosift.models.center_finder import COARSE, PLACES, CenterFinder, center_finder, fourier_crop
+from tomosift.models.encoder import Encoder, apply_soft_sphere
 from tomosift.models.encoders.cosnet import CHANNELS, CosNet, stage
-from tomosift.models.recentering import recentered
+from tomosift.models.recentering import recenter
 
 DECODERS: dict[str, str] = {
     "unet": "Three scales with skip connections, started from the network that finds centers; any encoder.",
@@ -48,7 +48,7 @@ class CosNetDecoder(Decoder):
     ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b d d d"]]:
         if not isinstance(encoder, CosNet):
             raise ValueError("the decoder cosnet needs the encoder cosnet or siamese; take the decoder unet")
-        features = encoder.features(masked(volume)[:, None])
+        features = encoder.features(apply_soft_sphere(volume)[:, None])
         logits = self.layers(features)[:, 0]
         size, made = volume.shape[-1], logits.shape[-1]
         if made < size:  # pooling dropped the last voxels of an edge that four does not divide
@@ -80,26 +80,26 @@ class UNet(Decoder):
         if not encoder.centers:
             return encoder(volume), self.centered(volume)
         offset, share = encoder.middles(volume)
-        logits = moved_back(self.centered(recentered(volume, offset[:, 0])), offset[:, 0])
+        logits = shift_back(self.centered(recenter(volume, offset[:, 0])), offset[:, 0])
         return encoder.averaged(volume, offset, share), logits
 
     def centered(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
         """Log odds of boxes whose particle lies in the middle."""
-        small, fine = coarse(volume), _on_places(volume)
+        small, fine = fourier_crop(volume), _on_places(volume)
         blocks = fine.reshape(-1, *(COARSE, 2) * 3).permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 3)
         places = self.layers.places(self.layers.stem(small[:, None]) + self.detail(blocks)) + self.level
         return _resampled(places, _interpolation(PLACES, volume.shape[-1]))
 
 
-def moved_back(logits: Float[Tensor, "b d d d"], offset_zyx_voxels: Int64[Tensor, "b 3"]) -> Float[Tensor, "b d d d"]:
+def shift_back(logits: Float[Tensor, "b d d d"], offset_zyx_voxels: Int64[Tensor, "b 3"]) -> Float[Tensor, "b d d d"]:
     """Log odds of centered boxes as the boxes lay; what a box does not show is not of the particle."""
-    return recentered(logits - _OUTSIDE, -offset_zyx_voxels) + _OUTSIDE
+    return recenter(logits - _OUTSIDE, -offset_zyx_voxels) + _OUTSIDE
 
 
 def _on_places(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b p p p"]:
     """Boxes on the grid of the center finder's places, i / PLACES of the edge from voxel 0."""
     size = volume.shape[-1]
-    return coarse(volume, PLACES) if size >= PLACES else _resampled(volume, _interpolation(size, PLACES))
+    return fourier_crop(volume, PLACES) if size >= PLACES else _resampled(volume, _interpolation(size, PLACES))
 
 
 def _resampled(volume: Float[Tensor, "b p p p"], turn: Float32[np.ndarray, "d p"]) -> Float[Tensor, "b d d d"]:

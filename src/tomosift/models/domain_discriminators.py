@@ -24,13 +24,13 @@ class _Reversed(torch.autograd.Function):
         return -ctx.factor * grad_outputs[0], None
 
 
-def reversed_gradient(x: Float[Tensor, "..."], factor: float = 1.0) -> Float[Tensor, "..."]:
+def reverse_gradient(x: Float[Tensor, "..."], factor: float = 1.0) -> Float[Tensor, "..."]:
     """The same values; what is descended behind it is ascended before it, ``factor`` times as fast."""
     found: Tensor = _Reversed.apply(x, factor)  # type: ignore[no-untyped-call]
     return found
 
 
-class ClassAdversaries(nn.Module):
+class ClasswiseDiscriminators(nn.Module):
     """One discriminator of domains for each class, each weighed by how probably a box is of its class.
 
     With one class and weights of 1 it is the single discriminator of domain-adversarial training.

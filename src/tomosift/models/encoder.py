@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tomosift.models.masking import soft_sphere
-from tomosift.models.recentering import REACH, find_centers, fit_spread, probable_centers, recentered
+from tomosift.models.recentering import REACH, center_candidates, estimate_centers, estimate_picking_error, recenter
 
 BOXES_TO_PREPARE = 500
 """Plain boxes that an encoder gets to see in `Encoder.prepare`."""
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
     def prepare(self, volume: Float[Tensor, "b d d d"]) -> None:
         """Look at plain boxes of the set that is to be trained on, before the first step."""
         if self.centers:
-            self.spread.fill_(fit_spread(volume))
+            self.spread.fill_(estimate_picking_error(volume))
 
     def forward(self, volume: Float[Tensor, "b d d d"], is_centered: bool = False) -> Float[Tensor, "b e"]:
         """Embeddings of boxes with zero mean and unit variance, density positive.
@@ -76,7 +76,7 @@ class Encoder(nn.Module):
         of them instead of one name 1.5 to 2 points more particles right by one or five examples.
         """
         parts = zip(offset_zyx_voxels.unbind(1), share.unbind(1), strict=True)
-        one_by_one = (part[:, None] * self.embed(self.inputs(recentered(volume, at), True)) for at, part in parts)
+        one_by_one = (part[:, None] * self.embed(self.inputs(recenter(volume, at), True)) for at, part in parts)
         return torch.stack(list(one_by_one)).sum(dim=0)
 
     def inputs(self, volume: Float[Tensor, "b d d d"], is_centered: bool = False) -> Float[Tensor, "b *features"]:
@@ -88,7 +88,7 @@ class Encoder(nn.Module):
                 "extract with another --box-size or voxel spacing"
             )
         moved = volume if is_centered else self.centered(volume)
-        return self.fixed_part(masked(moved) if self.has_mask else moved)
+        return self.fixed_part(apply_soft_sphere(moved) if self.has_mask else moved)
 
     def centered(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
         """Boxes moved so that their particle lies in the middle; as they are, if this encoder does not ask for that.
@@ -96,17 +96,17 @@ class Encoder(nn.Module):
         A trainer centers plain boxes once and makes its views of them: noise and hidden parts of a view would only lead
         the search astray, and a shift of a view then stands for an error of the center.
         """
-        return recentered(volume, self.offset(volume)) if self.centers else volume
+        return recenter(volume, self.offset(volume)) if self.centers else volume
 
     def middles(self, volume: Float[Tensor, "b d d d"]) -> tuple[Int64[Tensor, "b m 3"], Float[Tensor, "b m"]]:
         """The most probable middles of each box as `offset` gives the first of them, and how probable they are."""
-        return probable_centers(volume, float(self.spread), self.places)
+        return center_candidates(volume, float(self.spread), self.places)
 
     def offset(self, volume: Float[Tensor, "b d d d"]) -> Int64[Tensor, "b 3"]:
         """Where `centered` finds each particle, voxels (zyx) from the middle of its box; zero if it does not look."""
         if not self.centers:
             return torch.zeros(len(volume), 3, dtype=torch.int64, device=volume.device)
-        return find_centers(volume, float(self.spread))
+        return estimate_centers(volume, float(self.spread))
 
     def fixed_part(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b *features"]:
         """Masked boxes with a channel axis, or what a member computes of them without weights."""
@@ -121,7 +121,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
 
-def masked(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
+def apply_soft_sphere(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
     """Boxes multiplied by a soft sphere.
 
     What lies in the corners leaves the box when it is rotated, so an encoder that sees corners sees something that

@@ -32,7 +32,7 @@ _GAIN_SPEED = 10.0  # filters learn so much faster than the layers, of whose man
 
 
 @dataclass(frozen=True)
-class Shape:
+class GeneratorConfig:
     """What a translator is built like."""
 
     width: int = 8
@@ -64,7 +64,7 @@ def _normalized_relu(channels: int) -> list[nn.Module]:
     return [nn.InstanceNorm3d(channels, affine=True), nn.ReLU()]
 
 
-class Translator(nn.Module):
+class Generator(nn.Module):
     """Boxes in, boxes of another look out, another one at every draw of the noise.
 
     Deviations: the result has mean 0 and variance 1 instead of passing a hyperbolic tangent, since boxes are so
@@ -76,7 +76,7 @@ class Translator(nn.Module):
     start: Tensor
     shell: Tensor
 
-    def __init__(self, shape: Shape, box_size: int) -> None:
+    def __init__(self, shape: GeneratorConfig, box_size: int) -> None:
         """A direct shape gives boxes as they are before training, unless `take_look` says otherwise.
 
         Raises
@@ -196,20 +196,20 @@ def gradient_penalty(
 
 
 @dataclass(frozen=True)
-class TranslatorCard:
+class GeneratorCard:
     """What a saved translator is, and for which boxes it was made."""
 
-    shape: Shape
+    shape: GeneratorConfig
     box_size: int
     voxel_spacing_angstrom: float
     ranges: ImagingRanges
     """How the maps are to be imaged that it is for; their tilt ranges are those of the boxes whose look it gives."""
 
 
-class Translation:
+class TrainedGenerator:
     """A trained translator and what it is for: maps to labeled boxes in an experimental look."""
 
-    def __init__(self, translator: Translator, card: TranslatorCard) -> None:
+    def __init__(self, translator: Generator, card: GeneratorCard) -> None:
         self.translator, self.card = translator.eval(), card
 
     @property
@@ -223,13 +223,13 @@ class Translation:
         return self.translator(normalized(volume), generator)  # type: ignore[no-any-return]
 
 
-def smooth(volume: Float[Tensor, "b d d d"], cutoff_nyquist: float) -> Float[Tensor, "b d d d"]:
+def low_pass_normalized(volume: Float[Tensor, "b d d d"], cutoff_nyquist: float) -> Float[Tensor, "b d d d"]:
     """The boxes below a share of Nyquist; mean 0 and variance 1 again."""
     cutoff = torch.tensor([cutoff_nyquist], device=volume.device)
     return normalized(apply_mask(volume, low_pass(volume.shape[-1], cutoff)))
 
 
-def save_translation(folder: Path, translation: Translation) -> None:
+def save_generator(folder: Path, translation: TrainedGenerator) -> None:
     """Write a translator and its card; the card comes last, so a folder with a card is whole."""
     weights = folder / _WEIGHTS
     with written_then_renamed(weights) as temporary:
@@ -238,7 +238,7 @@ def save_translation(folder: Path, translation: Translation) -> None:
     write_json(folder / _CARD, {"format": _FORMAT, **asdict(translation.card), "sha256": digest})
 
 
-def translation_digest(folder: Path) -> str:
+def generator_digest(folder: Path) -> str:
     """Checksum of the weights of the translator in the folder of a run.
 
     Raises
@@ -249,7 +249,7 @@ def translation_digest(folder: Path) -> str:
     return _read_card(folder / _CARD)[1]
 
 
-def load_translation(folder: Path) -> Translation:
+def load_generator(folder: Path) -> TrainedGenerator:
     """A translator from the folder of a run.
 
     Raises
@@ -262,23 +262,23 @@ def load_translation(folder: Path) -> Translation:
     if not weights.exists() or hashlib.sha256(weights.read_bytes()).hexdigest() != digest:
         raise FormatError(weights, "checksum", "not that of the card", "unchanged weights", "copy the folder again")
     with torch.random.fork_rng(devices=[]):
-        translator = Translator(card.shape, card.box_size)
+        translator = Generator(card.shape, card.box_size)
     try:
         translator.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
         raise FormatError(weights, "weights", str(error).splitlines()[-1].strip(), "those of this shape") from None
-    return Translation(translator, card)
+    return TrainedGenerator(translator, card)
 
 
-def _read_card(path: Path) -> tuple[TranslatorCard, str]:
+def _read_card(path: Path) -> tuple[GeneratorCard, str]:
     if not path.exists():
         raise FormatError(path, "file", "missing", "a finished run of `tomosift translate`", "check the folder")
     try:
         found = json.loads(path.read_text())
         number, digest = found["format"], str(found["sha256"])
         ranges: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found["ranges"].items()}
-        card = TranslatorCard(
-            Shape(**found["shape"]),
+        card = GeneratorCard(
+            GeneratorConfig(**found["shape"]),
             int(found["box_size"]),
             float(found["voxel_spacing_angstrom"]),
             ImagingRanges(**ranges),

@@ -24,7 +24,7 @@ from scipy.special import sph_harm_y
 from torch import Tensor
 from torch.nn import functional
 
-from tomosift.models.strided_correlation import aliases, folded, kernel_spectrum, volume_at
+from tomosift.models.strided_correlation import alias_spectrum, fold_spectrum, kernel_spectrum, strided_volume
 
 _WIDTHS = (0.025, 0.0416, 0.069, 0.125)  # of the Gaussians between bands, in box edges
 _CUT = 2.25  # Gaussians end after so many widths
@@ -35,13 +35,15 @@ _BANDS = ((0, 1), (1, 2), (2, 3), (3, 4))  # a band is the difference of two lev
 _SKEWED = ((1, 3), (2, 4), (2, 3))
 _SHELLS, _DEGREES = 6, 7  # of harmonics; a shell is two sixteenths of half a box edge thick
 _PAIRS = [(a, b) for a in range(_SHELLS) for b in range(a, min(a + 3, _SHELLS))]
-DENSE_SIZE = _SHELL_COUNTS[_SMOOTH] + sum(_SHELL_COUNTS[b] for _, b in (*_BANDS, *_SKEWED)) + len(_PAIRS) * _DEGREES
+GRID_DESCRIPTOR_SIZE = (
+    _SHELL_COUNTS[_SMOOTH] + sum(_SHELL_COUNTS[b] for _, b in (*_BANDS, *_SKEWED)) + len(_PAIRS) * _DEGREES
+)
 """Numbers that describe a box."""
 _LEAST_BAND, _LEAST_VARIANCE, _LEAST_POWER = 1e-3, 0.02, 0.1  # floors, in units of the noise of a normalized box
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class DescriptorLayout:
     """Filters, shells and harmonics for one box edge, each with the farthest voxel that it reaches along an axis."""
 
     size: int
@@ -56,7 +58,7 @@ class Layout:
 
 
 @lru_cache(maxsize=8)
-def layout(size: int) -> Layout:
+def descriptor_layout(size: int) -> DescriptorLayout:
     """The layout for boxes of this edge."""
     gaussians = []
     for width in _WIDTHS:
@@ -71,7 +73,9 @@ def layout(size: int) -> Layout:
         weight = np.clip(1 - np.abs(radius - spacing * k) / spacing, 0, None)
         shells.append(weight / weight.sum())
     step = max(1, round(size / 16))
-    return Layout(size, step, tuple(gaussians), tuple(shells), _harmonics(size, step, len(gaussians[_SMOOTH - 1]) // 2))
+    return DescriptorLayout(
+        size, step, tuple(gaussians), tuple(shells), _harmonics(size, step, len(gaussians[_SMOOTH - 1]) // 2)
+    )
 
 
 def _harmonics(size: int, step: int, reach: int) -> NDArray[np.float32]:
@@ -110,7 +114,7 @@ class _Averages:
 
 
 def _finished(
-    found: _Averages, mean: Float[Tensor, " p"], deviation: Float[Tensor, " p"], plan: Layout
+    found: _Averages, mean: Float[Tensor, " p"], deviation: Float[Tensor, " p"], plan: DescriptorLayout
 ) -> Float[Tensor, "p _"]:
     """Descriptors of boxes of this mean and deviation. Bands do not see the mean, for their filters sum to zero."""
     gaussian = torch.from_numpy(plan.gaussians[_SMOOTH - 1])
@@ -135,7 +139,7 @@ def _finished(
     return torch.cat(parts).T
 
 
-def _levels(volume: Float[Tensor, "b z y x"], plan: Layout) -> list[Float[Tensor, "b z y x"]]:
+def _levels(volume: Float[Tensor, "b z y x"], plan: DescriptorLayout) -> list[Float[Tensor, "b z y x"]]:
     shape = tuple(volume.shape[1:])
     spectrum = torch.fft.rfftn(volume, dim=(1, 2, 3))
     levels = [volume]
@@ -168,11 +172,11 @@ def _averaged(
     return _Averages(averages(levels[_SMOOTH], _SMOOTH), of_bands, moments, waves)
 
 
-def described_boxes(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
+def compute_grid_descriptors(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
     """Descriptors of boxes with mean 0 and variance 1, in float32, differentiable."""
     volume = volume.float()
     size, count = volume.shape[-1], len(volume)
-    plan = layout(size)
+    plan = descriptor_layout(size)
     levels = _levels(volume, plan)
     inside, weights = (torch.from_numpy(part).to(volume.device) for part in _shell_matrix(size))
 
@@ -188,19 +192,19 @@ def described_boxes(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
     return _finished(_averaged(levels, averages, waves), volume.new_zeros(count), volume.new_ones(count), plan)
 
 
-def described_block(block: Float[Tensor, "z y x"], box_size: int, stride: int) -> Float[Tensor, "i j k n"]:
+def compute_block_descriptors(block: Float[Tensor, "z y x"], box_size: int, stride: int) -> Float[Tensor, "i j k n"]:
     """Descriptors of all boxes in a block whose middles lie ``stride`` voxels apart, the first as near to its corner as
     `first_middle` says.
 
     The edges of the block are multiples of the stride, and that of `Layout.step`.
     """
-    plan = layout(box_size)
+    plan = descriptor_layout(box_size)
     shape = tuple(block.shape)
     if stride % plan.step or any(edge % stride for edge in shape):
         raise ValueError(
             f"stride is {stride} and the block {shape}, expected multiples of {plan.step} and of the stride"
         )
-    first = first_middle(box_size, stride)
+    first = first_center_voxel(box_size, stride)
     counts = tuple((edge - box_size + box_size // 2 - first) // stride + 1 for edge in shape)
     # Numbers near zero keep rounding of sums small.
     block = block.float() - block.mean()
@@ -212,23 +216,25 @@ def described_block(block: Float[Tensor, "z y x"], box_size: int, stride: int) -
     shells = torch.from_numpy(_shell_spectra(box_size, shape, stride)).to(block.device)
 
     def averages(field: Float[Tensor, "1 z y x"], level: int) -> Float[Tensor, "_ p"]:
-        spectrum = aliases(field[0], stride)
-        return torch.stack([volume_at(folded(spectrum, one), grid, kept) for one in shells[: _SHELL_COUNTS[level]]])
+        spectrum = alias_spectrum(field[0], stride)
+        return torch.stack(
+            [strided_volume(fold_spectrum(spectrum, one), grid, kept) for one in shells[: _SHELL_COUNTS[level]]]
+        )
 
     step = plan.step
-    coarse = aliases(levels[_SMOOTH][0, ::step, ::step, ::step], stride // step)
+    coarse = alias_spectrum(levels[_SMOOTH][0, ::step, ::step, ::step], stride // step)
     waves = []
     for degree in range(_DEGREES):
         basis = torch.from_numpy(_wave_spectra(box_size, shape, stride, degree)).to(block.device)
         # Harmonics of even degree have real spectra, those of odd degree imaginary ones.
         turned = coarse if degree % 2 == 0 else coarse * -1j
-        found = torch.stack([volume_at(folded(turned, wave), grid, kept) for wave in basis])
+        found = torch.stack([strided_volume(fold_spectrum(turned, wave), grid, kept) for wave in basis])
         waves.append(found.reshape(_SHELLS, 2 * degree + 1, -1))
     described = _finished(_averaged(levels, averages, tuple(waves)), mean, deviation, plan)
     return described.reshape(*counts, -1)
 
 
-def first_middle(box_size: int, stride: int) -> int:
+def first_center_voxel(box_size: int, stride: int) -> int:
     """Voxel of a block, along each axis, about which the first box lies that `described_block` describes."""
     return -(-(box_size // 2) // stride) * stride
 
@@ -237,7 +243,7 @@ def _box_statistics(
     block: Float[Tensor, "z y x"], box_size: int, stride: int, counts: tuple[int, ...]
 ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
     """Mean and standard deviation of each box, from running sums in double precision."""
-    start = first_middle(box_size, stride) - box_size // 2
+    start = first_center_voxel(box_size, stride) - box_size // 2
     sums = []
     for part in (block.double(), block.double().square()):
         for axis, count in enumerate(counts):
@@ -252,7 +258,7 @@ def _box_statistics(
 @lru_cache(maxsize=8)
 def _shell_matrix(size: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Voxels of a box that any shell reaches, and their weights (voxels, shells)."""
-    plan, middle = layout(size), size // 2
+    plan, middle = descriptor_layout(size), size // 2
     weights = np.zeros((len(plan.shells), size, size, size), dtype=np.float32)
     for k, row in enumerate(weights):
         reach = len(plan.shells[k]) // 2
@@ -265,13 +271,13 @@ def _shell_matrix(size: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 @lru_cache(maxsize=2)
 def _shell_spectra(size: int, shape: tuple[int, ...], stride: int) -> NDArray[np.float32]:
     """Of each shell, as `folded` takes them for blocks of this shape; real, for shells are symmetric."""
-    return np.stack([kernel_spectrum(shell, shape, stride).real for shell in layout(size).shells])
+    return np.stack([kernel_spectrum(shell, shape, stride).real for shell in descriptor_layout(size).shells])
 
 
 @lru_cache(maxsize=2 * _DEGREES)
 def _wave_spectra(size: int, shape: tuple[int, ...], stride: int, degree: int) -> NDArray[np.float32]:
     """(shells * orders, ...) real parts, or of odd degrees imaginary ones, as `folded` takes them."""
-    plan = layout(size)
+    plan = descriptor_layout(size)
     kernels = plan.harmonics[:, degree**2 : (degree + 1) ** 2].reshape(-1, *plan.harmonics.shape[2:])
     coarse = tuple(edge // plan.step for edge in shape)
     spectra = (kernel_spectrum(kernel, coarse, stride // plan.step) for kernel in kernels)

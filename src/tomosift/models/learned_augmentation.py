@@ -45,7 +45,7 @@ class _Decoder(nn.Module):
         return self.last(x)  # type: ignore[no-any-return]
 
 
-class Warp(nn.Module):
+class NoiseAndDeformation(nn.Module):
     """Boxes in, boxes out: noise of at most ``most_noise`` standard deviations, then a bend of at most ``most_bend``
     voxels, both made for the box that they change."""
 
@@ -74,10 +74,10 @@ class Warp(nn.Module):
             x = functional.max_pool3d(x, 2)
         first, second = self.bottleneck(x).chunk(2, dim=1)
         noisy = volume + self.most_noise * torch.tanh(self.noise(first, skips)[:, 0])
-        return normalized(bent(noisy, self.most_bend * torch.tanh(self.bend(second, skips))))
+        return normalized(deform(noisy, self.most_bend * torch.tanh(self.bend(second, skips))))
 
 
-def bent(volume: Float[Tensor, "b d d d"], field_zyx_voxels: Float[Tensor, "b 3 d d d"]) -> Float[Tensor, "b d d d"]:
+def deform(volume: Float[Tensor, "b d d d"], field_zyx_voxels: Float[Tensor, "b 3 d d d"]) -> Float[Tensor, "b d d d"]:
     """Each voxel taken from where the smoothed field points; what lies beyond the border is the border's mirror."""
     size = volume.shape[-1]
     offset = torch.arange(-_REACH, _REACH + 1, device=volume.device, dtype=volume.dtype)

@@ -58,7 +58,7 @@ def _blur(size: int, sigma_voxels: float) -> NDArray[np.float32]:
     return np.asarray(kernel / line.sum(), dtype=np.float32)
 
 
-def low_passed(volume: Float[Tensor, "b 1 d d d"], sigma_voxels: float = 1.0) -> Float[Tensor, "b 1 d d d"]:
+def low_pass(volume: Float[Tensor, "b 1 d d d"], sigma_voxels: float = 1.0) -> Float[Tensor, "b 1 d d d"]:
     """Boxes blurred by a Gaussian and brought back to zero mean and unit variance."""
     size = volume.shape[-1]
     blur = torch.from_numpy(_blur(size, sigma_voxels)).to(volume)

@@ -25,7 +25,7 @@ HARMONIC_SHELLS = 7
 HIGHEST_DEGREE = 6
 """Highest degree of those harmonics: 2 tells long from round, 6 tells a ring of six from a ring of seven."""
 _PAIRS = [(a, b) for a in range(HARMONIC_SHELLS) for b in range(a, min(a + 3, HARMONIC_SHELLS))]
-DESCRIPTOR_SIZE = SHELLS * (3 * len(BLURS) + 1) + len(_PAIRS) * (HIGHEST_DEGREE + 1)
+RADIAL_DESCRIPTOR_SIZE = SHELLS * (3 * len(BLURS) + 1) + len(_PAIRS) * (HIGHEST_DEGREE + 1)
 _REFERENCE_SIZE = 24  # box edge at which a basis function has unit norm; only sets the scale of the power
 _LEAST_POWER = 0.05  # a few percent of what noise gives
 _LEAST_VARIANCE = 0.1  # of a shell, beside its own; without it the skewness of a flat one is rounding
@@ -103,7 +103,7 @@ def _angular(smooth: Float[Tensor, "b v"], size: int) -> Float[Tensor, "b n"]:
     return 0.5 * torch.where(own, torch.log(products.clamp(min=0) + _LEAST_POWER), products / lengths).flatten(1)
 
 
-def descriptors(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
+def compute_radial_descriptors(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
     """(b, DESCRIPTOR_SIZE) descriptors of normalized boxes, in float32, differentiable.
 
     Angular power per degree and shell and its correlation between near shells, under the first blur; per blur the mean

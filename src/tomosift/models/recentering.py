@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tomosift.models.center_finder import PLACES, SMOOTHING, center_finder, coarse
+from tomosift.models.center_finder import PLACES, SMOOTHING, center_finder, fourier_crop
 
 REACH = 1 / 4
 """Farthest move along each axis, in shares of the box edge."""
@@ -55,14 +55,14 @@ def _evidence(volume: Float[Tensor, "b d d d"]) -> tuple[Float[Tensor, "b p"], F
     place = place[place.abs() <= REACH * size]
     near = ((place + size // 2) * (PLACES / size)).round().long()
     voxel = (place + size // 2).round().long()
-    told = finder(coarse(volume))[:, near][:, :, near][:, :, :, near]
+    told = finder(fourier_crop(volume))[:, near][:, :, near][:, :, :, near]
     power = _power(volume)[:, voxel][:, :, voxel][:, :, :, voxel].flatten(1)
     # Power as such would outweigh the network where there is little noise.
     power = power / power.std(1, keepdim=True).clamp(min=1e-6)
     return told.flatten(1) + _SHARE * power, torch.cartesian_prod(place, place, place)
 
 
-def fit_spread(volume: Float[Tensor, "b d d d"]) -> float:
+def estimate_picking_error(volume: Float[Tensor, "b d d d"]) -> float:
     """How far particles lie off the middle of their boxes: standard deviation along each axis, in box edges.
 
     Expectation maximization of a normal distribution about the middle, where each place counts as much as the evidence
@@ -81,7 +81,7 @@ def fit_spread(volume: Float[Tensor, "b d d d"]) -> float:
 
 
 @torch.no_grad()
-def find_centers(volume: Float[Tensor, "b d d d"], spread: float = REACH) -> Int64[Tensor, "b 3"]:
+def estimate_centers(volume: Float[Tensor, "b d d d"], spread: float = REACH) -> Int64[Tensor, "b 3"]:
     """Offset (zyx, whole voxels) from voxel ``d // 2`` of the most probable middle of the particle in each box.
 
     ``spread`` is the standard deviation of the offsets to be expected, in box edges (see `fit_spread`): where the
@@ -92,11 +92,11 @@ def find_centers(volume: Float[Tensor, "b d d d"], spread: float = REACH) -> Int
     an unknown radial profile; compare Sigworth 2004, "Classical detection theory and the cryo-EM particle selection
     problem". At SNR 0.1 the first finds more particles, at SNR 0.03 classes are told apart better with both.
     """
-    return probable_centers(volume, spread, 1)[0][:, 0]
+    return center_candidates(volume, spread, 1)[0][:, 0]
 
 
 @torch.no_grad()
-def probable_centers(
+def center_candidates(
     volume: Float[Tensor, "b d d d"], spread: float, most: int
 ) -> tuple[Int64[Tensor, "b m 3"], Float[Tensor, "b m"]]:
     """The ``most`` most probable middles of each box, the best first, as `find_centers` counts them, and their shares.
@@ -111,7 +111,7 @@ def probable_centers(
     return places[best].round().long(), torch.softmax(likelihood, dim=1)
 
 
-class KnownCenters:
+class CenterCache:
     """Middles of the plain boxes of one set, each looked for once: a training meets the same boxes again and again."""
 
     def __init__(self) -> None:
@@ -132,7 +132,7 @@ class KnownCenters:
         return torch.tensor([self._offset[row] for row in rows], device=volume.device)
 
 
-def recentered(volume: Float[Tensor, "b d d d"], offset_zyx_voxels: Int64[Tensor, "b 3"]) -> Float[Tensor, "b d d d"]:
+def recenter(volume: Float[Tensor, "b d d d"], offset_zyx_voxels: Int64[Tensor, "b 3"]) -> Float[Tensor, "b d d d"]:
     """Each box moved by whole voxels so that what was at the offset is at voxel ``d // 2``; zero comes in."""
     size = volume.shape[-1]
     moved = []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def aliases(field: Float[Tensor, "z y x"], every: int) -> Complex64[Tensor, "a k j h"]:
+def alias_spectrum(field: Float[Tensor, "z y x"], every: int) -> Complex64[Tensor, "a k j h"]:
     """Spectrum of a volume, sorted by which frequencies look the same at every so many voxels; half of the last axis.
 
     What is left there of the volume has as its spectrum the mean over the first axis, over the cube of ``every``.
@@ -42,7 +42,9 @@ def kernel_spectrum(kernel: NDArray[Any], shape: tuple[int, ...], every: int) ->
     return found.reshape(every**3, z, y, -1).repeat(2, axis=-1)
 
 
-def folded(spectrum: Complex64[Tensor, "a k j h"], weights: Float[Tensor, "a k j _"]) -> Complex64[Tensor, "k j h"]:
+def fold_spectrum(
+    spectrum: Complex64[Tensor, "a k j h"], weights: Float[Tensor, "a k j _"]
+) -> Complex64[Tensor, "k j h"]:
     """What `aliases` gave, under a real kernel spectrum and added up.
 
     Real and imaginary parts are multiplied side by side: a complex and a real number would become two complex ones
@@ -57,7 +59,7 @@ def folded(spectrum: Complex64[Tensor, "a k j h"], weights: Float[Tensor, "a k j
     return torch.view_as_complex(total.reshape(*spectrum.shape[1:], 2))
 
 
-def volume_at(
+def strided_volume(
     spectrum: Complex64[Tensor, "k j h"], shape: tuple[int, ...], kept: tuple[slice, ...]
 ) -> Float[Tensor, " p"]:
     """Part of the volume of this spectrum; axis by axis, so that what is cut off is not transformed any further."""

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.data.extraction.crop import cut_block
+from tomosift.data.extraction.crop import crop_block
 from tomosift.data.extraction.tomograms import Tomogram
-from tomosift.models.grid_descriptors import first_middle
+from tomosift.models.grid_descriptors import first_center_voxel
 
-MOST_PLACES = 48
+MAX_GRID_POINTS = 48
 """Along each edge of a block; more would not fit into the cache of a processor, fewer would share less."""
 
 
 @dataclass(frozen=True)
-class Lattice:
+class DetectionGrid:
     """Where in a tomogram a model looks."""
 
     shape_zyx: tuple[int, int, int]
@@ -52,7 +52,7 @@ class Block:
     """Voxels about some places."""
 
     volume: NDArray[np.float32]
-    """(z, y, x), density positive; the first place lies at `tomosift.models.grid_descriptors.first_middle` along each axis."""
+    """(z, y, x), density positive; the first place lies at `tomosift.models.grid_descriptors.first_center_voxel` along each axis."""
     start_zyx: tuple[int, int, int]
     """Index of the first place in the lattice."""
     count_zyx: tuple[int, int, int]
@@ -77,11 +77,11 @@ class Blocks:
     """Voxels of the model between places."""
 
     @property
-    def lattice(self) -> Lattice:
+    def lattice(self) -> DetectionGrid:
         """All places within the tomogram."""
         grid, step = self.tomogram.grid, self.stride * self.voxel_spacing_angstrom
         z, y, x = (math.floor((n - 1) * grid.voxel_spacing_angstrom / step + 1e-6) + 1 for n in grid.shape_zyx)
-        return Lattice((z, y, x), step)
+        return DetectionGrid((z, y, x), step)
 
     def __len__(self) -> int:
         return math.prod(-(-n // each) for n, each in zip(self.lattice.shape_zyx, self._each, strict=True))
@@ -89,10 +89,10 @@ class Blocks:
     @property
     def _each(self) -> tuple[int, ...]:
         # Blocks of like size; one that has a few places left over would cost as much as a full one.
-        return tuple(-(-n // -(-n // MOST_PLACES)) for n in self.lattice.shape_zyx)
+        return tuple(-(-n // -(-n // MAX_GRID_POINTS)) for n in self.lattice.shape_zyx)
 
     def __iter__(self) -> Iterator[Block]:
-        first, behind = first_middle(self.box_size, self.stride), self.box_size - self.box_size // 2
+        first, behind = first_center_voxel(self.box_size, self.stride), self.box_size - self.box_size // 2
         each = self._each
         z, y, x = (_good_edge(first + (n - 1) * self.stride + behind, self.stride) for n in each)
         ratio = self.voxel_spacing_angstrom / self.tomogram.grid.voxel_spacing_angstrom
@@ -100,7 +100,7 @@ class Blocks:
         for corner in np.ndindex(*(-(-n // e) for n, e in zip(self.lattice.shape_zyx, each, strict=True))):
             start = [k * e for k, e in zip(corner, each, strict=True)]
             low = (np.array(start) * self.stride - first) * ratio
-            volume = cut_block(data, low, (z, y, x), ratio).volume
+            volume = crop_block(data, low, (z, y, x), ratio).volume
             finite = np.isfinite(volume)
             if not finite.all():
                 volume = np.where(finite, volume, volume[finite].mean() if finite.any() else 0).astype(np.float32)

@@ -15,11 +15,11 @@ from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
 from tomosift.inference.classifier import Classifier
 from tomosift.io.volumes.volume import SupportsSlicing
 from tomosift.models.encoders import Dense
-from tomosift.models.grid_descriptors import described_block
-from tomosift.models.grid_descriptors import layout as dense_layout
+from tomosift.models.grid_descriptors import compute_block_descriptors
+from tomosift.models.grid_descriptors import descriptor_layout as dense_layout
 from tomosift.particles import Particles
-from tomosift.picking.blocks import Block, Blocks, Lattice
-from tomosift.picking.non_maximum_suppression import peaks
+from tomosift.picking.blocks import Block, Blocks, DetectionGrid
+from tomosift.picking.non_maximum_suppression import find_peaks
 
 BACKGROUND = "background"
 """Name of the class of places without a particle."""
@@ -29,10 +29,10 @@ _WITHIN = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class ScanMap:
+class DetectionMap:
     """What a model says of every place of a tomogram."""
 
-    lattice: Lattice
+    lattice: DetectionGrid
     log_odds: NDArray[np.float16]
     """(z, y, x) of the most probable class that is no background, against all others; probabilities would all be 1
     about a particle."""
@@ -47,7 +47,7 @@ class ScanMap:
         return np.asarray(1 / (1 + np.exp(-self.log_odds.astype(np.float32))))
 
 
-def blocks_of(classifier: Classifier, tomogram: Tomogram, stride: int | None = None) -> Blocks:
+def open_blocks(classifier: Classifier, tomogram: Tomogram, stride: int | None = None) -> Blocks:
     """The blocks that a model looks at; by default places lie as near as costs nothing more than one step.
 
     Raises
@@ -85,21 +85,21 @@ def check_background(classifier: Classifier) -> None:
 
 
 @torch.inference_mode()
-def described(blocks: Blocks, block: Block, device: torch.device) -> Float[Tensor, "z y x n"]:
+def describe_block(blocks: Blocks, block: Block, device: torch.device) -> Float[Tensor, "z y x n"]:
     """Descriptors of the places of a block."""
     volume = torch.from_numpy(np.ascontiguousarray(block.volume)).to(device)
     z, y, x = block.count_zyx
-    return described_block(volume, blocks.box_size, blocks.stride)[:z, :y, :x]
+    return compute_block_descriptors(volume, blocks.box_size, blocks.stride)[:z, :y, :x]
 
 
 @torch.inference_mode()
-def scan(
+def detect(
     classifier: Classifier,
     tomogram: Tomogram,
     stride: int | None = None,
     mask: SupportsSlicing | None = None,
     done: Callable[[int, int], None] | None = None,
-) -> ScanMap:
+) -> DetectionMap:
     """The class of every place of a tomogram by a model that knows a background.
 
     Where all boxes lie in the tomogram it says what the model says of extracted boxes.
@@ -107,7 +107,7 @@ def scan(
     Parameters
     ----------
     stride
-        Voxels of the model between places; a multiple of the step of `tomosift.models.grid_descriptors.Layout`.
+        Voxels of the model between places; a multiple of the step of `tomosift.models.grid_descriptors.DescriptorLayout`.
     mask
         Volume on the grid of the tomogram; where it is zero nothing is found.
     done
@@ -126,13 +126,13 @@ def scan(
             f"the mask of {tomogram.name} has {tuple(mask.shape)} voxels, expected {tomogram.grid.shape_zyx} as the "
             "tomogram has"
         )
-    blocks = blocks_of(classifier, tomogram, stride)
+    blocks = open_blocks(classifier, tomogram, stride)
     device = next(classifier.parameters()).device
     shape = blocks.lattice.shape_zyx
     log_odds, label = np.full(shape, -_MOST_LOG_ODDS, dtype=np.float16), np.zeros(shape, dtype=np.uint8)
     particle = torch.tensor([k for k, name in enumerate(names) if name != BACKGROUND], device=device)
     for number, block in enumerate(blocks):
-        found = described(blocks, block, device).flatten(0, 2)
+        found = describe_block(blocks, block, device).flatten(0, 2)
         # Single precision knows no probability between 1 - 1e-7 and 1: places about a particle would be alike.
         parts = [
             (classifier.logits(classifier.encoder.embed(part)) / classifier.card.temperature)
@@ -148,11 +148,11 @@ def scan(
             done(number + 1, len(blocks))
     if mask is not None:
         log_odds[~_looked_at(mask, tomogram, blocks.lattice)] = -_MOST_LOG_ODDS
-    return ScanMap(blocks.lattice, log_odds, label, tuple(name for name in names if name != BACKGROUND))
+    return DetectionMap(blocks.lattice, log_odds, label, tuple(name for name in names if name != BACKGROUND))
 
 
-def particles_of(
-    found: ScanMap, tomogram: str, radius_angstrom: Mapping[str, float], least_probability: float
+def extract_picks(
+    found: DetectionMap, tomogram: str, radius_angstrom: Mapping[str, float], least_probability: float
 ) -> Particles:
     """The particles that stand out in a map, with class and probability, the most probable first.
 
@@ -160,7 +160,7 @@ def particles_of(
     """
     steps = np.array([radius_angstrom[name] for name in found.class_names]) / found.lattice.spacing_angstrom
     least = math.log(least_probability / (1 - least_probability))
-    place, kind, odds = peaks(found.log_odds, found.label, steps, least)
+    place, kind, odds = find_peaks(found.log_odds, found.label, steps, least)
     margin = _WITHIN * steps[kind, None]
     inside = ((place >= margin) & (place <= np.array(found.lattice.shape_zyx) - 1 - margin)).all(axis=1)
     place, kind, odds = place[inside], kind[inside], odds[inside]
@@ -175,7 +175,7 @@ def particles_of(
     return particles.with_columns({NUMBER: kind + 1, CLASS: names, CONFIDENCE: np.round(probability, 4)})
 
 
-def _looked_at(mask: SupportsSlicing, tomogram: Tomogram, lattice: Lattice) -> NDArray[np.bool_]:
+def _looked_at(mask: SupportsSlicing, tomogram: Tomogram, lattice: DetectionGrid) -> NDArray[np.bool_]:
     """Whether the mask is on at the voxel nearest to each place."""
     ratio = lattice.spacing_angstrom / tomogram.grid.voxel_spacing_angstrom
     z, y, x = (

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.data.batches import Inputs
+from tomosift.data.batches import FeatureBatch
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.files import write_json
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier
@@ -24,10 +24,10 @@ from tomosift.inference.heads import LinearHead
 from tomosift.models.encoders import build_encoder
 from tomosift.particles import Particles
 from tomosift.picking.config import Config
-from tomosift.picking.detection import BACKGROUND, particles_of, scan
-from tomosift.picking.particle_radius import radii_of
-from tomosift.picking.self_training import grown, joined
-from tomosift.picking.training_grid import Places, places_of
+from tomosift.picking.detection import BACKGROUND, detect, extract_picks
+from tomosift.picking.particle_radius import estimate_radii
+from tomosift.picking.self_training import concatenate_picks, grow_picks
+from tomosift.picking.training_grid import TrainingGrid, load_training_grid
 from tomosift.rng import normal
 from tomosift.train.loop import Progress, fit
 from tomosift.train.run import Run, read_json
@@ -52,7 +52,7 @@ class Learner(nn.Module):
         self.register_buffer("deviation", deviation)
         classifier.encoder.dropout = config.dropout
 
-    def forward(self, batch: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: FeatureBatch, generator: torch.Generator) -> dict[str, Tensor]:
         noise = normal(batch.x.shape, generator).to(batch.x.device)
         x = batch.x + self.config.input_noise * self.deviation * noise
         if self.config.init is None:  # an encoder that has learned has taken a scale already
@@ -67,7 +67,7 @@ class Learner(nn.Module):
         }
 
 
-def train(
+def train_detector(
     config: Config,
     picks: Particles,
     tomograms: Mapping[str, Tomogram],
@@ -100,7 +100,7 @@ def train(
         part = run.within(f"round-{number + 1}")
         told = []
         for done, (key, mine) in enumerate(known.items(), number * len(given) + 1):
-            told.append(places_of(config, names, mine, tomograms[key], part, seed + number, len(given)))
+            told.append(load_training_grid(config, names, mine, tomograms[key], part, seed + number, len(given)))
             if looking is not None:
                 looking(done, total)
         classifier = _taught(config, names, told, part, seed + number, progress)
@@ -109,8 +109,8 @@ def train(
             known = {key: _more(config, classifier, given[key], tomograms[key], few, most) for key in given}
             run.log(event="grown", round=number + 1, picks=sum(len(part) for part in known.values()))
     used = {str(name): tomograms[key] for key, mine in known.items() for name in mine.tomogram}
-    learned = joined(list(known.values()))
-    write_json(run.folder / _RADII, radii_of(learned, used, config.box_size, config.voxel_spacing_angstrom))
+    learned = concatenate_picks(list(known.values()))
+    write_json(run.folder / _RADII, estimate_radii(learned, used, config.box_size, config.voxel_spacing_angstrom))
     save_classifier(run.result, classifier)
     return classifier
 
@@ -185,7 +185,7 @@ def _taught(
     run.log(event="places", of_each=of_each.tolist())
     x = torch.from_numpy(descriptor.astype(np.float32))
     learner = Learner(classifier, config, x.mean(0), x.std(0) + _LEAST_DEVIATION)
-    places = Places(descriptor, label, len(names), config.training.batch_size, seed)
+    places = TrainingGrid(descriptor, label, len(names), config.training.batch_size, seed)
     fit(learner, places, config.training, run, seed, progress=progress)
     if config.init is None:
         classifier.encoder.take_scale(learner.mean, learner.deviation)
@@ -203,10 +203,10 @@ def _more(
 ) -> Particles:
     """The picks of one tomogram and what a detector surely finds besides, of classes with few."""
     apart = 2 * config.far_angstrom
-    found = particles_of(
-        scan(classifier, tomogram), str(given.tomogram[0]), dict.fromkeys(classifier.card.class_names, apart), _SURE
+    found = extract_picks(
+        detect(classifier, tomogram), str(given.tomogram[0]), dict.fromkeys(classifier.card.class_names, apart), _SURE
     )
-    return grown(given, found, few, most, config.far_angstrom, apart)
+    return grow_picks(given, found, few, most, config.far_angstrom, apart)
 
 
 def _starting(config: Config, class_names: tuple[str, ...]) -> Classifier:

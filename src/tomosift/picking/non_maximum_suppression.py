@@ -10,7 +10,7 @@ APART = 0.75
 """Share of the sum of two radii that lies between two particles at least; less than 1, for few are round."""
 
 
-def peaks(
+def find_peaks(
     log_odds: Float[np.ndarray, "z y x"],
     label: Integer[np.ndarray, "z y x"],
     radius: Float[np.ndarray, " k"],

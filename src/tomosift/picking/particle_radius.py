@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.conventions import center_index
-from tomosift.data.extraction.crop import cut_box
+from tomosift.data.extraction.crop import crop_box
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import normalized
 from tomosift.particles import Particles
@@ -17,7 +17,7 @@ _MOST = 200  # picks of a class that are looked at
 _LEAST_ANGSTROM = 30.0
 
 
-def radii_of(
+def estimate_radii(
     picks: Particles, tomograms: Mapping[str, Tomogram], box_size: int, voxel_spacing_angstrom: float
 ) -> dict[str, float]:
     """Radius of each class of the picks in Angstrom: where the mean density over shells has fallen to a tenth.
@@ -35,7 +35,7 @@ def radii_of(
             tomogram = tomograms[str(picks.tomogram[row])]
             spacing = tomogram.grid.voxel_spacing_angstrom
             center = picks.position_zyx_angstrom[row] / spacing
-            box = cut_box(tomogram.open().data, center, box_size, voxel_spacing_angstrom / spacing).volume
+            box = crop_box(tomogram.open().data, center, box_size, voxel_spacing_angstrom / spacing).volume
             total += normalized(-box if tomogram.inverted else box)
         shells = np.array([total[np.abs(distance - k) < 0.75].mean() for k in range(box_size // 2)])
         profile = shells - total[distance >= _RIM * box_size].mean()

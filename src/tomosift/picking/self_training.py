@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from tomosift.particles import Particles
 
 
-def grown(
+def grow_picks(
     picks: Particles,
     found: Particles,
     classes: Collection[str],
@@ -43,10 +43,10 @@ def grown(
         surest = candidates[np.argsort(-found.score[candidates], kind="stable")]
         # A class of which little is known soon sees itself everywhere.
         chosen.append(surest[: most * int((picks.class_name == name).sum())])
-    return joined([picks.with_geometry(position), found.select(np.concatenate(chosen))])
+    return concatenate_picks([picks.with_geometry(position), found.select(np.concatenate(chosen))])
 
 
-def joined(parts: Sequence[Particles]) -> Particles:
+def concatenate_picks(parts: Sequence[Particles]) -> Particles:
     """Particles of several tables in one: names, positions, classes and scores, nothing else."""
     return Particles.create(
         tomogram=np.concatenate([part.tomogram for part in parts]),

@@ -16,12 +16,12 @@ from tomosift.inference.prediction import usable_device
 from tomosift.io.volumes import open_volume
 from tomosift.io.volumes.zarr import read_provenance, write_volume
 from tomosift.particles import Particles
-from tomosift.picking.detection import particles_of, scan
+from tomosift.picking.detection import detect, extract_picks
 from tomosift.picking.kept import read_arrays, write_arrays
 
 
 @dataclass(frozen=True, eq=False)
-class ScanTask:
+class PickingTask:
     """What to look for in which tomogram."""
 
     tomogram: Tomogram
@@ -64,13 +64,13 @@ class ScanTask:
         }
 
 
-def run_task(task: ScanTask, done: Callable[[int, int], None] | None = None) -> Path:
+def run_task(task: PickingTask, done: Callable[[int, int], None] | None = None) -> Path:
     """Scan a tomogram unless that has been done, and write what was found; returns the file.
 
     Raises
     ------
     ValueError
-        When the tomogram, mask or model was replaced meanwhile, or see `tomosift.picking.detection.scan`.
+        When the tomogram, mask or model was replaced meanwhile, or see `tomosift.picking.detection.detect`.
     """
     request = task.request
     if _request_of(task.result) == request and (not task.maps or _map_request(task.map_path) == request):
@@ -83,8 +83,8 @@ def run_task(task: ScanTask, done: Callable[[int, int], None] | None = None) -> 
         )
     mask = None if task.mask is None else open_volume(task.mask).data
     classifier = load_classifier(task.model).to(usable_device())
-    found = scan(classifier, task.tomogram, task.stride, mask, done)
-    particles = particles_of(found, task.tomogram.name, task.radius_angstrom, task.least_probability)
+    found = detect(classifier, task.tomogram, task.stride, mask, done)
+    particles = extract_picks(found, task.tomogram.name, task.radius_angstrom, task.least_probability)
     if task.request != request:
         raise ValueError(
             f"{task.tomogram.path}, its mask or the model was replaced during the scan; give the same command again"
@@ -101,7 +101,7 @@ def run_task(task: ScanTask, done: Callable[[int, int], None] | None = None) -> 
     return task.result
 
 
-def read_result(task: ScanTask) -> Particles:
+def read_result(task: PickingTask) -> Particles:
     """The particles that were found in a tomogram.
 
     Raises

@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from tomosift.data.batches import Inputs
+from tomosift.data.batches import FeatureBatch
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.errors import FormatError
 from tomosift.inference.prediction import usable_device
-from tomosift.models.grid_descriptors import layout
+from tomosift.models.grid_descriptors import descriptor_layout
 from tomosift.particles import Particles
-from tomosift.picking.blocks import Blocks, Lattice
+from tomosift.picking.blocks import Blocks, DetectionGrid
 from tomosift.picking.config import Config
-from tomosift.picking.detection import described
+from tomosift.picking.detection import describe_block
 from tomosift.picking.kept import read_arrays, write_arrays
 from tomosift.train.run import Run
 
@@ -25,7 +25,7 @@ _MOST_BACKGROUND = 40_000
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class TrainingGrid:
     """Descriptors of places and their classes, the background being the last; a stream of even batches."""
 
     descriptor: NDArray[np.float16]
@@ -35,21 +35,23 @@ class Places:
     batch_size: int
     seed: int
 
-    def batch(self, step: int) -> Inputs:
+    def batch(self, step: int) -> FeatureBatch:
         """Half background, the other half of all classes alike."""
         rng = np.random.default_rng([self.seed, step])
         kind = np.where(rng.random(self.batch_size) < 0.5, self.classes, rng.integers(0, self.classes, self.batch_size))
         rows = np.zeros(self.batch_size, dtype=np.int64)
         for k, members in enumerate(self._members):
             rows[kind == k] = rng.choice(members, int((kind == k).sum()))
-        return Inputs(torch.from_numpy(self.descriptor[rows].astype(np.float32)), torch.from_numpy(self.label[rows]))
+        return FeatureBatch(
+            torch.from_numpy(self.descriptor[rows].astype(np.float32)), torch.from_numpy(self.label[rows])
+        )
 
     @cached_property
     def _members(self) -> list[NDArray[np.int64]]:
         return [np.flatnonzero(self.label == k) for k in range(self.classes + 1)]
 
 
-def places_of(
+def load_training_grid(
     config: Config, names: tuple[str, ...], picks: Particles, tomogram: Tomogram, run: Run, seed: int, of: int
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     """Descriptors and labels of places of one tomogram of so many; kept in the run, which then can be resumed."""
@@ -57,9 +59,11 @@ def places_of(
     try:
         kept = read_arrays(path)
     except FormatError:  # missing, or cut short on disk
-        blocks = Blocks(tomogram, config.voxel_spacing_angstrom, config.box_size, layout(config.box_size).step)
+        blocks = Blocks(
+            tomogram, config.voxel_spacing_angstrom, config.box_size, descriptor_layout(config.box_size).step
+        )
         lattice = blocks.lattice
-        rows, label = chosen_places(config, picks, lattice, names, seed, of)
+        rows, label = select_training_points(config, picks, lattice, names, seed, of)
         index = np.full(lattice.shape_zyx, -1)
         index.flat[rows] = np.arange(len(rows))
         descriptor: NDArray[np.float16] | None = None
@@ -67,7 +71,7 @@ def places_of(
             wanted = index[block.places]
             if (wanted < 0).all():
                 continue
-            told = described(blocks, block, usable_device()).cpu().numpy()[wanted >= 0]
+            told = describe_block(blocks, block, usable_device()).cpu().numpy()[wanted >= 0]
             if descriptor is None:
                 descriptor = np.zeros((len(rows), told.shape[1]), dtype=np.float16)
             descriptor[wanted[wanted >= 0]] = told
@@ -77,8 +81,8 @@ def places_of(
     return kept["descriptor"], kept["label"]
 
 
-def chosen_places(
-    config: Config, picks: Particles, lattice: Lattice, names: tuple[str, ...], seed: int, of: int
+def select_training_points(
+    config: Config, picks: Particles, lattice: DetectionGrid, names: tuple[str, ...], seed: int, of: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Places to learn from and their classes, in one tomogram of so many."""
     rng = np.random.default_rng([seed, len(picks)])

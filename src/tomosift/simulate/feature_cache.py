@@ -13,13 +13,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tomosift.data.batches import Inputs
+from tomosift.data.batches import FeatureBatch
 from tomosift.files import written_then_renamed
 from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
-from tomosift.models.recentering import recentered
-from tomosift.simulate.synthetic_stream import ComplexStream
+from tomosift.models.recentering import recenter
+from tomosift.simulate.synthetic_stream import SyntheticComplexStream
 from tomosift.train.loop import Progress
-from tomosift.train.processes import place, wait_for_all
+from tomosift.train.processes import rank_and_world_size, wait_for_all
 
 MOST_WORKERS = 8
 """Threads that simulate side by side; each holds a gigabyte."""
@@ -27,14 +27,14 @@ _AT_ONCE = 16  # boxes whose spectra stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
-class Lessons:
+class FeatureCache:
     """What an encoder makes, without weights, of simulated boxes; in files that stay, one for each block of complexes.
 
     Each file holds (complexes, boxes, views, features) in half precision: the box and, where asked for, its two halves.
     """
 
     folder: Path
-    stream: ComplexStream
+    stream: SyntheticComplexStream
     complexes: int
     """To learn from."""
     classes_per_batch: int
@@ -49,7 +49,7 @@ class Lessons:
 
     def simulate(self, encoder: Encoder, progress: Progress | None = None) -> None:
         """Make the files that are missing, several at a time; each of several processes makes a part of them."""
-        rank, count = place()
+        rank, count = rank_and_world_size()
         missing = [number for number in range(rank, self.blocks, count) if not self._path(number).exists()]
         self.folder.mkdir(exist_ok=True)
         before = torch.get_num_threads()
@@ -75,7 +75,7 @@ class Lessons:
     def _make(self, encoder: Encoder, number: int) -> None:
         batch = self.stream.batch(number)
         views = batch.volume[:, None] if batch.halves is None else torch.cat((batch.volume[:, None], batch.halves), 1)
-        x = given(copy.deepcopy(encoder), batch.volume, views)
+        x = cached_features(copy.deepcopy(encoder), batch.volume, views)
         shape = (self.stream.classes, self.stream.per_class, *x.shape[1:])
         with written_then_renamed(self._path(number)) as temporary, temporary.open("wb") as stream:
             np.save(stream, x.reshape(shape).half().numpy())
@@ -91,29 +91,29 @@ class Lessons:
         x = torch.from_numpy(rows.astype(np.float32))
         return x.mean(0), x.std(0) + 1e-6
 
-    def batch(self, step: int) -> Inputs:
+    def batch(self, step: int) -> FeatureBatch:
         """Some boxes of each of some complexes."""
         rng = np.random.default_rng([self.seed, step])
         return self.of(rng.permutation(self.complexes)[: self.classes_per_batch], rng)
 
-    def of(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> Inputs:
+    def of(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> FeatureBatch:
         """Some boxes of each of these complexes."""
         each = self.stream.classes
         boxes = [rng.permutation(self.stream.per_class)[: self.per_class] for _ in chosen]
         rows = [self._files[k // each][k % each, mine] for k, mine in zip(chosen, boxes, strict=True)]
         x = torch.from_numpy(np.concatenate(rows).astype(np.float32))
         label = torch.from_numpy(chosen.repeat([len(mine) for mine in boxes]))
-        return Inputs(x[:, 0], label, x[:, 1:] if x.shape[1] > 1 else None)
+        return FeatureBatch(x[:, 0], label, x[:, 1:] if x.shape[1] > 1 else None)
 
 
 @torch.inference_mode()
-def given(encoder: Encoder, plain: Float[Tensor, "b d d d"], views: Float[Tensor, "b v d d d"]) -> Tensor:
+def cached_features(encoder: Encoder, plain: Float[Tensor, "b d d d"], views: Float[Tensor, "b v d d d"]) -> Tensor:
     """(b, v, *features): an encoder's inputs of views of the same particles, centered as their plain boxes are."""
     encoder.prepare(plain[:: max(1, len(plain) // BOXES_TO_PREPARE)])
     parts = []
     for box, view in zip(torch.split(plain, _AT_ONCE), torch.split(views, _AT_ONCE), strict=True):
         offset = encoder.offset(box).repeat_interleave(views.shape[1], dim=0)
-        moved = recentered(view.flatten(0, 1), offset)
+        moved = recenter(view.flatten(0, 1), offset)
         parts.append(encoder.inputs(moved, True))
     x = torch.cat(parts)
     return x.reshape(len(plain), views.shape[1], *x.shape[1:])

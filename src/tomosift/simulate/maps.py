@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.models.generators import smooth
+from tomosift.models.generators import low_pass_normalized
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.subtomograms import (
@@ -43,7 +43,7 @@ class BoxStyle(Protocol):
         ...
 
 
-def tilted_like(boxes: Subtomograms, ranges: ImagingRanges) -> ImagingRanges:
+def with_tilt_ranges_of(boxes: Subtomograms, ranges: ImagingRanges) -> ImagingRanges:
     """The same conditions at the tilt ranges of these boxes."""
     low, high = boxes.tilt_range_deg.astype(float).T
     half, center = (high - low) / 2, (high + low) / 2
@@ -67,7 +67,7 @@ class Faithfulness:
     """The same with a map of the same class in another pose: what likeness alone gives."""
 
 
-def faithfulness(config: SubtomogramSetConfig, style: BoxStyle) -> Faithfulness:
+def measure_faithfulness(config: SubtomogramSetConfig, style: BoxStyle) -> Faithfulness:
     """Translate maps of every class several times and compare the mean with maps of every class, posed like it.
 
     Compared is what is below a quarter of Nyquist. Maps are without neighbors.
@@ -85,10 +85,10 @@ def faithfulness(config: SubtomogramSetConfig, style: BoxStyle) -> Faithfulness:
     generator = torch.Generator().manual_seed(batch_seed(config.seed, 1))
     draws = [style(maps.volume, generator) for _ in range(_DRAWS)]
     mean = normalized(torch.stack(draws).mean(dim=0))
-    mean = smooth(mean, _CUTOFF_NYQUIST)
+    mean = low_pass_normalized(mean, _CUTOFF_NYQUIST)
 
     def likeness(other: Tensor) -> Tensor:
-        return (mean * smooth(other, _CUTOFF_NYQUIST)).mean(dim=(1, 2, 3))
+        return (mean * low_pass_normalized(other, _CUTOFF_NYQUIST)).mean(dim=(1, 2, 3))
 
     likest = torch.stack([likeness(posed(torch.full_like(truth, k)).volume) for k in range(classes)], dim=1)
     right = float((likest.argmax(dim=1) == truth).float().mean())

@@ -15,8 +15,8 @@ from tomosift.data.subtomograms import Subtomograms
 from tomosift.physics.augmentation import normalized
 from tomosift.physics.fourier import mean_power
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
-from tomosift.simulate.maps import BoxStyle, tilted_like
-from tomosift.simulate.synthetic_stream import RANDOMIZED
+from tomosift.simulate.maps import BoxStyle, with_tilt_ranges_of
+from tomosift.simulate.synthetic_stream import RANDOMIZED_RANGES
 
 STYLES: dict[str, str] = {
     "plain": "Simulated boxes as they are, at SNR 0.1, to compare with.",
@@ -36,7 +36,7 @@ _FILTERS, _FILTER_EDGE, _SCALES = 16, 5, 3
 _TEXTURE_STEPS, _TEXTURE_RATE, _CONTENT_WEIGHT = 30, 0.1, 0.1
 
 
-def fitted_style(name: str, target: Subtomograms, empty: Subtomograms | None = None) -> BoxStyle:
+def fit_style(name: str, target: Subtomograms, empty: Subtomograms | None = None) -> BoxStyle:
     """One of `STYLES` for these boxes; ``empty`` are boxes without particles, for `noise`.
 
     Raises
@@ -63,14 +63,14 @@ def fitted_style(name: str, target: Subtomograms, empty: Subtomograms | None = N
     return kinds[name](target)
 
 
-def some_volumes(boxes: Subtomograms) -> Float32[Tensor, "n d d d"]:
+def sample_volumes(boxes: Subtomograms) -> Float32[Tensor, "n d d d"]:
     """Boxes from all over a set, for what is measured on them."""
     return normalized(torch.from_numpy(boxes.volumes(boxes.spaced_rows(_LOOKED_AT))))
 
 
 def plain_imaging(target: Subtomograms) -> ImagingRanges:
     """What a user would simulate who knows of the target its tilt range alone."""
-    return tilted_like(target, replace(lab_protocol(), shift_voxels=(-2.0, 2.0)))
+    return with_tilt_ranges_of(target, replace(lab_protocol(), shift_voxels=(-2.0, 2.0)))
 
 
 class Plain:
@@ -89,7 +89,7 @@ class Power:
 
     def __init__(self, target: Subtomograms) -> None:
         self.ranges = plain_imaging(target)
-        self._wanted = mean_power(some_volumes(target))
+        self._wanted = mean_power(sample_volumes(target))
 
     def __call__(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         plain = normalized(volume)
@@ -104,7 +104,7 @@ class Histogram:
 
     def __init__(self, target: Subtomograms) -> None:
         self.ranges = plain_imaging(target)
-        self._values = torch.stack([box.flatten().sort().values for box in some_volumes(target)]).mean(dim=0)
+        self._values = torch.stack([box.flatten().sort().values for box in sample_volumes(target)]).mean(dim=0)
 
     def __call__(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         rank = volume.flatten(1).argsort(dim=1).argsort(dim=1)
@@ -119,8 +119,8 @@ class Noise:
     """
 
     def __init__(self, target: Subtomograms, empty: Subtomograms) -> None:
-        self.ranges = tilted_like(target, replace(RANDOMIZED, has_noise=False))
-        self._empty = some_volumes(empty)
+        self.ranges = with_tilt_ranges_of(target, replace(RANDOMIZED_RANGES, has_noise=False))
+        self._empty = sample_volumes(empty)
 
     def __call__(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
         low, high = _SNRS
@@ -144,7 +144,7 @@ class Texture:
         filters = torch.randn(_FILTERS, 1, *3 * (_FILTER_EDGE,), generator=fixed)
         self._filters = filters - filters.mean(dim=_AXES, keepdim=True)
         self._filters = self._filters / self._filters.flatten(1).norm(dim=1)[:, None, None, None, None]
-        parts = [self._responses(part) for part in torch.split(some_volumes(target)[:_COMPARED], 16)]
+        parts = [self._responses(part) for part in torch.split(sample_volumes(target)[:_COMPARED], 16)]
         self._wanted = [torch.cat(scale).mean(dim=0) for scale in zip(*parts, strict=True)]
 
     def _responses(self, volume: Float[Tensor, "b d d d"]) -> list[Float[Tensor, "b f f"]]:

@@ -13,8 +13,8 @@ from tomosift.physics.augmentation import normalized
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.simulate.crowding import Templates
 from tomosift.simulate.structures.bead_templates import prepare_beads
-from tomosift.simulate.structures.distractors import random_bystander
-from tomosift.simulate.structures.synthetic_complexes import random_complex
+from tomosift.simulate.structures.distractors import random_distractor
+from tomosift.simulate.structures.synthetic_complexes import synthetic_complex
 from tomosift.simulate.subtomograms import (
     SubtomogramSetConfig,
     batch_seed,
@@ -24,7 +24,7 @@ from tomosift.simulate.subtomograms import (
 
 _AT_ONCE = 32  # boxes whose spectra stay in the cache
 
-WIDE = ImagingRanges(
+WIDE_RANGES = ImagingRanges(
     max_tilt_deg=(40.0, 70.0),
     snr=(0.01, 1.0),
     noise_before_ctf=(0.0, 1.0),
@@ -41,7 +41,7 @@ WIDE = ImagingRanges(
 
 
 @dataclass(frozen=True)
-class ComplexStream:
+class SyntheticComplexStream:
     """Particles of complexes that do not exist, some of each; no complex comes in two batches.
 
     What is the same for all particles of a tomogram is the same within a batch: how far picks lie off the center, up to
@@ -56,7 +56,7 @@ class ComplexStream:
     seed: int
     box_size: int = 32
     voxel_spacing_angstrom: float = 10.0
-    ranges: ImagingRanges = field(default_factory=lambda: WIDE)
+    ranges: ImagingRanges = field(default_factory=lambda: WIDE_RANGES)
     least_shift_voxels: float = 2.0
     """Of the farthest pick of a batch."""
     max_neighbors: int = 4
@@ -70,8 +70,8 @@ class ComplexStream:
         seed = batch_seed(self.seed, step)
         spacing = self.voxel_spacing_angstrom
         rngs = [np.random.default_rng([seed, index]) for index in range(self.classes)]
-        beads = [random_complex(rng) for rng in rngs[self.bystanders :]]
-        beads += [random_bystander(rng) for rng in rngs[: self.bystanders]]
+        beads = [synthetic_complex(rng) for rng in rngs[self.bystanders :]]
+        beads += [random_distractor(rng) for rng in rngs[: self.bystanders]]
         templates = prepare_beads(beads, spacing)
         generator = torch.Generator().manual_seed(seed)
         farthest = max(self.ranges.shift_voxels[1], self.least_shift_voxels)
@@ -97,7 +97,7 @@ class ComplexStream:
         return replace(boxes, label=label + step * self.classes)
 
 
-RANDOMIZED = replace(WIDE, scale=(0.97, 1.03), shift_voxels=(-4.0, 4.0))
+RANDOMIZED_RANGES = replace(WIDE_RANGES, scale=(0.97, 1.03), shift_voxels=(-4.0, 4.0))
 """The same for structures whose size is known and picks of the usual accuracy."""
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, distributed, nn
 from tomosift.errors import NonFiniteLossError
 from tomosift.rng import ShardGenerator
 from tomosift.train.checkpoint import load_checkpoint, save_checkpoint
-from tomosift.train.processes import first_does, joined, launched
+from tomosift.train.processes import join_processes, launched_processes, run_on_first
 from tomosift.train.run import Run
 
 _MAX_NORM = 5.0  # longer gradients are shortened to this; a guard for the first steps, rarely felt later
@@ -88,7 +88,7 @@ class Training:
         ValueError
             When nodes have different numbers of processes.
         """
-        devices, nodes = launched() or (self.devices, self.nodes)
+        devices, nodes = launched_processes() or (self.devices, self.nodes)
         return replace(self, devices=devices, nodes=nodes)
 
 
@@ -164,7 +164,7 @@ def fit(
         When several processes are asked for and the learner normalizes over the batch, or they do not see one and the
         same checkpoint.
     """
-    fabric = joined(training.devices, training.nodes, training.precision)
+    fabric = join_processes(training.devices, training.nodes, training.precision)
     rank, count = fabric.global_rank, fabric.world_size
     groups = parameter_groups or [{"params": [p for p in learner.parameters() if p.requires_grad]}]
     optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
@@ -212,7 +212,7 @@ def fit(
         if validation is not None and (step % validation.every == 0 or step == end):
             learner.eval()
             score = validation.score()  # in every process, for what it does to the learner; that of the first counts
-            history.append(first_does(partial(float, score)))
+            history.append(run_on_first(partial(float, score)))
             run.log(step=step, validation=round(history[-1], 5))
             if _best(history) == len(history) - 1:
                 best = {name: value.detach().clone() for name, value in learner.state_dict().items()}
@@ -241,7 +241,7 @@ def _check_together(learner: nn.Module, step: int, run: Run) -> None:
             "the network has batch normalization, whose statistics processes do not share; train it in one process, or "
             "take another encoder"
         )
-    if first_does(lambda: step) != step:
+    if run_on_first(lambda: step) != step:
         raise ValueError(
             f"processes see different checkpoints in {run.folder}; put it where all nodes see the same files"
         )

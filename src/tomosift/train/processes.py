@@ -20,7 +20,7 @@ T = TypeVar("T")
 _PATIENCE = timedelta(days=1)  # for what others wait for while one process simulates or writes
 
 
-def launched() -> tuple[int, int] | None:
+def launched_processes() -> tuple[int, int] | None:
     """Processes of each node, and nodes, if torchrun or srun has started this process and others like it.
 
     Raises
@@ -42,7 +42,7 @@ def launched() -> tuple[int, int] | None:
     return each, nodes
 
 
-def joined(devices: int, nodes: int, precision: Any = "32-true") -> "Fabric":
+def join_processes(devices: int, nodes: int, precision: Any = "32-true") -> "Fabric":
     """Fabric, in touch with all processes; those of this machine are started where no launcher has done so.
 
     A started process runs the command line of this one from its beginning, so this is called before anything is
@@ -63,7 +63,7 @@ def joined(devices: int, nodes: int, precision: Any = "32-true") -> "Fabric":
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     environment: Any
-    if launched() is None:
+    if launched_processes() is None:
         if nodes > 1:
             raise ValueError(f"nodes is {nodes}, but nothing was started on the others; use srun or torchrun")
         environment = LightningEnvironment()
@@ -72,7 +72,7 @@ def joined(devices: int, nodes: int, precision: Any = "32-true") -> "Fabric":
         environment = TorchElasticEnvironment() if is_torchrun else SLURMEnvironment(auto_requeue=False)
     strategy = DDPStrategy(cluster_environment=environment, timeout=_PATIENCE)
     fabric = Fabric(accelerator="auto", devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
-    is_met = place()[1] > 1
+    is_met = rank_and_world_size()[1] > 1
     fabric.launch()
     if not is_met:
         atexit.register(_leave)
@@ -85,7 +85,7 @@ def _leave() -> None:
         distributed.destroy_process_group()
 
 
-def place() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """Number of this process and of all: (0, 1) on its own."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
@@ -94,16 +94,16 @@ def place() -> tuple[int, int]:
 
 def is_first() -> bool:
     """Whether this process is the one that writes."""
-    return place()[0] == 0
+    return rank_and_world_size()[0] == 0
 
 
 def wait_for_all() -> None:
     """Go on when every process has come here."""
-    if place()[1] > 1:
+    if rank_and_world_size()[1] > 1:
         distributed.barrier()
 
 
-def first_does(action: Callable[[], T]) -> T:
+def run_on_first(action: Callable[[], T]) -> T:
     """What ``action`` returns in the first process, which alone does it while the others wait.
 
     Raises
@@ -111,7 +111,7 @@ def first_does(action: Callable[[], T]) -> T:
     ValueError
         In the other processes, with the same sentence, when it raises in the first.
     """
-    if place()[1] == 1:
+    if rank_and_world_size()[1] == 1:
         return action()
     answer: list[Any] = [None, None]
     failure: Exception | None = None

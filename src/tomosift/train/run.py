@@ -24,7 +24,7 @@ import torch
 from tomosift import __version__
 from tomosift.errors import FormatError
 from tomosift.files import write_json
-from tomosift.train.processes import first_does, is_first
+from tomosift.train.processes import is_first, run_on_first
 
 _MAY_DIFFER = ("init", "path", "devices", "nodes")
 _PACKAGES = ("torch", "numpy", "scipy", "lightning-fabric", "safetensors", "scikit-learn", "torch-ctf")
@@ -48,7 +48,7 @@ class Run:
         FormatError
             When the folder holds a run with another configuration, or is no run at all: its files are left alone.
         """
-        first_does(lambda: _make(folder, config))
+        run_on_first(lambda: _make(folder, config))
         return cls(folder)
 
     @property

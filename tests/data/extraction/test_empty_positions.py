@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from tomosift.data.extraction.empty_positions import empty_places
+from tomosift.data.extraction.empty_positions import sample_empty_positions
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.particles import Particles
@@ -28,7 +28,7 @@ PICKS = Particles.create(
 
 
 def test_places_are_away_from_picks_and_borders_and_shared_out(tomograms: dict[str, Tomogram]) -> None:
-    found = empty_places(PICKS, tomograms, 31, 150.0, 60.0, seed=1)
+    found = sample_empty_positions(PICKS, tomograms, 31, 150.0, 60.0, seed=1)
     assert len(found) == 31
     names = found.tomogram.astype(str)
     assert sorted(np.unique(names, return_counts=True)[1].tolist()) == [15, 16]
@@ -39,17 +39,17 @@ def test_places_are_away_from_picks_and_borders_and_shared_out(tomograms: dict[s
         mine = PICKS.position_zyx_angstrom[PICKS.tomogram.astype(str) == name]
         assert cdist(place[names == name], mine).min() >= 150
     assert len(set(found.particle_id)) == 31
-    again = empty_places(PICKS, tomograms, 31, 150.0, 60.0, seed=1)
+    again = sample_empty_positions(PICKS, tomograms, 31, 150.0, 60.0, seed=1)
     np.testing.assert_array_equal(place, again.position_zyx_angstrom)
 
 
 def test_a_tomogram_thinner_than_a_box_gives_places_in_its_middle(tomograms: dict[str, Tomogram]) -> None:
-    found = empty_places(PICKS, tomograms, 10, 150.0, 160.0, seed=1)
+    found = sample_empty_positions(PICKS, tomograms, 10, 150.0, 160.0, seed=1)
     np.testing.assert_allclose(found.position_zyx_angstrom[:, 0], 95.0)
 
 
 def test_no_place_or_no_number_is_one_sentence(tomograms: dict[str, Tomogram]) -> None:
     with pytest.raises(ValueError, match="tomogram one has no place 3000 A away from all picks"):
-        empty_places(PICKS, tomograms, 4, 3000.0, 60.0, seed=0)
+        sample_empty_positions(PICKS, tomograms, 4, 3000.0, 60.0, seed=0)
     with pytest.raises(ValueError, match="empty is 0, expected at least 1"):
-        empty_places(PICKS, tomograms, 0, 100.0, 60.0, seed=0)
+        sample_empty_positions(PICKS, tomograms, 0, 100.0, 60.0, seed=0)

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tomosift.acquisition import Acquisition
-from tomosift.data.extraction.crop import cut_box
+from tomosift.data.extraction.crop import crop_box
 from tomosift.data.extraction.extract import extract, import_boxes
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
@@ -50,7 +50,7 @@ def particles_at(voxels: np.ndarray, spacing: float = 10.0, tomogram: str = "TS_
 @settings(max_examples=60, deadline=None)
 def test_boxes_at_whole_voxels_are_slices(size: int, center: tuple[int, int, int]) -> None:
     volume = noise()
-    box = cut_box(volume, np.asarray(center, dtype=float), size)
+    box = crop_box(volume, np.asarray(center, dtype=float), size)
     padded = np.pad(volume, 16, constant_values=np.nan)
     low = np.asarray(center) + 16 - size // 2
     expected = padded[tuple(slice(a, a + size) for a in low)]
@@ -65,7 +65,7 @@ def test_boxes_at_whole_voxels_are_slices(size: int, center: tuple[int, int, int
 @example((9e-4, 9e-4, 9e-4), 16)
 def test_a_shift_below_one_voxel_centers_the_particle(shift: tuple[float, float, float], size: int) -> None:
     center = np.array([20, 22, 24]) + np.asarray(shift)
-    box = cut_box(gaussian(SHAPE, center, 1.5), center, size).volume
+    box = crop_box(gaussian(SHAPE, center, 1.5), center, size).volume
     # Shifts below a thousandth of a voxel are not made; along a diagonal that is 0.0017 voxels of slope 0.4.
     np.testing.assert_allclose(box, gaussian((size,) * 3, [size // 2] * 3, 1.5), atol=7e-4)
 
@@ -73,32 +73,32 @@ def test_a_shift_below_one_voxel_centers_the_particle(shift: tuple[float, float,
 @pytest.mark.parametrize("ratio", [0.5, 0.7913, 1.0005, 1.31, 2.0, 10.012 / 7.84])
 def test_rescaling_keeps_shape_size_and_height(ratio: float) -> None:
     center, width, size = np.array([31.3, 32.0, 30.8]), 4.0, 16
-    box = cut_box(gaussian((64, 64, 64), center, width) + 7, center, size, ratio).volume
+    box = crop_box(gaussian((64, 64, 64), center, width) + 7, center, size, ratio).volume
     np.testing.assert_allclose(box - 7, gaussian((size,) * 3, [size // 2] * 3, width / ratio), atol=2e-3)
 
 
 def test_frequencies_beyond_the_new_nyquist_do_not_alias() -> None:
     plane = np.cos(2 * np.pi * 0.4 * np.arange(96))
     volume = np.broadcast_to(plane, (48, 48, 96)).astype(np.float32)
-    box = cut_box(volume, np.array([24.0, 24.0, 48.0]), 12, 2.0).volume
+    box = crop_box(volume, np.array([24.0, 24.0, 48.0]), 12, 2.0).volume
     assert np.abs(box).max() < 0.02
 
 
 def test_memory_order_and_number_format_do_not_matter() -> None:
     volume = (noise() * 1000).astype(np.int16)
     center = np.array([20.3, 21.7, 22.2])
-    expected = cut_box(volume.astype(np.float32), center, 12, 1.2).volume
+    expected = crop_box(volume.astype(np.float32), center, 12, 1.2).volume
     np.testing.assert_allclose(
-        cut_box(np.asfortranarray(volume), center, 12, 1.2).volume, expected, rtol=1e-5, atol=0.1
+        crop_box(np.asfortranarray(volume), center, 12, 1.2).volume, expected, rtol=1e-5, atol=0.1
     )
 
 
 def test_boxes_beyond_the_border_hold_the_local_mean() -> None:
-    box = cut_box(np.full(SHAPE, 5, dtype=np.float32), np.array([0.4, 3.0, 47.0]), 16, 1.3)
+    box = crop_box(np.full(SHAPE, 5, dtype=np.float32), np.array([0.4, 3.0, 47.0]), 16, 1.3)
     np.testing.assert_allclose(box.volume, 5, rtol=1e-5)
     assert 0 < box.inside < 1
     with pytest.raises(ValueError, match="no voxel of the box"):
-        cut_box(noise(), np.array([-30.0, 20, 20]), 8)
+        crop_box(noise(), np.array([-30.0, 20, 20]), 8)
 
 
 def test_extraction_keeps_order_columns_pose_and_tilt_range(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tomosift.data.extraction import extract_parts
 from tomosift.data.extraction.extract import extract
-from tomosift.data.extraction.extract_parts import PARTS, CutTask, cut_tomogram, extract_in_parts
+from tomosift.data.extraction.extract_parts import PARTS, CropTask, crop_tomogram, extract_in_parts
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
@@ -52,8 +52,8 @@ def particles() -> Particles:
     )
 
 
-def one_by_one(tasks: Sequence[CutTask]) -> list[dict[int, str]]:
-    return [cut_tomogram(task) for task in tasks]
+def one_by_one(tasks: Sequence[CropTask]) -> list[dict[int, str]]:
+    return [crop_tomogram(task) for task in tasks]
 
 
 def assert_same(made: Subtomograms, expected: Subtomograms) -> None:
@@ -93,8 +93,8 @@ def test_what_was_cut_and_taken_over_before_an_interruption_is_kept(
 ) -> None:
     out = tmp_path / "parts"
 
-    def first_only(tasks: Sequence[CutTask]) -> list[dict[int, str]]:
-        cut_tomogram(tasks[0])
+    def first_only(tasks: Sequence[CropTask]) -> list[dict[int, str]]:
+        crop_tomogram(tasks[0])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -16,14 +16,14 @@ from tomosift.evaluation.benchmark import (
     run_benchmark,
     shard_of,
 )
-from tomosift.evaluation.benchmark.datasets import build_world
-from tomosift.evaluation.benchmark.entries import CONTESTANTS, contestants_of
+from tomosift.evaluation.benchmark.datasets import build_data
+from tomosift.evaluation.benchmark.entries import ENTRIES, entries_of
 from tomosift.evaluation.benchmark.entries import baselines as comparators
 from tomosift.evaluation.benchmark.entries.ablations import ABLATIONS, SWITCHED_ON
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS, Protocol
 from tomosift.evaluation.benchmark.report import render_benchmark_report
 from tomosift.evaluation.benchmark.results import Row, difference, read_table, write_table
-from tomosift.evaluation.benchmark.task import Answer, Task
+from tomosift.evaluation.benchmark.task import BenchmarkTask, EntryResult
 from tomosift.methods.contrastive import CONTRASTED
 from tomosift.physics.augmentation import ABLATION_GROUPS
 from tomosift.simulate.structures.atlas import atlas_names
@@ -37,13 +37,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A protocol of two classes and two rows that note when they are asked."""
     asked: list[str] = []
 
-    def row(task: Task) -> Answer:
+    def row(task: BenchmarkTask) -> EntryResult:
         asked.append(task.folder.name)
-        return Answer(np.eye(2)[task.world.test.label] * 0.8 + 0.1)
+        return EntryResult(np.eye(2)[task.world.test.label] * 0.8 + 0.1)
 
     monkeypatch.setitem(PROTOCOLS, "two", replace(SMALL, voxel_spacing_angstrom=20.0))
     for name in ("first", "second"):
-        monkeypatch.setitem(CONTESTANTS, name, ("Notes that it is asked.", row))
+        monkeypatch.setitem(ENTRIES, name, ("Notes that it is asked.", row))
     return asked
 
 
@@ -52,7 +52,7 @@ def test_every_protocol_names_atlas_structures_and_keeps_its_groups_apart() -> N
         named = protocol.classes + protocol.others + protocol.pretrained_on
         assert set(named) <= set(atlas_names())
         assert len(set(named)) == len(named)
-        assert set(protocol.methods) <= set(contestants_of(protocol))
+        assert set(protocol.methods) <= set(entries_of(protocol))
         assert protocol.ways <= len(protocol.classes)
         if protocol.particles_of:
             twin = PROTOCOLS[protocol.particles_of]
@@ -100,7 +100,7 @@ def test_shards_share_the_cells_out_by_whole_groups() -> None:
 
 def test_worlds_vary_with_the_seed_and_keep_the_unknown_unlabeled(tmp_path: Path) -> None:
     protocol = replace(SMALL, others=("groel",), per_class=60, voxel_spacing_angstrom=20.0)
-    first, second = (build_world(protocol, 0.5, seed, tmp_path / str(seed)) for seed in (0, 1))
+    first, second = (build_data(protocol, 0.5, seed, tmp_path / str(seed)) for seed in (0, 1))
     assert first.train.class_names == first.test.class_names == protocol.classes
     parts = (first.train, first.validation, first.test)
     assert sum(len(part) for part in parts) == 180
@@ -113,7 +113,7 @@ def test_worlds_vary_with_the_seed_and_keep_the_unknown_unlabeled(tmp_path: Path
 
 def test_pretraining_sees_other_complexes_where_the_protocol_says_so(tmp_path: Path) -> None:
     protocol = replace(SMALL, pretrained_on=("groel", "igg", "rubisco"), voxel_spacing_angstrom=20.0, per_class=30)
-    world = build_world(protocol, math.inf, 0, tmp_path)
+    world = build_data(protocol, math.inf, 0, tmp_path)
     assert len(world.pretraining) == 90
     assert world.pretraining.path != world.train.path
 
@@ -199,10 +199,10 @@ def test_rows_answer_for_every_test_particle(tmp_path: Path, name: str, monkeypa
     monkeypatch.setattr(comparators, "_POSES", 40)
     monkeypatch.setattr(comparators, "_OTHERS_PER_CLASS", 10)
     protocol = replace(SMALL, voxel_spacing_angstrom=20.0)
-    world = build_world(protocol, 1.0, 0, tmp_path / "world")
+    world = build_data(protocol, 1.0, 0, tmp_path / "world")
     labeled = world.train.select(world.train.labeled_rows[:40])
-    task = Task(protocol, 1.0, world, labeled, 0, tmp_path / "shared", tmp_path / "cell", scale=0.03)
-    probabilities = CONTESTANTS[name][1](task).probabilities
+    task = BenchmarkTask(protocol, 1.0, world, labeled, 0, tmp_path / "shared", tmp_path / "cell", scale=0.03)
+    probabilities = ENTRIES[name][1](task).probabilities
     assert probabilities.shape == (len(world.test), 2)
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert (probabilities.argmax(axis=1) == world.test.label).mean() > 0.7
@@ -211,11 +211,11 @@ def test_rows_answer_for_every_test_particle(tmp_path: Path, name: str, monkeypa
 def test_runs_that_cells_share_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparators, "_OTHERS_PER_CLASS", 8)
     protocol = replace(SMALL, voxel_spacing_angstrom=20.0)
-    world = build_world(protocol, 1.0, 0, tmp_path / "world")
+    world = build_data(protocol, 1.0, 0, tmp_path / "world")
     labeled = world.train.select(world.train.labeled_rows[:10])
     for folder in ("one", "two"):
-        task = Task(protocol, 1.0, world, labeled, 0, tmp_path / "shared", tmp_path / folder, scale=0.03)
-        CONTESTANTS["triplet"][1](task)
+        task = BenchmarkTask(protocol, 1.0, world, labeled, 0, tmp_path / "shared", tmp_path / folder, scale=0.03)
+        ENTRIES["triplet"][1](task)
         lines = (tmp_path / "shared" / "triplet" / "log.jsonl").read_text().count('"loss"')
         assert lines == 1
 

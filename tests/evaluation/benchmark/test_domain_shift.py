@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tomosift.evaluation.benchmark.datasets import build_world
-from tomosift.evaluation.benchmark.entries import contestants_of
+from tomosift.evaluation.benchmark.datasets import build_data
+from tomosift.evaluation.benchmark.entries import entries_of
 from tomosift.evaluation.benchmark.entries.domain_shift import SHIFTED
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
-from tomosift.evaluation.benchmark.task import Task
+from tomosift.evaluation.benchmark.task import BenchmarkTask
 
 SHORT = replace(
     PROTOCOLS["shift-conditions"],
@@ -19,17 +19,17 @@ SHORT = replace(
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+def task(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkTask:
     folder = tmp_path_factory.mktemp("shifted")
-    world = build_world(SHORT, 0.3, 0, folder / "world")
+    world = build_data(SHORT, 0.3, 0, folder / "world")
     assert world.source is not None
     assert len(world.source) == 600
     # Rows learn from a part of it, for the sake of time.
     world = replace(world, source=world.source.select(np.arange(0, 600, 4)))
-    return Task(SHORT, 0.3, world, world.train, 0, folder / "shared", folder / "own", scale=0.02)
+    return BenchmarkTask(SHORT, 0.3, world, world.train, 0, folder / "shared", folder / "own", scale=0.02)
 
 
-def test_source_and_target_are_imaged_otherwise_and_hold_the_same_classes(task: Task) -> None:
+def test_source_and_target_are_imaged_otherwise_and_hold_the_same_classes(task: BenchmarkTask) -> None:
     source, target = task.world.source, task.world.train
     assert source is not None
     assert source.class_names == target.class_names == SHORT.classes
@@ -43,7 +43,7 @@ def test_source_and_target_are_imaged_otherwise_and_hold_the_same_classes(task: 
 
 
 def test_protocols_of_another_domain_have_rows_of_their_own() -> None:
-    assert contestants_of(SHORT) is SHIFTED
+    assert entries_of(SHORT) is SHIFTED
     assert all(sentence.endswith(".") for sentence, _ in SHIFTED.values())
 
 
@@ -61,7 +61,7 @@ def test_protocols_of_another_domain_have_rows_of_their_own() -> None:
         "target-labels",
     ],
 )
-def test_rows_answer_for_every_test_particle(name: str, task: Task) -> None:
+def test_rows_answer_for_every_test_particle(name: str, task: BenchmarkTask) -> None:
     own = replace(task, folder=task.folder / name)
     answer = SHIFTED[name][1](own)
     assert answer.probabilities.shape == (len(task.world.test), 3)

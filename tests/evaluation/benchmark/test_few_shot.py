@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from tomosift.evaluation.benchmark import BenchmarkConfig, cells_of, run_benchmark
-from tomosift.evaluation.benchmark.datasets import build_world
+from tomosift.evaluation.benchmark.datasets import build_data
 from tomosift.evaluation.benchmark.entries import few_shot
 from tomosift.evaluation.benchmark.entries.few_shot import FEW_SHOT, lessons
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.evaluation.benchmark.report import render_benchmark_report
-from tomosift.evaluation.benchmark.task import Task
+from tomosift.evaluation.benchmark.task import BenchmarkTask
 
 SMALL = replace(
     PROTOCOLS["few-shot"],
@@ -56,10 +56,10 @@ def test_rows_name_unseen_classes_and_a_twin_protocol_trains_nothing_again(
 
 
 def test_lessons_share_no_complex_with_what_stops_training_and_none_is_real(tmp_path: Path) -> None:
-    world = build_world(SMALL, 1.0, 0, tmp_path / "world")
+    world = build_data(SMALL, 1.0, 0, tmp_path / "world")
     assert len(world.train) == len(world.validation) == 0
     assert (world.pretraining.label < 0).all()
-    sets = lessons(Task(SMALL, 1.0, world, world.train, 0, tmp_path / "shared", tmp_path / "own"))
+    sets = lessons(BenchmarkTask(SMALL, 1.0, world, world.train, 0, tmp_path / "shared", tmp_path / "own"))
     learned, spared = (set(part.particles.class_name) for part in (sets.labeled, sets.validation))
     assert not learned & spared
     assert not (learned | spared) & set(SMALL.classes)

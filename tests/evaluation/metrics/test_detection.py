@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tomosift.evaluation.metrics.detection import ClassFound, detection_score, matched
+from tomosift.evaluation.metrics.detection import ClassDetectionScores, detection_score, match_picks
 from tomosift.particles import Particles
 
 RADIUS = {"a": 100.0, "b": 40.0}
@@ -32,8 +32,8 @@ def test_counts_and_scores_are_those_by_hand() -> None:
         ("u", "b", 310, 0.7),  # right, 10 A off
     )
     found = detection_score(picks, true, RADIUS)
-    assert found.classes["a"] == ClassFound(right=2, picks=3, particles=4, error_angstrom=40.0)
-    assert found.classes["b"] == ClassFound(right=1, picks=1, particles=2, error_angstrom=10.0)
+    assert found.classes["a"] == ClassDetectionScores(right=2, picks=3, particles=4, error_angstrom=40.0)
+    assert found.classes["b"] == ClassDetectionScores(right=1, picks=1, particles=2, error_angstrom=10.0)
     assert found.classes["a"].precision == pytest.approx(2 / 3)
     assert found.classes["a"].recall == pytest.approx(1 / 2)
     assert found.precision == pytest.approx((2 / 3 + 1) / 2)
@@ -46,7 +46,7 @@ def test_counts_and_scores_are_those_by_hand() -> None:
 def test_each_true_particle_counts_for_one_pick_the_surest() -> None:
     picks = table(("t", "a", 5, 0.6), ("t", "a", 40, 0.9), ("t", "a", -20, 0.7))
     found = detection_score(picks, truth(("t", "a", 0)), RADIUS)
-    assert found.classes["a"] == ClassFound(right=1, picks=3, particles=1, error_angstrom=40.0)
+    assert found.classes["a"] == ClassDetectionScores(right=1, picks=3, particles=1, error_angstrom=40.0)
 
 
 def test_picks_without_scores_choose_in_their_order() -> None:
@@ -56,9 +56,9 @@ def test_picks_without_scores_choose_in_their_order() -> None:
 
 def test_picks_take_the_nearest_particle_that_is_left() -> None:
     line = np.array([[0.0, 0, 0], [0, 0, 30], [0, 0, 35]])
-    assert matched(line[[1, 1, 1]], line, 10.0).tolist() == [0.0, 5.0, math.inf]
-    assert matched(line, line[:0], 10.0).tolist() == [math.inf] * 3
-    assert matched(line[:0], line, 10.0).tolist() == []
+    assert match_picks(line[[1, 1, 1]], line, 10.0).tolist() == [0.0, 5.0, math.inf]
+    assert match_picks(line, line[:0], 10.0).tolist() == [math.inf] * 3
+    assert match_picks(line[:0], line, 10.0).tolist() == []
 
 
 def test_picks_of_other_classes_and_tomograms_do_not_count() -> None:
@@ -75,15 +75,15 @@ def test_picks_of_other_classes_and_tomograms_do_not_count() -> None:
 
 @pytest.mark.parametrize("beta", [0.5, 1.0, 4.0])
 def test_f_score_is_the_weighted_harmonic_mean_of_precision_and_recall(beta: float) -> None:
-    one = ClassFound(right=30, picks=50, particles=40, error_angstrom=0.0)
+    one = ClassDetectionScores(right=30, picks=50, particles=40, error_angstrom=0.0)
     by_hand = (1 + beta**2) * one.precision * one.recall / (beta**2 * one.precision + one.recall)
     assert one.f_score(beta) == pytest.approx(by_hand)
 
 
 def test_scores_that_are_not_defined_are_no_numbers() -> None:
-    assert math.isnan(ClassFound(0, 0, 3, math.nan).precision)
-    assert ClassFound(0, 0, 3, math.nan).f_score(1.0) == 0.0
-    nothing = ClassFound(0, 4, 0, math.nan)
+    assert math.isnan(ClassDetectionScores(0, 0, 3, math.nan).precision)
+    assert ClassDetectionScores(0, 0, 3, math.nan).f_score(1.0) == 0.0
+    nothing = ClassDetectionScores(0, 4, 0, math.nan)
     assert math.isnan(nothing.recall)
     assert math.isnan(nothing.f_score(1.0))
 

@@ -9,7 +9,7 @@ from tomosift.evaluation.metrics.realism import (
     radial_power,
     spectrum_distance,
     ssim,
-    told_apart,
+    two_sample_accuracy,
 )
 
 RNG = np.random.default_rng(3)
@@ -76,7 +76,7 @@ def test_psnr_and_ssim_are_best_for_equal_boxes_and_fall_with_noise() -> None:
 
 def test_a_classifier_tells_shifted_features_apart_and_equal_ones_not() -> None:
     first, second = RNG.standard_normal((2, 200, 5))
-    assert told_apart(first, second) == pytest.approx(0.5, abs=0.1)
-    assert told_apart(first, second + 1.5) > 0.95
+    assert two_sample_accuracy(first, second) == pytest.approx(0.5, abs=0.1)
+    assert two_sample_accuracy(first, second + 1.5) > 0.95
     with pytest.raises(ValueError, match="expected 5 or more"):
-        told_apart(first, second[:4])
+        two_sample_accuracy(first, second[:4])

@@ -7,9 +7,9 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from tomosift.evaluation.embedding_map import lay_out
+from tomosift.evaluation.embedding_map import map_embeddings
 from tomosift.evaluation.report.markup import png
-from tomosift.evaluation.report.pictures import class_averages, gray_levels, slab, slab_thickness, thumbnails
+from tomosift.evaluation.report.pictures import average_by_class, gray_levels, slab, slab_thickness, thumbnails
 from tomosift.physics.rotation import random_rotations, rotate
 
 
@@ -65,8 +65,8 @@ def test_averages_turned_back_by_their_poses_show_the_particle() -> None:
     boxes = boxes + np.random.default_rng(0).normal(size=boxes.shape).astype(np.float32)
     pose = rotation.numpy().astype(float)
     labels = np.zeros(n, int)
-    (aligned,) = class_averages(lambda rows: boxes[rows], [labels], pose, 1, seed=0)
-    (plain,) = class_averages(lambda rows: boxes[rows], [labels], np.full_like(pose, np.nan), 1, seed=0)
+    (aligned,) = average_by_class(lambda rows: boxes[rows], [labels], pose, 1, seed=0)
+    (plain,) = average_by_class(lambda rows: boxes[rows], [labels], np.full_like(pose, np.nan), 1, seed=0)
     assert aligned[0] is not None
     assert plain[0] is not None
     assert (aligned[0].aligned, plain[0].aligned) == (True, False)
@@ -77,7 +77,9 @@ def test_averages_turned_back_by_their_poses_show_the_particle() -> None:
 def test_an_average_is_the_mean_of_its_class_and_a_class_without_particle_has_none() -> None:
     boxes = np.random.default_rng(0).normal(size=(130, 4, 4, 4)).astype(np.float32)
     predicted, true = np.arange(130) % 2, np.where(np.arange(130) < 100, 2, -1)
-    called, truly = class_averages(lambda rows: boxes[rows], [predicted, true], np.full((130, 3, 3), np.nan), 3, seed=0)
+    called, truly = average_by_class(
+        lambda rows: boxes[rows], [predicted, true], np.full((130, 3, 3), np.nan), 3, seed=0
+    )
     assert called[2] is None
     assert truly[0] is None
     assert called[1] is not None
@@ -91,9 +93,9 @@ def test_a_class_with_poses_for_few_particles_is_averaged_as_it_lies() -> None:
     pose = np.full((10, 3, 3), np.nan)
     pose[:4] = np.eye(3)
     boxes = np.zeros((10, 4, 4, 4), np.float32)
-    (few,) = class_averages(lambda rows: boxes[rows], [np.zeros(10, int)], pose, 1, seed=0)
+    (few,) = average_by_class(lambda rows: boxes[rows], [np.zeros(10, int)], pose, 1, seed=0)
     pose[:5] = np.eye(3)
-    (half,) = class_averages(lambda rows: boxes[rows], [np.zeros(10, int)], pose, 1, seed=0)
+    (half,) = average_by_class(lambda rows: boxes[rows], [np.zeros(10, int)], pose, 1, seed=0)
     assert few[0] is not None
     assert half[0] is not None
     assert (few[0].aligned, few[0].count) == (False, 10)
@@ -103,7 +105,7 @@ def test_a_class_with_poses_for_few_particles_is_averaged_as_it_lies() -> None:
 def test_the_boxes_read_are_left_untouched() -> None:
     boxes = np.random.default_rng(0).normal(size=(5, 8, 8, 8)).astype(np.float32)
     before = boxes.copy()
-    class_averages(lambda rows: boxes, [np.zeros(5, int)], np.tile(np.eye(3)[::-1], (5, 1, 1)), 1, seed=0)
+    average_by_class(lambda rows: boxes, [np.zeros(5, int)], np.tile(np.eye(3)[::-1], (5, 1, 1)), 1, seed=0)
     np.testing.assert_array_equal(boxes, before)
 
 
@@ -111,23 +113,23 @@ def test_the_map_keeps_groups_apart_and_repeats_itself() -> None:
     generator = np.random.default_rng(0)
     groups = np.arange(60) % 2
     embeddings = generator.normal(size=(60, 8)) + groups[:, None] * 20
-    plane, method = lay_out(embeddings, seed=3)
+    plane, method = map_embeddings(embeddings, seed=3)
     assert method == "t-SNE"
     assert plane.min() >= 0
     assert plane.max() <= 1
     distance = np.linalg.norm(plane[:, None] - plane[None], axis=-1) + np.eye(60) * 9
     assert (groups[distance.argmin(axis=1)] == groups).all()
-    np.testing.assert_array_equal(lay_out(embeddings, seed=3)[0], plane)
+    np.testing.assert_array_equal(map_embeddings(embeddings, seed=3)[0], plane)
 
 
 @pytest.mark.parametrize(("n", "width"), [(1, 4), (2, 1), (12, 5), (40, 1)])
 def test_few_particles_or_dimensions_are_laid_out_by_pca(n: int, width: int) -> None:
-    plane, method = lay_out(np.random.default_rng(0).normal(size=(n, width)), seed=0)
+    plane, method = map_embeddings(np.random.default_rng(0).normal(size=(n, width)), seed=0)
     assert method == "PCA"
     assert plane.shape == (n, 2)
     assert np.isfinite(plane).all()
 
 
 def test_equal_embeddings_land_on_one_point() -> None:
-    plane, _ = lay_out(np.ones((50, 6)), seed=0)
+    plane, _ = map_embeddings(np.ones((50, 6)), seed=0)
     assert len(np.unique(plane, axis=0)) == 1

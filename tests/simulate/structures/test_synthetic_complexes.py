@@ -16,16 +16,16 @@ from tomosift.simulate.structures.synthetic_complexes import (
     SMALLEST_KDA,
     _symmetric,
     _walk,
-    random_complex,
-    random_complexes,
-    random_names,
-    simulate_random_complexes,
+    simulate_synthetic_complexes,
+    synthetic_complex,
+    synthetic_complexes,
+    synthetic_names,
 )
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_complex_is_centered_compact_and_of_a_protein_s_density(seed: int) -> None:
-    beads = random_complex(np.random.default_rng(seed))
+    beads = synthetic_complex(np.random.default_rng(seed))
     assert beads[:, :3].mean(dim=0).abs().max() < 1e-3
     assert beads[:, :3].norm(dim=1).max() <= LARGEST_RADIUS_ANGSTROM
     kda = float(beads[:, 4].sum()) / 3500
@@ -36,7 +36,7 @@ def test_complex_is_centered_compact_and_of_a_protein_s_density(seed: int) -> No
 
 
 def test_same_generator_same_complex_and_other_seeds_others() -> None:
-    first, again, other = (random_complex(np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (synthetic_complex(np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert first.shape != other.shape or not torch.allclose(first, other)
 
@@ -52,8 +52,8 @@ def test_copies_obey_their_point_group_and_do_not_cut_each_other(group: str, cop
 
 
 def test_complexes_are_named_and_as_dense_as_protein() -> None:
-    assert random_names(3, 9) == ("random-9-0000", "random-9-0001", "random-9-0002")
-    templates = random_complexes(3, 9, 10.0)
+    assert synthetic_names(3, 9) == ("random-9-0000", "random-9-0001", "random-9-0002")
+    templates = synthetic_complexes(3, 9, 10.0)
     still = torch.eye(3).expand(3, 3, 3)
     for density in templates.rendered(torch.arange(3), still, torch.zeros(3, 3), 48):
         assert 1.5 < float(density.max()) < 15
@@ -62,10 +62,10 @@ def test_complexes_are_named_and_as_dense_as_protein() -> None:
 def test_sets_hold_their_complexes_and_other_particles_of_the_same_ones(tmp_path: Path) -> None:
     clean = replace(lab_protocol(), snr=(float("inf"), float("inf")))
     first, again, others = (
-        simulate_random_complexes(2, 3, clean, 5, tmp_path / name, box_size=16, seed_of_particles=seed)
+        simulate_synthetic_complexes(2, 3, clean, 5, tmp_path / name, box_size=16, seed_of_particles=seed)
         for name, seed in (("first", None), ("again", 5), ("others", 6))
     )
-    assert first.class_names == again.class_names == others.class_names == random_names(2, 5)
+    assert first.class_names == again.class_names == others.class_names == synthetic_names(2, 5)
     rows = np.arange(6)
     assert np.array_equal(first.volumes(rows), again.volumes(rows))
     assert not np.array_equal(first.volumes(rows), others.volumes(rows))

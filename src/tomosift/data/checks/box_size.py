@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tomosift.conventions import center_index
 from tomosift.data.checks.findings import Finding
-from tomosift.data.extraction.crop import cut_box
+from tomosift.data.extraction.crop import crop_box
 from tomosift.data.extraction.tomograms import Tomogram
 
 SURE = 5.0
@@ -59,7 +59,7 @@ def mean_particle(
         for center in np.rint(some / spacing):
             if (center < 0).any() or (center >= np.asarray(data.shape)).any():
                 continue
-            box = cut_box(data, center, size).volume.astype(np.float64)
+            box = crop_box(data, center, size).volume.astype(np.float64)
             spread = box.std()
             if np.isfinite(spread) and spread > 0:
                 sums[taken % GROUPS] += (box - box.mean()) / spread

@@ -30,7 +30,7 @@ SLAB = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
+class CroppedBox:
     """A cut box and what it lacked."""
 
     volume: NDArray[np.float32]
@@ -71,7 +71,9 @@ def resampling_matrix(
     return result
 
 
-def cut_box(source: SupportsSlicing, center_zyx_voxel: NDArray[np.float64], box_size: int, ratio: float = 1.0) -> Box:
+def crop_box(
+    source: SupportsSlicing, center_zyx_voxel: NDArray[np.float64], box_size: int, ratio: float = 1.0
+) -> CroppedBox:
     """The box whose voxel ``box_size // 2`` lies at ``center_zyx_voxel`` of the source.
 
     Parameters
@@ -86,12 +88,12 @@ def cut_box(source: SupportsSlicing, center_zyx_voxel: NDArray[np.float64], box_
     ValueError
         No voxel of the box lies in the volume.
     """
-    return cut_block(source, center_zyx_voxel - center_index(box_size) * ratio, (box_size,) * 3, ratio)
+    return crop_block(source, center_zyx_voxel - center_index(box_size) * ratio, (box_size,) * 3, ratio)
 
 
-def cut_block(
+def crop_block(
     source: SupportsSlicing, start_zyx_voxel: NDArray[np.float64], shape: tuple[int, int, int], ratio: float = 1.0
-) -> Box:
+) -> CroppedBox:
     """As `cut_box`, for edges of any length: the block whose voxel 0 lies at ``start_zyx_voxel``.
 
     Raises
@@ -114,7 +116,7 @@ def cut_block(
         )
     nearest = np.rint(start_zyx_voxel).astype(int)
     if abs(ratio - 1) < SAME_SPACING and (np.abs(start_zyx_voxel - nearest) < ON_VOXEL).all():
-        return Box(_slice(source, nearest, shape), inside)
+        return CroppedBox(_slice(source, nearest, shape), inside)
     margin = int(np.ceil(MARGIN * max(ratio, 1.0)))
     start = np.array([math.floor(axis[0]) - margin for axis in place])
     stop = np.array([math.ceil(axis[-1]) + margin + 1 for axis in place])
@@ -123,7 +125,7 @@ def cut_block(
     for axis in range(3):
         matrix = resampling_matrix(int(stop[axis] - start[axis]), place[axis] - start[axis], ratio, margin)
         matrices.append(matrix[:, low[axis] - start[axis] : high[axis] - start[axis]].astype(np.float32))
-    return Box(_contract(source, low, high, matrices), inside)
+    return CroppedBox(_contract(source, low, high, matrices), inside)
 
 
 def _slice(source: SupportsSlicing, start: NDArray[np.int_], shape: tuple[int, int, int]) -> NDArray[np.float32]:

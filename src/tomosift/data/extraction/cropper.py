@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.data.extraction.crop import cut_box
+from tomosift.data.extraction.crop import crop_box
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.volumes import open_volume
 from tomosift.io.volumes.volume import SupportsSlicing
@@ -26,7 +26,7 @@ WHOLE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class CroppedBoxes:
     """What came of some rows: boxes of those kept, and the reason for each that was not."""
 
     rows: NDArray[np.int64]
@@ -36,7 +36,7 @@ class Cut:
 
 
 @dataclass(frozen=True, eq=False)
-class Cutter:
+class Cropper:
     """Cuts rows of the particle table out of one tomogram; shared by threads."""
 
     tomogram: Tomogram
@@ -65,7 +65,7 @@ class Cutter:
                 shared.append(data)
         return shared
 
-    def cut(self, rows: NDArray[np.int64], shared: list[SupportsSlicing | None]) -> Cut:
+    def cut(self, rows: NDArray[np.int64], shared: list[SupportsSlicing | None]) -> CroppedBoxes:
         paths = [self.tomogram.path, *((self.tomogram.half_paths or ()) if self.halved else ())]
         sources = [open_volume(path).data if data is None else data for path, data in zip(paths, shared, strict=True)]
         grid = self.tomogram.grid
@@ -82,12 +82,12 @@ class Cutter:
             if (center < -0.5).any() or (center > shape - 0.5).any():
                 dropped[row] = OUTSIDE
                 continue
-            first = cut_box(sources[0], center, self.box_size, ratio)
+            first = crop_box(sources[0], center, self.box_size, ratio)
             if self.borders == "drop" and first.inside < 1:
                 dropped[row] = BEYOND
                 continue
-            these = [first.volume, *(cut_box(data, center, self.box_size, ratio).volume for data in sources[1:])]
-            if reason := next(filter(None, map(fault_of, these)), ""):
+            these = [first.volume, *(crop_box(data, center, self.box_size, ratio).volume for data in sources[1:])]
+            if reason := next(filter(None, map(find_fault, these)), ""):
                 dropped[row] = reason
                 continue
             kept.append(row)
@@ -95,16 +95,18 @@ class Cutter:
         sign = np.float32(-1 if self.tomogram.inverted else 1)
         every = sign * np.asarray(boxes, dtype=np.float32).reshape(len(kept), len(paths), *(self.box_size,) * 3)
         halves = every[:, 1:] if self.halved else None
-        return Cut(np.asarray(kept, dtype=np.int64), every[:, 0], halves, dropped)
+        return CroppedBoxes(np.asarray(kept, dtype=np.int64), every[:, 0], halves, dropped)
 
 
-def cut_in_order(pool: ThreadPoolExecutor, cutter: Cutter, rows: NDArray[np.int64], workers: int) -> Iterator[Cut]:
+def crop_in_order(
+    pool: ThreadPoolExecutor, cutter: Cropper, rows: NDArray[np.int64], workers: int
+) -> Iterator[CroppedBoxes]:
     """Chunks in order, a few ahead: what is written does not depend on which thread is first."""
     if not len(rows):
         return
     size = int(np.clip(CHUNK_VOXELS // cutter.box_size**3, 1, 64))
     shared = cutter.sources()
-    waiting: deque[Future[Cut]] = deque()
+    waiting: deque[Future[CroppedBoxes]] = deque()
     for start in range(0, len(rows), size):
         waiting.append(pool.submit(cutter.cut, rows[start : start + size], shared))
         if len(waiting) > workers + 1:
@@ -113,7 +115,7 @@ def cut_in_order(pool: ThreadPoolExecutor, cutter: Cutter, rows: NDArray[np.int6
         yield waiting.popleft().result()
 
 
-def fault_of(box: NDArray[np.float32]) -> str:
+def find_fault(box: NDArray[np.float32]) -> str:
     """Why a box is of no use; empty where it is."""
     if not np.isfinite(box).all():
         return NOT_NUMBERS

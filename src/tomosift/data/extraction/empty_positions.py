@@ -12,7 +12,7 @@ from tomosift.particles import Grid, Particles
 _TRIES = 200  # candidates drawn for every place that is asked for
 
 
-def empty_places(
+def sample_empty_positions(
     particles: Particles,
     tomograms: Mapping[str, Tomogram],
     count: int,

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 import tomosift
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG
-from tomosift.data.extraction.crop import cut_box
-from tomosift.data.extraction.cropper import CHUNK_VOXELS, Cutter, cut_in_order, fault_of
+from tomosift.data.extraction.crop import crop_box
+from tomosift.data.extraction.cropper import CHUNK_VOXELS, Cropper, crop_in_order, find_fault
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.data.set_reader import Subtomograms, finished_set
 from tomosift.data.set_writer import SubtomogramWriter
@@ -39,7 +39,7 @@ class NoBoxesError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class ExtractionRequest:
     """What an extraction asks for, checked."""
 
     tomograms: dict[str, Tomogram]
@@ -51,13 +51,13 @@ class Asked:
     """By which a set is known to be the answer."""
 
 
-def asked_of(
+def plan_extraction(
     particles: Particles,
     tomograms: Mapping[str, Tomogram],
     borders: str,
     halves: bool | None,
     class_names: tuple[str, ...] | None,
-) -> Asked:
+) -> ExtractionRequest:
     """The tomograms that are needed, and the description of the set; errors and arguments as of `extract`."""
     if not len(particles):
         raise ValueError("there are no particles to extract; check the particle table")
@@ -80,7 +80,7 @@ def asked_of(
         "tomograms": {key: _described(tomogram) for key, tomogram in used.items()},
     }
     key = np.asarray([key_of[str(name)] for name in particles.tomogram], dtype=object)
-    return Asked(used, key, halved, request)
+    return ExtractionRequest(used, key, halved, request)
 
 
 def extract(
@@ -133,7 +133,7 @@ def extract(
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}, expected at least 1")
-    asked = asked_of(particles, tomograms, borders, halves, class_names)
+    asked = plan_extraction(particles, tomograms, borders, halves, class_names)
     halved = asked.halves
     grid = {"box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
     if (finished := finished_set(out, {**asked.request, **grid})) is not None:
@@ -147,8 +147,8 @@ def extract(
                 rows = remaining[asked.key[remaining] == key]
                 # Down the tomogram, so that neighboring reads share pages; the order of rows is restored at the end.
                 rows = rows[np.argsort(particles.position_zyx_angstrom[rows, 0], kind="stable")]
-                cutter = Cutter(tomogram, particles, voxel_spacing_angstrom, box_size, borders, halved)
-                for cut in cut_in_order(pool, cutter, rows, workers):
+                cutter = Cropper(tomogram, particles, voxel_spacing_angstrom, box_size, borders, halved)
+                for cut in crop_in_order(pool, cutter, rows, workers):
                     tilt = np.asarray(tomogram.acquisition.tilt_range_deg)
                     writer.append(cut.volumes, particles.select(cut.rows), tilt, cut.halves, cut.rows)
                     dropped |= cut.dropped
@@ -229,8 +229,8 @@ def import_boxes(
             for row, volume in zip(rows.tolist(), volumes, strict=True):
                 if row in known:
                     continue
-                box = cut_box(volume, center, size, ratio).volume
-                if reason := fault_of(box):
+                box = crop_box(volume, center, size, ratio).volume
+                if reason := find_fault(box):
                     dropped[row] = reason
                 else:
                     kept.append(row)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tomosift.data.extraction.extract import DROPPED_FILE, NoBoxesError, asked_of, extract, finish
+from tomosift.data.extraction.extract import DROPPED_FILE, NoBoxesError, extract, finish, plan_extraction
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import Subtomograms, finished_set, open_subtomograms
 from tomosift.data.set_writer import SubtomogramWriter
@@ -21,7 +21,7 @@ PARTS = "parts"
 
 
 @dataclass(frozen=True, eq=False)
-class CutTask:
+class CropTask:
     """The particles of one tomogram."""
 
     key: str
@@ -36,7 +36,7 @@ class CutTask:
     threads: int
 
 
-def cut_tomogram(task: CutTask) -> dict[int, str]:
+def crop_tomogram(task: CropTask) -> dict[int, str]:
     """Cut the boxes of one tomogram, unless that has been done; returns which of its particles gave none, and why."""
     try:
         made = extract(
@@ -61,7 +61,7 @@ def extract_in_parts(
     particles: Particles,
     tomograms: Mapping[str, Tomogram],
     out: Path,
-    run: Callable[[Sequence[CutTask]], Sequence[dict[int, str]]],
+    run: Callable[[Sequence[CropTask]], Sequence[dict[int, str]]],
     *,
     voxel_spacing_angstrom: float,
     box_size: int,
@@ -84,14 +84,14 @@ def extract_in_parts(
     ValueError
         As of `extract`.
     """
-    asked = asked_of(particles, tomograms, borders, None, None)
+    asked = plan_extraction(particles, tomograms, borders, None, None)
     request = {**asked.request, "box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
     if (finished := finished_set(out, request)) is not None:
         return finished
     writer = SubtomogramWriter(out, box_size, voxel_spacing_angstrom, halves=asked.halves, provenance=asked.request)
     rows_of: dict[str, NDArray[np.int64]] = {key: np.flatnonzero(asked.key == key) for key in asked.tomograms}
     tasks = [
-        CutTask(
+        CropTask(
             key,
             tomogram,
             particles.select(rows_of[key]),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tomosift.acquisition import Acquisition
 from tomosift.conventions import center_index
-from tomosift.data.extraction.crop import cut_box
+from tomosift.data.extraction.crop import crop_box
 from tomosift.io.volumes import VOLUME_SUFFIXES, Volume, open_volume
 from tomosift.particles import Grid
 
@@ -55,7 +55,7 @@ class Tomogram:
         ValueError
             No voxel of the box lies in the tomogram.
         """
-        box = cut_box(self.open().data, np.asarray(center_zyx_voxel, dtype=np.float64), box_size).volume
+        box = crop_box(self.open().data, np.asarray(center_zyx_voxel, dtype=np.float64), box_size).volume
         return -box if self.inverted else box
 
 
@@ -109,7 +109,7 @@ def estimate_contrast(
     data, sign = tomogram.open().data, -1.0 if tomogram.inverted else 1.0
     differences = []
     for center in whole:
-        box = sign * cut_box(data, center, box_size).volume.astype(np.float64)
+        box = sign * crop_box(data, center, box_size).volume.astype(np.float64)
         if np.isfinite(box).all() and box.std() > 0:
             differences.append((box[core].mean() - box[rim].mean()) / box.std())
     if len(differences) < 2:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tomosift.data.splits import few_labels
+from tomosift.data.splits import sample_labels
 from tomosift.errors import FormatError
-from tomosift.evaluation.benchmark.datasets import World, build_world
-from tomosift.evaluation.benchmark.entries import contestants_of
+from tomosift.evaluation.benchmark.datasets import BenchmarkData, build_data
+from tomosift.evaluation.benchmark.entries import entries_of
 from tomosift.evaluation.benchmark.entries.few_shot import few_shot_scores
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.evaluation.benchmark.results import Row, row_from
-from tomosift.evaluation.benchmark.task import Answer, Task
+from tomosift.evaluation.benchmark.task import BenchmarkTask, EntryResult
 from tomosift.evaluation.metrics.classification import calibration, score
 from tomosift.evaluation.metrics.few_shot import QUERIES
 from tomosift.files import write_json
@@ -81,7 +81,7 @@ def cells_of(protocol: str, config: BenchmarkConfig) -> list[Cell]:
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
     asked = PROTOCOLS[protocol]
-    known = contestants_of(asked)
+    known = entries_of(asked)
     for name in config.methods:
         if name not in known:
             raise ValueError(f"method is {name!r}, expected one of {', '.join(known)} for the protocol {protocol}")
@@ -155,7 +155,7 @@ def run_benchmark(
     """
     cells = shard_of(cells_of(protocol, config), *shard)
     _claim(folder, config)
-    worlds: dict[str, World] = {}
+    worlds: dict[str, BenchmarkData] = {}
     for done, cell in enumerate(cells):
         if report is not None:
             report(done, len(cells), cell.name)
@@ -190,24 +190,24 @@ def _claim(folder: Path, config: BenchmarkConfig) -> None:
     write_json(path, mine)
 
 
-def _world(cell: Cell, config: BenchmarkConfig, folder: Path) -> World:
+def _world(cell: Cell, config: BenchmarkConfig, folder: Path) -> BenchmarkData:
     protocol = PROTOCOLS[cell.protocol]
     if config.per_class:
         protocol = replace(protocol, per_class=config.per_class)
-    return build_world(protocol, cell.snr, cell.seed, folder / "worlds" / cell.group)
+    return build_data(protocol, cell.snr, cell.seed, folder / "worlds" / cell.group)
 
 
-def _measure(cell: Cell, config: BenchmarkConfig, world: World, folder: Path) -> Row:
+def _measure(cell: Cell, config: BenchmarkConfig, world: BenchmarkData, folder: Path) -> Row:
     protocol = PROTOCOLS[cell.protocol]
     known = world.train.select(world.train.labeled_rows)
     if protocol.ways:
         labeled, labels = known, float(cell.budget)  # examples are drawn within the episodes
     else:
         wanted = labels_per_class(cell.budget, len(known) / len(known.class_names))
-        labeled = known.select(few_labels(known, wanted, cell.seed))
+        labeled = known.select(sample_labels(known, wanted, cell.seed))
         labels = round(len(labeled) / len(labeled.class_names), 2)
     shared, own = folder / "shared" / cell.group, folder / "runs" / cell.name
-    task = Task(protocol, cell.snr, world, labeled, cell.seed, shared, own, config.scale)
+    task = BenchmarkTask(protocol, cell.snr, world, labeled, cell.seed, shared, own, config.scale)
     started = time.monotonic()
     scores = _episodes(cell, task) if protocol.ways else _answers(cell, task)
     return Row(
@@ -235,7 +235,7 @@ class _Scores:
     half_width: float | None = None
 
 
-def _episodes(cell: Cell, task: Task) -> _Scores:
+def _episodes(cell: Cell, task: BenchmarkTask) -> _Scores:
     found = few_shot_scores(cell.method, task, int(cell.budget))
     return _Scores(
         accuracy=round(found.accuracy.value, 4),
@@ -245,8 +245,8 @@ def _episodes(cell: Cell, task: Task) -> _Scores:
     )
 
 
-def _answers(cell: Cell, task: Task) -> _Scores:
-    test, answer = task.world.test, contestants_of(task.protocol)[cell.method][1](task)
+def _answers(cell: Cell, task: BenchmarkTask) -> _Scores:
+    test, answer = task.world.test, entries_of(task.protocol)[cell.method][1](task)
     predicted = answer.probabilities.argmax(axis=1)
     found = score(test.label, predicted, test.class_names, test.particles.tomogram, cell.seed, resamples=1)
     return _Scores(
@@ -257,7 +257,7 @@ def _answers(cell: Cell, task: Task) -> _Scores:
     )
 
 
-def _unknown_auroc(answer: Answer, label: np.ndarray) -> float | None:
+def _unknown_auroc(answer: EntryResult, label: np.ndarray) -> float | None:
     """Chance that a particle of the classes looks more familiar (else: is surer) than one of none of them."""
     if (label >= 0).all() or (label < 0).all():
         return None

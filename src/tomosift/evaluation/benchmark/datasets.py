@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomosift.data.extraction.empty_positions import empty_places
+from tomosift.data.extraction.empty_positions import sample_empty_positions
 from tomosift.data.extraction.extract import extract
 from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
 from tomosift.data.labels import transfer_labels
@@ -25,7 +25,7 @@ _EMPTY = 400
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class BenchmarkData:
     """The particles of one protocol at one noise level and seed; splits are by tomogram (or batch of simulation)."""
 
     train: Subtomograms
@@ -42,7 +42,7 @@ class World:
     """Boxes from places of the training tomograms away from all picks, where there is a source and tomograms."""
 
 
-def build_world(protocol: Protocol, snr: float, seed: int, folder: Path) -> World:
+def build_data(protocol: Protocol, snr: float, seed: int, folder: Path) -> BenchmarkData:
     """Simulate (or open) the particles below ``folder``; noise, poses and split all vary with the seed.
 
     Raises
@@ -50,32 +50,34 @@ def build_world(protocol: Protocol, snr: float, seed: int, folder: Path) -> Worl
     ValueError
         When the folder holds other particles.
     """
-    everything = simulated(protocol, protocol.classes + protocol.others, snr, seed, folder / "particles")
+    everything = simulate_particles(protocol, protocol.classes + protocol.others, snr, seed, folder / "particles")
     if protocol.ways:
         everything = _known(everything, protocol.classes)
         none = everything.select(np.zeros(0, dtype=np.int64))
-        return World(none, none, everything, None, _unlabeled(everything))
+        return BenchmarkData(none, none, everything, None, _unlabeled(everything))
     split = split_by_tomogram(everything.particles, (0.6, 0.2, 0.2), seed)
     train, validation, test = (_known(everything.select(rows), protocol.classes) for rows in split)
     before = train
     if protocol.pretrained_on:
-        before = simulated(protocol, protocol.pretrained_on, snr, seed + 1_000_000, folder / "pretrained-on")
+        before = simulate_particles(protocol, protocol.pretrained_on, snr, seed + 1_000_000, folder / "pretrained-on")
     source = None
     if protocol.source is not None:
         elsewhere = replace(protocol, in_situ=False, per_class=SOURCE_EACH)
-        source = simulated(elsewhere, protocol.classes, snr, seed + 3_000_000, folder / "source", protocol.source)
+        source = simulate_particles(
+            elsewhere, protocol.classes, snr, seed + 3_000_000, folder / "source", protocol.source
+        )
         source = _known(source, protocol.classes)
     empty = None
     if protocol.in_situ and source is not None:
         empty = _empty_boxes(protocol, train, folder / "particles")
-    return World(train, validation, test, source, _unlabeled(before), empty)
+    return BenchmarkData(train, validation, test, source, _unlabeled(before), empty)
 
 
 def _empty_boxes(protocol: Protocol, train: Subtomograms, folder: Path) -> Subtomograms:
     spacing, size = protocol.voxel_spacing_angstrom, protocol.box_size
     tomograms = open_tomograms(folder / "tomograms" / "tomograms")
     margin = 0.5 * size * spacing
-    places = empty_places(train.particles, tomograms, _EMPTY, margin, margin, seed=0)
+    places = sample_empty_positions(train.particles, tomograms, _EMPTY, margin, margin, seed=0)
     return extract(places, tomograms, folder / "empty", voxel_spacing_angstrom=spacing, box_size=size, workers=2)
 
 
@@ -88,7 +90,7 @@ def _known(part: Subtomograms, classes: tuple[str, ...]) -> Subtomograms:
     return part.with_labels(np.where(np.isin(names, classes), names, "").astype(object), classes)
 
 
-def simulated(
+def simulate_particles(
     protocol: Protocol,
     classes: tuple[str, ...],
     snr: float,
@@ -128,10 +130,10 @@ def _from_tomograms(protocol: Protocol, classes: tuple[str, ...], snr: float, se
         seed=seed,
     )
     spacing, size = protocol.voxel_spacing_angstrom, protocol.box_size
-    return boxes_from_tomograms(config, folder / "tomograms", folder / "boxes", spacing, size)
+    return extract_from_tomograms(config, folder / "tomograms", folder / "boxes", spacing, size)
 
 
-def boxes_from_tomograms(
+def extract_from_tomograms(
     config: TomogramDatasetConfig,
     tomogram_folder: Path,
     box_folder: Path,

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from tomosift.evaluation.benchmark.entries import CONTESTANTS, contestants_of
+from tomosift.evaluation.benchmark.entries import ENTRIES, entries_of
 from tomosift.evaluation.benchmark.figures import accuracy_figure
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.evaluation.benchmark.results import Row, budgets_of, by_world, difference, rows_of
@@ -73,7 +73,7 @@ def render_benchmark_report(rows: Sequence[Row], provenance: Mapping[str, Any]) 
 def meaning(row: Row) -> str:
     """What a method of the table is; nothing where the table comes from a program that knows other ones."""
     protocol = PROTOCOLS.get(row.protocol)
-    known = (CONTESTANTS if protocol is None else contestants_of(protocol)).get(row.method)
+    known = (ENTRIES if protocol is None else entries_of(protocol)).get(row.method)
     return known[0] if known else ""
 
 

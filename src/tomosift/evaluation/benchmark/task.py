@@ -11,9 +11,9 @@ from jaxtyping import Float
 from tomosift import methods
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.evaluation.benchmark.datasets import World
+from tomosift.evaluation.benchmark.datasets import BenchmarkData
 from tomosift.evaluation.benchmark.protocols import Protocol
-from tomosift.inference.prediction import compared, predict
+from tomosift.inference.prediction import apply_class_averages, predict
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.cycle_wgan import Config as CycleWgan
 from tomosift.methods.domain_adversarial import Config as DomainAdversarial
@@ -23,7 +23,7 @@ from tomosift.methods.supervised import Config as Supervised
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class EntryResult:
     """What a row says of the n test particles."""
 
     probabilities: Float[np.ndarray, "n k"]
@@ -35,13 +35,13 @@ Config = TypeVar("Config", Contrastive, CycleWgan, DomainAdversarial, Supervised
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class BenchmarkTask:
     """What a row gets: the world, which training particles carry labels, a seed and places to keep its runs."""
 
     protocol: Protocol
     """What the world was made from; only rows that are told the structures look at it."""
     snr: float
-    world: World
+    world: BenchmarkData
     labeled: Subtomograms
     seed: int
     shared: Path
@@ -59,33 +59,35 @@ class Task:
         return TrainingSets(self.labeled, train.with_labels(np.full(len(train), ""), train.class_names), none)
 
 
-def scaled(config: Config, task: Task) -> Config:
+def scale_steps(config: Config, task: BenchmarkTask) -> Config:
     """The same configuration with the task's share of its steps."""
     training = replace(config.training, steps=max(10, round(config.training.steps * task.scale)))
     return replace(config, training=training)
 
 
-def pretrained(task: Task, config: Contrastive, name: str, at_most: int | None = None) -> Path:
+def pretrain(task: BenchmarkTask, config: Contrastive, name: str, at_most: int | None = None) -> Path:
     """Folder of the run that pretrained with this configuration, shared by all cells that ask for this name."""
     boxes = task.world.pretraining
     if at_most is not None:
         boxes = boxes.select(boxes.spaced_rows(at_most))
     folder = task.shared / name
-    methods.train("contrastive", scaled(config, task), TrainingSets(boxes, boxes, boxes), folder, task.seed)
+    methods.train("contrastive", scale_steps(config, task), TrainingSets(boxes, boxes, boxes), folder, task.seed)
     return folder
 
 
-def supervised(task: Task, config: Supervised) -> Answer:
+def train_supervised(task: BenchmarkTask, config: Supervised) -> EntryResult:
     """What a classifier trained on the task's labels says of the test particles."""
-    classifier = methods.train("supervised", scaled(config, task), task.data, task.folder / "run", task.seed)
+    classifier = methods.train("supervised", scale_steps(config, task), task.data, task.folder / "run", task.seed)
     test = task.world.test
-    said = compared(classifier, predict(classifier, test.volumes, len(test)), test.volumes, test.tilt_range_deg)
-    return Answer(said.probabilities, said.familiarity)
+    said = apply_class_averages(
+        classifier, predict(classifier, test.volumes, len(test)), test.volumes, test.tilt_range_deg
+    )
+    return EntryResult(said.probabilities, said.familiarity)
 
 
 def from_pretrained(
     config: Contrastive, name: str, at_most: int | None = None, **changes: object
-) -> Callable[[Task], Answer]:
+) -> Callable[[BenchmarkTask], EntryResult]:
     """A row: pretrain with this configuration (under this name, on so many particles), then train on the labels.
 
     ``changes`` are settings of supervised training that differ from its defaults; averages of classes are left out
@@ -93,8 +95,8 @@ def from_pretrained(
     """
     settings = {"averages": "never", **changes}
 
-    def row(task: Task) -> Answer:
-        init = pretrained(task, config, name, at_most)
-        return supervised(task, replace(Supervised(init=init), **settings))  # type: ignore[arg-type]
+    def row(task: BenchmarkTask) -> EntryResult:
+        init = pretrain(task, config, name, at_most)
+        return train_supervised(task, replace(Supervised(init=init), **settings))  # type: ignore[arg-type]
 
     return row

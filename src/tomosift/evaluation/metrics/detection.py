@@ -25,7 +25,7 @@ _DRAWS = 1000
 
 
 @dataclass(frozen=True)
-class ClassFound:
+class ClassDetectionScores:
     """Picks of one class."""
 
     right: int
@@ -54,10 +54,10 @@ class ClassFound:
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectionScores:
     """Picks of all classes."""
 
-    classes: Mapping[str, ClassFound]
+    classes: Mapping[str, ClassDetectionScores]
     f_beta: Interval
     """Mean over classes of the F-score with `BETA`, and its 95 % interval over tomograms."""
     f1: Interval
@@ -73,7 +73,9 @@ class Found:
         return float(np.nanmean([one.recall for one in self.classes.values()]))
 
 
-def detection_score(picks: Particles, truth: Particles, radius_angstrom: Mapping[str, float], seed: int = 0) -> Found:
+def detection_score(
+    picks: Particles, truth: Particles, radius_angstrom: Mapping[str, float], seed: int = 0
+) -> DetectionScores:
     """Score picks against the true particles of the same tomograms.
 
     Parameters
@@ -100,22 +102,24 @@ def detection_score(picks: Particles, truth: Particles, radius_angstrom: Mapping
             )
             # The surest picks choose first.
             order = np.argsort(-np.nan_to_num(told.score), kind="stable")
-            distance = matched(
+            distance = match_picks(
                 told.position_zyx_angstrom[order], true.position_zyx_angstrom, OF_RADIUS * radius_angstrom[name]
             )
             errors[k].append(distance[np.isfinite(distance)])
             counts[t, k] = np.isfinite(distance).sum(), len(told), len(true)
     whole = counts.sum(axis=0)
     classes = {
-        name: ClassFound(int(whole[k, 0]), int(whole[k, 1]), int(whole[k, 2]), _median(np.concatenate(errors[k])))
+        name: ClassDetectionScores(
+            int(whole[k, 0]), int(whole[k, 1]), int(whole[k, 2]), _median(np.concatenate(errors[k]))
+        )
         for k, name in enumerate(names)
     }
     rng = np.random.default_rng(seed)
     drawn = counts[rng.integers(0, len(tomograms), (_DRAWS, len(tomograms)))].sum(axis=1)
-    return Found(classes, _interval(whole, drawn, BETA), _interval(whole, drawn, 1.0))
+    return DetectionScores(classes, _interval(whole, drawn, BETA), _interval(whole, drawn, 1.0))
 
 
-def matched(
+def match_picks(
     picks: Float[np.ndarray, "n 3"], truth: Float[np.ndarray, "m 3"], farthest_angstrom: float
 ) -> Float[np.ndarray, " n"]:
     """Distance of each pick to the true particle that it gets, infinite without one.
@@ -145,6 +149,8 @@ def _interval(whole: NDArray[np.int64], drawn: NDArray[np.int64], beta: float) -
 
 
 def _mean_f(counts: NDArray[np.int64], beta: float) -> float:
-    scores = [ClassFound(int(right), int(picks), int(there), 0.0).f_score(beta) for right, picks, there in counts]
+    scores = [
+        ClassDetectionScores(int(right), int(picks), int(there), 0.0).f_score(beta) for right, picks, there in counts
+    ]
     known: Sequence[float] = [score for score in scores if np.isfinite(score)]
     return float(np.mean(known)) if known else float("nan")

@@ -116,7 +116,7 @@ def ssim(reference: Float[np.ndarray, "d d d"], made: Float[np.ndarray, "d d d"]
     return float(np.mean(similar / ((mean_x**2 + mean_y**2 + light) * (spread + contrast))))
 
 
-def told_apart(measured: Float[np.ndarray, "n f"], made: Float[np.ndarray, "m f"], seed: int = 0) -> float:
+def two_sample_accuracy(measured: Float[np.ndarray, "n f"], made: Float[np.ndarray, "m f"], seed: int = 0) -> float:
     """AUROC of a classifier that tells measured from made by features, on those it was not trained on.
 
     0.5 when it cannot, 1 when it always can.
@@ -143,26 +143,26 @@ def told_apart(measured: Float[np.ndarray, "n f"], made: Float[np.ndarray, "m f"
 
 
 @dataclass(frozen=True)
-class Judged:
+class RealismScores:
     """How real made boxes look, by several judges."""
 
     embedded: Prdc
     """By embeddings, reduced to what distances still mean something in."""
     raw: Prdc
     """By voxels, as the field states it; noise dominates distances there."""
-    told_apart: float
+    two_sample_accuracy: float
     spectrum: float
     autocorrelation: float
     """Largest difference of correlations of voxels up to four apart."""
 
 
-def judged(
+def score_realism(
     measured: Float[np.ndarray, "n d d d"],
     made: Float[np.ndarray, "m d d d"],
     measured_embedding: Float[np.ndarray, "n e"],
     made_embedding: Float[np.ndarray, "m e"],
     seed: int = 0,
-) -> Judged:
+) -> RealismScores:
     """Made boxes by all judges, against measured ones on which nothing was fitted.
 
     Raises
@@ -170,18 +170,18 @@ def judged(
     ValueError
         See `prdc` and `told_apart`.
     """
-    first, second = reduced(measured_embedding, made_embedding)
+    first, second = reduce_dimensions(measured_embedding, made_embedding)
     difference = autocorrelation(measured) - autocorrelation(made)
-    return Judged(
+    return RealismScores(
         embedded=prdc(first, second),
         raw=prdc(measured.reshape(len(measured), -1), made.reshape(len(made), -1)),
-        told_apart=told_apart(first, second, seed),
+        two_sample_accuracy=two_sample_accuracy(first, second, seed),
         spectrum=spectrum_distance(measured, made),
         autocorrelation=float(np.abs(difference).max()),
     )
 
 
-def reduced(
+def reduce_dimensions(
     first: Float[np.ndarray, "n f"], second: Float[np.ndarray, "m f"]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Standardized main components of two clouds together, in which distances between a few hundred points still mean

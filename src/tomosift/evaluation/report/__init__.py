@@ -24,7 +24,7 @@ from tomosift.evaluation.report.sections import (
     provenance_section,
     trust_section,
 )
-from tomosift.evaluation.report.support_section import Support, support_section
+from tomosift.evaluation.report.support_section import SupportExamples, support_section
 from tomosift.files import written_then_renamed
 
 __all__ = ["Comparison", "ReportInput", "page", "render_report", "write_report"]
@@ -45,7 +45,7 @@ _NAVIGATION = {
 
 
 def write_report(
-    path: Path, report: ReportInput, support: Support | None = None, clusters: str = "", domains: str = ""
+    path: Path, report: ReportInput, support: SupportExamples | None = None, clusters: str = "", domains: str = ""
 ) -> None:
     """Write the report to ``path``; the file is complete or absent."""
     text = render_report(report, support, clusters, domains)
@@ -53,7 +53,9 @@ def write_report(
         temporary.write_text(text, encoding="utf-8")
 
 
-def render_report(report: ReportInput, support: Support | None = None, clusters: str = "", domains: str = "") -> str:
+def render_report(
+    report: ReportInput, support: SupportExamples | None = None, clusters: str = "", domains: str = ""
+) -> str:
     """The report as HTML text. Parts whose input is missing are left out: truth, embeddings, volumes, examples.
 
     ``clusters`` is the section of that name, where the classes are clusters; ``domains`` that of two domains, where the

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from tomosift.evaluation.known_structures import Known
+from tomosift.evaluation.known_structures import KnownStructures
 from tomosift.evaluation.report.markup import escape, section, table
 from tomosift.evaluation.report.report_input import ReportInput
 from tomosift.learning.clustering import Clusters
@@ -24,7 +24,9 @@ class Suggestions:
     """One column per name, and a last one for none of them."""
 
     @classmethod
-    def of(cls, known: Known, probability: Float[np.ndarray, "c p"], wanted: tuple[str, ...]) -> "Suggestions":
+    def of(
+        cls, known: KnownStructures, probability: Float[np.ndarray, "c p"], wanted: tuple[str, ...]
+    ) -> "Suggestions":
         """For those known complexes that are looked for; like any other is like none of these."""
         columns = [known.names.index(name) for name in wanted]
         chosen = probability[:, columns]

@@ -8,8 +8,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tomosift.evaluation.embedding_map import lay_out
-from tomosift.evaluation.metrics.realism import NEAREST, prdc, reduced, told_apart
+from tomosift.evaluation.embedding_map import map_embeddings
+from tomosift.evaluation.metrics.realism import NEAREST, prdc, reduce_dimensions, two_sample_accuracy
 from tomosift.evaluation.report.figures import STYLE, domain_colors, svg
 from tomosift.evaluation.report.markup import escape, png_uri, section, table
 from tomosift.evaluation.report.pictures import gray_levels, slab, slab_thickness, window
@@ -20,7 +20,7 @@ _MOST_POINTS = 600
 
 
 @dataclass(frozen=True, eq=False)
-class Domains:
+class DomainComparison:
     """What is known of source and target."""
 
     boxes: dict[str, Float[np.ndarray, "_ d d d"]]
@@ -31,7 +31,7 @@ class Domains:
     """The same by the adapted one."""
 
 
-def domain_section(domains: Domains, seed: int) -> str:
+def domain_section(domains: DomainComparison, seed: int) -> str:
     """Pictures of both domains, maps of embeddings before and after, and how far these are apart in numbers."""
     rows = [_numbers(name, *pair, seed) for name, pair in (("before", domains.before), ("after", domains.after))]
     header = ["Embeddings", "Told apart (AUROC)", "Precision", "Recall", "Density", "Coverage"]
@@ -60,21 +60,21 @@ def pictured(kinds: dict[str, Float[np.ndarray, "_ d d d"]]) -> str:
 
 
 def _numbers(name: str, source: NDArray[np.floating], target: NDArray[np.floating], seed: int) -> list[str]:
-    first, second = reduced(source, target)
+    first, second = reduce_dimensions(source, target)
     found = prdc(second, first)
-    shares = (told_apart(second, first, seed), found.precision, found.recall, found.density, found.coverage)
+    shares = (two_sample_accuracy(second, first, seed), found.precision, found.recall, found.density, found.coverage)
     return [name, *(f"{value:.2f}" for value in shares)]
 
 
-def _maps(domains: Domains, seed: int) -> str:
+def _maps(domains: DomainComparison, seed: int) -> str:
     with rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(9.2, 4.4))
         panels = figure.subplots(1, 2, gridspec_kw={"left": 0.01, "right": 0.99, "bottom": 0.02, "top": 0.9})
         for axes, title, (source, target) in zip(
             panels, ("before", "after"), (domains.before, domains.after), strict=True
         ):
-            some = [points[: _MOST_POINTS // 2] for points in reduced(source, target)]
-            plane, method = lay_out(np.concatenate(some), seed)
+            some = [points[: _MOST_POINTS // 2] for points in reduce_dimensions(source, target)]
+            plane, method = map_embeddings(np.concatenate(some), seed)
             for place, (name, color, marker) in enumerate(domain_colors()):
                 mine = plane[: len(some[0])] if place == 0 else plane[len(some[0]) :]
                 axes.plot(*mine.T, marker, color=color, markersize=4, alpha=0.65, linestyle="none", label=name)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.evaluation.embedding_map import lay_out
+from tomosift.evaluation.embedding_map import map_embeddings
 from tomosift.evaluation.report.markup import count, escape, png_uri, section
 from tomosift.evaluation.report.pictures import (
     AVERAGED_PER_CLASS,
-    ClassAverage,
-    class_averages,
+    DisplayedAverage,
+    average_by_class,
     gray_levels,
     slab,
     slab_thickness,
@@ -49,7 +49,7 @@ def map_section(report: ReportInput) -> str:
         return ""
     n = len(report.particles)
     rows = np.sort(np.random.default_rng(report.seed).permutation(n)[:MAP_POINTS])
-    plane, method = lay_out(report.embeddings[rows], report.seed)
+    plane, method = map_embeddings(report.embeddings[rows], report.seed)
     x, y = np.rint(20 + plane[:, 0] * 920), np.rint(580 - plane[:, 1] * 560)
     points = "".join(
         _point(int(px), int(py), int(report.predicted[row]), bool(report.wrong[row]))
@@ -102,7 +102,7 @@ def averages_section(report: ReportInput) -> str:
     if report.volumes is None:
         return ""
     labelings = [report.predicted, report.truth] if report.has_truth else [report.predicted]
-    averages = class_averages(report.volumes, labelings, report.pose, len(report.class_names), report.seed)
+    averages = average_by_class(report.volumes, labelings, report.pose, len(report.class_names), report.seed)
     cards = ""
     for c, name in enumerate(report.class_names):
         kinds = ["called", "true"][: len(averages)]
@@ -188,7 +188,7 @@ def _picture(image: NDArray[Any], limits: tuple[float, float], description: str,
     return f'<figure><img src="{uri}" alt="{escape(description)}"><figcaption>{caption}</figcaption></figure>'
 
 
-def _average_row(kind: str, average: ClassAverage | None) -> str:
+def _average_row(kind: str, average: DisplayedAverage | None) -> str:
     if average is None:
         return f'<p class="kind">{kind}: no particle</p>'
     how = "aligned" if average.aligned else "not aligned"

@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tomosift.data.extraction.crop import cut_block
+from tomosift.data.extraction.crop import crop_block
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import normalized
 from tomosift.evaluation.report import page
@@ -119,7 +119,7 @@ def _pictures(particles: Particles, tomograms: Mapping[str, Tomogram], names: Se
         spacing, shape = tomogram.grid.voxel_spacing_angstrom, tomogram.grid.shape_zyx
         thickness = min(shape[0], max(1, round(_THICKNESS_ANGSTROM / spacing)))
         low = (shape[0] - thickness) // 2
-        block = cut_block(tomogram.open().data, np.array([low, 0, 0], dtype=float), (thickness, *shape[1:])).volume
+        block = crop_block(tomogram.open().data, np.array([low, 0, 0], dtype=float), (thickness, *shape[1:])).volume
         factor = -(-max(shape[1:]) // _LARGEST_EDGE)
         height, width = (edge // factor for edge in shape[1:])
         flat = block.mean(axis=0)[: height * factor, : width * factor]

@@ -20,7 +20,7 @@ Volumes = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class ClassAverage:
+class DisplayedAverage:
     """Mean of particles of one class."""
 
     density: Float32[np.ndarray, "d d d"]
@@ -75,13 +75,13 @@ def thumbnails(volumes: Volumes, rows: Int[np.ndarray, " m"], largest_edge: int)
     return np.stack(images)
 
 
-def class_averages(
+def average_by_class(
     volumes: Volumes,
     labelings: Sequence[Int[np.ndarray, " n"]],
     pose: Float[np.ndarray, "n 3 3"],
     class_count: int,
     seed: int,
-) -> list[list[ClassAverage | None]]:
+) -> list[list[DisplayedAverage | None]]:
     """One average per class for each labeling (predicted, true, ...); None where a class has no particle.
 
     Where at least half of a class have a pose R, the particles with one are turned by R transposed into the reference
@@ -98,7 +98,7 @@ def class_averages(
             if len(rows):
                 rows = np.sort(generator.permutation(rows)[:AVERAGED_PER_CLASS])
                 members.append((which, c, rows, aligned))
-    averages: list[list[ClassAverage | None]] = [[None] * class_count for _ in labelings]
+    averages: list[list[DisplayedAverage | None]] = [[None] * class_count for _ in labelings]
     if not members:
         return averages
     sums: dict[int, NDArray[np.float64]] = {}
@@ -113,7 +113,7 @@ def class_averages(
                 part = (turned if aligned else plain)[inside].sum(axis=0, dtype=np.float64)
                 sums[k] = sums[k] + part if k in sums else part
     for k, (which, c, rows, aligned) in enumerate(members):
-        averages[which][c] = ClassAverage(
+        averages[which][c] = DisplayedAverage(
             (sums[k] / len(rows)).astype(np.float32), len(rows), int(sizes[which][c]), aligned
         )
     return averages

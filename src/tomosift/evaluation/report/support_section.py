@@ -20,7 +20,7 @@ EXAMPLES_SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Support:
+class SupportExamples:
     """The m examples that a classifier was made from, for a report on n particles."""
 
     volumes: Float[np.ndarray, "m d d d"]
@@ -51,7 +51,7 @@ def outlined(picture: UInt8[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -
     return np.where(border, 255, np.minimum(large, 208)).astype(np.uint8)
 
 
-def support_section(report: ReportInput, support: Support) -> str:
+def support_section(report: ReportInput, support: SupportExamples) -> str:
     """Examples of every class, then particles beside their nearest example, the wrong or the strangest ones first."""
     body = ""
     for c, name in enumerate(report.class_names):
@@ -101,7 +101,7 @@ def _figure(picture: NDArray[np.uint8], caption: str) -> str:
 
 
 def _card(
-    report: ReportInput, support: Support, row: int, box: NDArray[np.float32], mask: NDArray[np.bool_] | None
+    report: ReportInput, support: SupportExamples, row: int, box: NDArray[np.float32], mask: NDArray[np.bool_] | None
 ) -> str:
     example = int(support.nearest[row])
     pictures = _figure(_picture(box, mask), "particle") + _figure(_picture(support.volumes[example]), "example")

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tomosift.evaluation.metrics.realism import NEAREST, Judged
+from tomosift.evaluation.metrics.realism import NEAREST, RealismScores
 from tomosift.evaluation.report import page
 from tomosift.evaluation.report.domain_section import pictured
 from tomosift.evaluation.report.figures import STYLE, domain_colors, svg
@@ -32,7 +32,7 @@ class Translated:
 
     boxes: dict[str, Float[np.ndarray, "_ d d d"]]
     """Kind of boxes, such as maps, the same translated, and measured ones, and some of each."""
-    judged: dict[str, Judged]
+    judged: dict[str, RealismScores]
     """Kind of made boxes, and what judges say of them against measured boxes that were held out."""
     held_out: int
     """How many those are."""
@@ -70,7 +70,7 @@ def _realism(made: Translated) -> str:
     rows = []
     for kind, each in made.judged.items():
         by = each.embedded
-        numbers = [each.told_apart, by.precision, by.recall, by.density, by.coverage, each.raw.density]
+        numbers = [each.two_sample_accuracy, by.precision, by.recall, by.density, by.coverage, each.raw.density]
         numbers += [each.raw.coverage, each.spectrum, each.autocorrelation]
         rows.append([escape(kind), *(f"{number:.2f}" for number in numbers)])
     lead = (

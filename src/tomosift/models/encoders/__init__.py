@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.models.distributed import dropout
+from tomosift.models.distributed import distributed_dropout
 from tomosift.models.encoder import Encoder
 from tomosift.models.encoders.cosnet import CosNet, Siamese
 from tomosift.models.encoders.published import RB3D, DSRF3Dv2, ProtoNet, Slices, Yopo
-from tomosift.models.grid_descriptors import DENSE_SIZE, described_boxes
-from tomosift.models.masking import low_passed, shell_weights
-from tomosift.models.radial_descriptors import DESCRIPTOR_SIZE, descriptors
+from tomosift.models.grid_descriptors import GRID_DESCRIPTOR_SIZE, compute_grid_descriptors
+from tomosift.models.masking import low_pass, shell_weights
+from tomosift.models.radial_descriptors import RADIAL_DESCRIPTOR_SIZE, compute_radial_descriptors
 
 ENCODERS: dict[str, str] = {
     "radial": "The default: a small network on rotation-invariant descriptors; very fast, best with few labels.",
@@ -89,7 +89,7 @@ class _Described(Encoder):
 
     def embed(self, volume: Float[Tensor, "b n"]) -> Float[Tensor, "b e"]:
         hidden = self.layers[:2](volume)
-        return self.layers[2:](dropout(hidden, self.dropout, self.training))  # type: ignore[no-any-return]
+        return self.layers[2:](distributed_dropout(hidden, self.dropout, self.training))  # type: ignore[no-any-return]
 
 
 class Radial(_Described):
@@ -103,10 +103,10 @@ class Radial(_Described):
     places = 6
 
     def __init__(self) -> None:
-        super().__init__(DESCRIPTOR_SIZE)
+        super().__init__(RADIAL_DESCRIPTOR_SIZE)
 
     def fixed_part(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
-        return descriptors(volume)
+        return compute_radial_descriptors(volume)
 
 
 class Dense(_Described):
@@ -118,10 +118,10 @@ class Dense(_Described):
     has_mask = False
 
     def __init__(self) -> None:
-        super().__init__(DENSE_SIZE)
+        super().__init__(GRID_DESCRIPTOR_SIZE)
 
     def fixed_part(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
-        return described_boxes(volume)
+        return compute_grid_descriptors(volume)
 
 
 class Residual(Encoder):
@@ -147,14 +147,14 @@ class Residual(Encoder):
         self.norms = nn.ModuleList(nn.GroupNorm(8, channels) for channels, _, _ in self._POOLS)
         pooled = sum(channels * shells for channels, _, shells in self._POOLS)
         self.pooled = nn.Sequential(nn.LayerNorm(pooled), nn.Linear(pooled, 256))
-        self.described = nn.Linear(DESCRIPTOR_SIZE, 256)
+        self.described = nn.Linear(RADIAL_DESCRIPTOR_SIZE, 256)
         self.last = nn.Linear(256, self.embedding_size)
         # A third faster on CPUs; torch has no typed overload for it.
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def embed(self, volume: Float[Tensor, "b 1 d d d"]) -> Float[Tensor, "b e"]:
         size = volume.shape[-1]
-        features = [self.stem(low_passed(volume))]
+        features = [self.stem(low_pass(volume))]
         for stage in self.stages:
             features.append(stage(features[-1]))
         averages = []
@@ -165,7 +165,7 @@ class Residual(Encoder):
             averages.append(mean.transpose(1, 2).flatten(1))
         pooled = self.pooled(torch.cat(averages, dim=1))
         # Convolutions start as a small correction to the descriptors, which are good from the first step.
-        hidden = functional.relu(self.described(descriptors(volume[:, 0])) + 0.3 * pooled)
+        hidden = functional.relu(self.described(compute_radial_descriptors(volume[:, 0])) + 0.3 * pooled)
         return functional.relu(self.last(hidden))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from tomosift.simulate.structures.synthetic_complexes import LARGEST_RADIUS_ANGSTROM, random_complex, subunit
+from tomosift.simulate.structures.synthetic_complexes import LARGEST_RADIUS_ANGSTROM, subunit, synthetic_complex
 
 _GOLD_VOLT = 20.0  # against ice
 _GOLD_DIAMETERS_ANGSTROM = (50.0, 150.0)
@@ -26,7 +26,7 @@ _FILAMENT_STRANDS = 13
 _FILAMENT_RISE_ANGSTROM = (25.0, 80.0)
 
 
-def random_bystander(rng: np.random.Generator) -> Float[Tensor, "n 5"]:
+def random_distractor(rng: np.random.Generator) -> Float[Tensor, "n 5"]:
     """Beads (z, y, x, width, weight) of one of the four kinds; the same for the same state of ``rng``."""
     kinds: tuple[Callable[[np.random.Generator], NDArray[np.float64]], ...] = (_gold, _membrane, _filament, _fragment)
     return torch.tensor(kinds[rng.integers(len(kinds))](rng), dtype=torch.float32)
@@ -76,7 +76,7 @@ def _filament(rng: np.random.Generator) -> NDArray[np.float64]:
 
 def _fragment(rng: np.random.Generator) -> NDArray[np.float64]:
     """A complex that is broken along a plane, centered anew."""
-    beads = random_complex(rng).double().numpy()
+    beads = synthetic_complex(rng).double().numpy()
     height = beads[:, :3] @ Rotation.random(random_state=int(rng.integers(2**31))).as_matrix()[0]
     part = beads[height <= np.quantile(height, rng.uniform(0.3, 0.7))]
     part[:, :3] -= part[:, :3].mean(axis=0)

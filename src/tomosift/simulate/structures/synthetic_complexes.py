@@ -42,7 +42,7 @@ _GROUPS: tuple[tuple[str, float], ...] = (
 _ORDERS = {name: {"T": 12, "O": 24, "I": 60}.get(name) or int(name[1:]) * (1 + (name[0] == "D")) for name, _ in _GROUPS}
 
 
-def random_complex(rng: np.random.Generator) -> Float[Tensor, "n 5"]:
+def synthetic_complex(rng: np.random.Generator) -> Float[Tensor, "n 5"]:
     """Beads (z, y, x, width, weight) of one complex, centered by mass; the same for the same state of ``rng``.
 
     Subunits are compact random walks. One of them is copied by a point group, its copies as near as they get without
@@ -72,18 +72,18 @@ def subunit(mass_kda: float, rng: np.random.Generator) -> tuple[NDArray[np.float
     return position, mass_kda / len(position) * _VOLT_ANGSTROM3_PER_KDA
 
 
-def random_names(count: int, seed: int) -> tuple[str, ...]:
+def synthetic_names(count: int, seed: int) -> tuple[str, ...]:
     """Names of the complexes that `random_complexes` makes of the same arguments."""
     return tuple(f"random-{seed}-{index:04d}" for index in range(count))
 
 
-def random_complexes(count: int, seed: int, voxel_spacing_angstrom: float) -> BeadTemplates:
+def synthetic_complexes(count: int, seed: int, voxel_spacing_angstrom: float) -> BeadTemplates:
     """``count`` random complexes, ready to be drawn; those of another seed have none in common with them."""
-    beads = [random_complex(np.random.default_rng([seed, index])) for index in range(count)]
+    beads = [synthetic_complex(np.random.default_rng([seed, index])) for index in range(count)]
     return prepare_beads(beads, voxel_spacing_angstrom)
 
 
-def simulate_random_complexes(
+def simulate_synthetic_complexes(
     count: int,
     per_class: int,
     ranges: ImagingRanges,
@@ -103,7 +103,7 @@ def simulate_random_complexes(
     ``seed_of_particles`` asks for other particles of the same complexes.
     """
     config = SubtomogramSetConfig(
-        random_names(count, seed),
+        synthetic_names(count, seed),
         per_class,
         box_size,
         ranges,
@@ -111,7 +111,7 @@ def simulate_random_complexes(
         max_neighbors,
         seed=seed if seed_of_particles is None else seed_of_particles,
     )
-    templates = partial(random_complexes, count, seed, voxel_spacing_angstrom)
+    templates = partial(synthetic_complexes, count, seed, voxel_spacing_angstrom)
     return simulate_subtomograms(config, folder, templates=templates, masks=masks, progress=progress)
 
 

@@ -14,22 +14,22 @@ from tomosift.evaluation.benchmark.entries.baselines import (
 )
 from tomosift.evaluation.benchmark.entries.domain_shift import SHIFTED
 from tomosift.evaluation.benchmark.entries.few_shot import FEW_SHOT
-from tomosift.evaluation.benchmark.entries.prototypes import identified
+from tomosift.evaluation.benchmark.entries.prototypes import identify
 from tomosift.evaluation.benchmark.entries.queries import QUERIED
 from tomosift.evaluation.benchmark.protocols import Protocol
-from tomosift.evaluation.benchmark.task import Answer, Task, from_pretrained, supervised
+from tomosift.evaluation.benchmark.task import BenchmarkTask, EntryResult, from_pretrained, train_supervised
 from tomosift.inference.classifier import GENERAL
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.physics.augmentation import NO_VIEWS
 
 
-def _from_labels(**changes: object) -> Callable[[Task], Answer]:
+def _from_labels(**changes: object) -> Callable[[BenchmarkTask], EntryResult]:
     settings = {"averages": "never", **changes}
-    return lambda task: supervised(task, replace(Supervised(), **settings))  # type: ignore[arg-type]
+    return lambda task: train_supervised(task, replace(Supervised(), **settings))  # type: ignore[arg-type]
 
 
-CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
+ENTRIES: dict[str, tuple[str, Callable[[BenchmarkTask], EntryResult]]] = {
     "cssl-averages": (
         "Contrastive pretraining from the shipped general model, then the default fine-tuning.",
         from_pretrained(Contrastive(), "contrastive", averages="auto"),
@@ -52,11 +52,11 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
     ),
     "identify": (
         "The shipped general model as identify uses it without averages: nothing is trained.",
-        lambda task: identified(task, False),
+        lambda task: identify(task, False),
     ),
     "identify-averages": (
         "The shipped general model as identify uses it: nothing is trained.",
-        lambda task: identified(task, True),
+        lambda task: identify(task, True),
     ),
     "general-probe": (
         "The shipped general model, then logistic regression on frozen embeddings.",
@@ -103,8 +103,8 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Task], Answer]]] = {
 """Name of each row, what it is, and how it answers."""
 
 
-def contestants_of(protocol: Protocol) -> Mapping[str, tuple[str, Any]]:
+def entries_of(protocol: Protocol) -> Mapping[str, tuple[str, Any]]:
     """Rows that can answer a protocol: name, what it is, and how it answers."""
     if protocol.asks:
         return QUERIED
-    return FEW_SHOT if protocol.ways else CONTESTANTS if protocol.source is None else SHIFTED
+    return FEW_SHOT if protocol.ways else ENTRIES if protocol.source is None else SHIFTED

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from tomosift.evaluation.benchmark.task import Answer, Task, from_pretrained
+from tomosift.evaluation.benchmark.task import BenchmarkTask, EntryResult, from_pretrained
 from tomosift.methods.contrastive import CONTRASTED
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.models.encoders import ENCODERS
@@ -21,7 +21,7 @@ SWITCHED_ON: dict[str, dict[str, object]] = {
 PRETRAINING_SIZES = (500, 1000)
 """Particles that pretraining sees instead of all."""
 
-Rows = dict[str, tuple[str, Callable[[Task], Answer]]]
+Rows = dict[str, tuple[str, Callable[[BenchmarkTask], EntryResult]]]
 
 
 def _augmentations() -> Rows:

@@ -8,20 +8,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tomosift.data.batches import Balanced, Batch, Stream, Uniform
+from tomosift.data.batches import BalancedStream, Batch, Stream, UniformStream
 from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluation.benchmark.datasets import simulated
-from tomosift.evaluation.benchmark.task import Answer, Task, scaled, supervised
+from tomosift.evaluation.benchmark.datasets import simulate_particles
+from tomosift.evaluation.benchmark.task import BenchmarkTask, EntryResult, scale_steps, train_supervised
 from tomosift.evaluation.benchmark.template_matching import match_templates, template_bank
 from tomosift.inference.classifier import Classifier, ModelCard, save_classifier
 from tomosift.learning.calibration import fit_temperature, softmax
-from tomosift.learning.linear_probe import crossed_logits, fit_probe
+from tomosift.learning.linear_probe import fit_linear_probe, leave_one_out_logits
 from tomosift.methods import contrastive
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder, masked
+from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder, apply_soft_sphere
 from tomosift.models.encoders import build_encoder
 from tomosift.models.losses import triplet_loss
-from tomosift.models.radial_descriptors import descriptors
+from tomosift.models.radial_descriptors import compute_radial_descriptors
 from tomosift.physics.augmentation import ViewRanges, normalized, view
 from tomosift.simulate.structures.atlas import atlas_names
 from tomosift.train.loop import fit
@@ -48,10 +48,12 @@ PLAIN_VIEWS = ViewRanges(
 def _invariants(boxes: Subtomograms, encoder: Encoder) -> Float[np.ndarray, "n e"]:
     batches = [np.arange(start, min(start + 64, len(boxes))) for start in range(0, len(boxes), 64)]
     plain = (torch.from_numpy(boxes.volumes(rows)) for rows in batches)
-    return np.concatenate([descriptors(masked(encoder.centered(volume))).numpy() for volume in plain])
+    return np.concatenate(
+        [compute_radial_descriptors(apply_soft_sphere(encoder.centered(volume))).numpy() for volume in plain]
+    )
 
 
-def principal_components(task: Task) -> Answer:
+def principal_components(task: BenchmarkTask) -> EntryResult:
     """Logistic regression on principal components of the numbers that the default encoder starts from; no network."""
     from sklearn.decomposition import PCA
 
@@ -63,12 +65,12 @@ def principal_components(task: Task) -> Answer:
     model = PCA(min(_COMPONENTS, *train.shape), random_state=0).fit((train - mean) / deviation)
     known = model.transform((_invariants(rows, encoder) - mean) / deviation)
     asked = model.transform((_invariants(task.world.test, encoder) - mean) / deviation)
-    left_out = crossed_logits(known, rows.label, len(rows.class_names))
+    left_out = leave_one_out_logits(known, rows.label, len(rows.class_names))
     temperature = fit_temperature(left_out, rows.label) if len(left_out) else 1.0
-    return Answer(softmax(fit_probe(known, rows.label, len(rows.class_names)).logits(asked), temperature))
+    return EntryResult(softmax(fit_linear_probe(known, rows.label, len(rows.class_names)).logits(asked), temperature))
 
 
-def template_matching(task: Task) -> Answer:
+def template_matching(task: BenchmarkTask) -> EntryResult:
     """Best correlation with the true structures; labels only set the temperature of the probabilities."""
     protocol, test = task.protocol, task.world.test
     ranges = protocol.imaging(task.snr)
@@ -76,31 +78,31 @@ def template_matching(task: Task) -> Answer:
     farthest = int(max(1.0, ranges.shift_voxels[1]))
     told = fit_temperature(match_templates(task.labeled, bank, farthest), task.labeled.label)
     scores = match_templates(test, bank, farthest)
-    return Answer(softmax(scores, told), scores.max(axis=1))
+    return EntryResult(softmax(scores, told), scores.max(axis=1))
 
 
-def torchio_views(task: Task) -> Answer:
+def torchio_views(task: BenchmarkTask) -> EntryResult:
     """The default recipe with TorchIO's transforms, as they come, in place of the project's views."""
-    config = scaled(contrastive.Config(), task)
+    config = scale_steps(contrastive.Config(), task)
     spacing = task.world.train.voxel_spacing_angstrom
     learner = _TorchIOLearner(config, spacing, contrastive.starting_model(config))
     boxes = task.world.pretraining
-    stream = Uniform(boxes, config.training.batch_size, task.seed)
+    stream = UniformStream(boxes, config.training.batch_size, task.seed)
     init = _trained(task, "torchio", learner, config, boxes, stream)
-    return supervised(task, Supervised(init=init, averages="never"))
+    return train_supervised(task, Supervised(init=init, averages="never"))
 
 
-def triplet(task: Task) -> Answer:
+def triplet(task: BenchmarkTask) -> EntryResult:
     """An encoder trained by triplets of labeled simulations of other structures, then fine-tuning as of cssl."""
-    config = scaled(contrastive.Config(), task)
+    config = scale_steps(contrastive.Config(), task)
     known = task.protocol.classes + task.protocol.others
     others = tuple(name for name in atlas_names() if name not in known)
     protocol = replace(task.protocol, per_class=_OTHERS_PER_CLASS)
-    boxes = simulated(protocol, others, task.snr, task.seed + 2_000_000, task.shared / "other-structures")
+    boxes = simulate_particles(protocol, others, task.snr, task.seed + 2_000_000, task.shared / "other-structures")
     learner = _TripletLearner(config, boxes.voxel_spacing_angstrom)
-    stream = Balanced(boxes, config.training.batch_size, task.seed)
+    stream = BalancedStream(boxes, config.training.batch_size, task.seed)
     init = _trained(task, "triplet", learner, config, boxes, stream)
-    return supervised(task, Supervised(init=init, averages="never"))
+    return train_supervised(task, Supervised(init=init, averages="never"))
 
 
 class _TorchIOLearner(contrastive.Learner):
@@ -158,7 +160,7 @@ class _TripletLearner(nn.Module):
 
 
 def _trained(
-    task: Task,
+    task: BenchmarkTask,
     name: str,
     learner: contrastive.Learner | _TripletLearner,
     config: contrastive.Config,

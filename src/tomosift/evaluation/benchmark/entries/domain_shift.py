@@ -14,66 +14,68 @@ from tomosift import methods
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.evaluation.benchmark.datasets import SOURCE_EACH
-from tomosift.evaluation.benchmark.task import Answer, Task, pretrained, scaled
+from tomosift.evaluation.benchmark.task import BenchmarkTask, EntryResult, pretrain, scale_steps
 from tomosift.inference.classifier import GENERAL
 from tomosift.inference.prediction import predict
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.cycle_wgan import Config as CycleWgan
 from tomosift.methods.domain_adversarial import Config
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.models.generators import load_translation
+from tomosift.models.generators import load_generator
 from tomosift.simulate.maps import BoxStyle
-from tomosift.simulate.styles import fitted_style
+from tomosift.simulate.styles import fit_style
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 _OF_LOOKS = 4_000_000  # added to the seed, for boxes whose look is changed
 _ALONE = Config(features="none", warps=False, own_scale=False)
 
 
-def _adapted(config: Config, *, simulates: bool = False, pretrains: bool = False) -> Callable[[Task], Answer]:
-    def row(task: Task) -> Answer:
+def _adapted(
+    config: Config, *, simulates: bool = False, pretrains: bool = False
+) -> Callable[[BenchmarkTask], EntryResult]:
+    def row(task: BenchmarkTask) -> EntryResult:
         source, target = task.world.source, task.world.train
         assert source is not None
         wanted = config
         if simulates:
             wanted = replace(wanted, structures=task.protocol.classes)
         if pretrains:
-            wanted = replace(wanted, init=pretrained(task, Contrastive(), "contrastive"))
+            wanted = replace(wanted, init=pretrain(task, Contrastive(), "contrastive"))
         return _answered(task, wanted, TrainingSets.across(source, target))
 
     return row
 
 
-def _probe(task: Task) -> Answer:
+def _probe(task: BenchmarkTask) -> EntryResult:
     assert task.world.source is not None
     return _probed(task, task.world.source)
 
 
-def _probed(task: Task, source: Subtomograms) -> Answer:
+def _probed(task: BenchmarkTask, source: Subtomograms) -> EntryResult:
     none = source.select(np.zeros(0, dtype=np.int64))
     config = Supervised(init=GENERAL, tuning="probe", spread="never", averages="never")
     model = methods.train("supervised", config, TrainingSets(source, source, none), task.folder / "run", task.seed)
     said = predict(model, task.world.test.volumes, len(task.world.test))
-    return Answer(said.probabilities, said.familiarity)
+    return EntryResult(said.probabilities, said.familiarity)
 
 
-def _styled(name: str, each: int = SOURCE_EACH) -> Callable[[Task], Answer]:
-    def row(task: Task) -> Answer:
-        return _of_look(task, name, fitted_style(name, task.world.train, task.world.empty), each)
+def _styled(name: str, each: int = SOURCE_EACH) -> Callable[[BenchmarkTask], EntryResult]:
+    def row(task: BenchmarkTask) -> EntryResult:
+        return _of_look(task, name, fit_style(name, task.world.train, task.world.empty), each)
 
     return row
 
 
-def _translated(task: Task) -> Answer:
+def _translated(task: BenchmarkTask) -> EntryResult:
     target = task.world.train
     none = target.select(np.zeros(0, dtype=np.int64))
     folder = task.shared / "cycle-wgan"
-    config = scaled(CycleWgan(structures=task.protocol.classes), task)
+    config = scale_steps(CycleWgan(structures=task.protocol.classes), task)
     methods.train("cycle_wgan", config, TrainingSets.across(none, target), folder, task.seed)
-    return _of_look(task, "translated", load_translation(folder), SOURCE_EACH)
+    return _of_look(task, "translated", load_generator(folder), SOURCE_EACH)
 
 
-def _of_look(task: Task, name: str, style: BoxStyle, each: int) -> Answer:
+def _of_look(task: BenchmarkTask, name: str, style: BoxStyle, each: int) -> EntryResult:
     """The answer of a probe, as of `source-probe`, that learned from simulated boxes of this look alone."""
     target = task.world.train
     each = max(3, round(each * min(1.0, task.scale)))
@@ -90,19 +92,19 @@ def _of_look(task: Task, name: str, style: BoxStyle, each: int) -> Answer:
     return _probed(task, source)
 
 
-def _target_labels(task: Task) -> Answer:
+def _target_labels(task: BenchmarkTask) -> EntryResult:
     return _answered(task, _ALONE, TrainingSets(task.labeled, task.world.train, task.data.validation))
 
 
-def _answered(task: Task, config: Config, data: TrainingSets) -> Answer:
+def _answered(task: BenchmarkTask, config: Config, data: TrainingSets) -> EntryResult:
     first, second = (max(1, round(n * task.scale)) for n in (config.source_steps, config.discriminator_steps))
-    config = replace(scaled(config, task), source_steps=first, discriminator_steps=second)
+    config = replace(scale_steps(config, task), source_steps=first, discriminator_steps=second)
     model = methods.train("domain_adversarial", config, data, task.folder / "run", task.seed)
     said = predict(model, task.world.test.volumes, len(task.world.test))
-    return Answer(said.probabilities, said.familiarity)
+    return EntryResult(said.probabilities, said.familiarity)
 
 
-SHIFTED: dict[str, tuple[str, Callable[[Task], Answer]]] = {
+SHIFTED: dict[str, tuple[str, Callable[[BenchmarkTask], EntryResult]]] = {
     "source-only": ("Labeled source boxes alone.", _adapted(_ALONE)),
     "source-probe": (
         "Labeled source boxes alone, by logistic regression on frozen embeddings of the shipped model.",

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from tomosift import methods
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.evaluation.benchmark.task import Task, pretrained, scaled
+from tomosift.evaluation.benchmark.task import BenchmarkTask, pretrain, scale_steps
 from tomosift.evaluation.metrics.few_shot import EpisodeScores, episode_scores
 from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, load_classifier
 from tomosift.inference.heads import CosineHead, PrototypeHead
@@ -26,7 +26,7 @@ from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
 from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.models.encoders import build_encoder
-from tomosift.simulate.structures.synthetic_complexes import simulate_random_complexes
+from tomosift.simulate.structures.synthetic_complexes import simulate_synthetic_complexes
 
 COMPLEXES, SPARED, PARTICLES = 150, 30, 40
 """Complexes that do not exist, those of them for early stopping, and particles of each."""
@@ -34,10 +34,10 @@ SEED_OF_COMPLEXES = 9000
 """Apart from the seeds that the shipped models learned from."""
 
 
-def lessons(task: Task) -> TrainingSets:
+def lessons(task: BenchmarkTask) -> TrainingSets:
     """Particles of complexes that do not exist, with masks, imaged as the protocol images those it asks for."""
     protocol = task.protocol
-    boxes = simulate_random_complexes(
+    boxes = simulate_synthetic_complexes(
         COMPLEXES,
         PARTICLES,
         protocol.imaging(task.snr),
@@ -51,33 +51,33 @@ def lessons(task: Task) -> TrainingSets:
     return TrainingSets(boxes.select(~spare), boxes, boxes.select(spare))
 
 
-def _untrained(task: Task) -> Classifier:
+def _untrained(task: BenchmarkTask) -> Classifier:
     torch.manual_seed(task.seed)
     asked, encoder = task.world.test, Contrastive().encoder
     return Classifier(build_encoder(encoder), ModelCard(encoder, asked.voxel_spacing_angstrom, asked.box_size))
 
 
-def _by_cosine(task: Task) -> Classifier:
+def _by_cosine(task: BenchmarkTask) -> Classifier:
     model = load_classifier(GENERAL)
     return Classifier(
         model.encoder, ModelCard(model.card.encoder, model.card.voxel_spacing_angstrom, model.card.box_size)
     )
 
 
-def _fitted(task: Task) -> Classifier:
+def _fitted(task: BenchmarkTask) -> Classifier:
     config = Prototypical(init=GENERAL, head="discriminant")
     return methods.train("prototypical", config, lessons(task), task.shared / "discriminant-general", task.seed)
 
 
-def _pretrained(task: Task) -> Classifier:
-    return load_classifier(pretrained(task, Contrastive(), "contrastive"))
+def _pretrained(task: BenchmarkTask) -> Classifier:
+    return load_classifier(pretrain(task, Contrastive(), "contrastive"))
 
 
-def _episodic(name: str, init: Path | None, encoder: str, combined: bool) -> Callable[[Task], Classifier]:
+def _episodic(name: str, init: Path | None, encoder: str, combined: bool) -> Callable[[BenchmarkTask], Classifier]:
     """ProtoNet3D, or ProtoNet-CE started from it."""
 
-    def row(task: Task) -> Classifier:
-        first, sets = scaled(Prototypical(init=init, encoder=encoder), task), lessons(task)
+    def row(task: BenchmarkTask) -> Classifier:
+        first, sets = scale_steps(Prototypical(init=init, encoder=encoder), task), lessons(task)
         folder = task.shared / name
         found = methods.train("prototypical", first, sets, folder, task.seed)
         if not combined:
@@ -88,11 +88,13 @@ def _episodic(name: str, init: Path | None, encoder: str, combined: bool) -> Cal
     return row
 
 
-def _pairs(name: str, config: OneShot) -> Callable[[Task], Classifier]:
-    return lambda task: methods.train("one_shot", scaled(config, task), lessons(task), task.shared / name, task.seed)
+def _pairs(name: str, config: OneShot) -> Callable[[BenchmarkTask], Classifier]:
+    return lambda task: methods.train(
+        "one_shot", scale_steps(config, task), lessons(task), task.shared / name, task.seed
+    )
 
 
-def _protonets() -> Mapping[str, tuple[str, Callable[[Task], Classifier]]]:
+def _protonets() -> Mapping[str, tuple[str, Callable[[BenchmarkTask], Classifier]]]:
     rows = {}
     for name, init, encoder, start in (
         ("protonet", None, Prototypical().encoder, "the default encoder from random weights"),
@@ -104,7 +106,7 @@ def _protonets() -> Mapping[str, tuple[str, Callable[[Task], Classifier]]]:
     return rows
 
 
-FEW_SHOT: dict[str, tuple[str, Callable[[Task], Classifier]]] = {
+FEW_SHOT: dict[str, tuple[str, Callable[[BenchmarkTask], Classifier]]] = {
     "general": ("The shipped general model as it is; nothing is trained.", lambda task: load_classifier(GENERAL)),
     "prototypes-random": ("Nearest class mean by cosine in the embedding of the untrained network.", _untrained),
     "prototypes-general": ("Nearest class mean by cosine in the embedding of the shipped general model.", _by_cosine),
@@ -136,7 +138,7 @@ def embedded(encoder: Encoder, boxes: Subtomograms) -> Float[np.ndarray, "n e"]:
     return embed(encoder, boxes.volumes, len(boxes))
 
 
-def few_shot_scores(name: str, task: Task, shots: int) -> EpisodeScores:
+def few_shot_scores(name: str, task: BenchmarkTask, shots: int) -> EpisodeScores:
     """Episodes of the task's protocol by a row: its head where it has one for examples, else nearest cosine."""
     asked: Subtomograms = task.world.test
     model = FEW_SHOT[name][1](task)

@@ -12,20 +12,20 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from tomosift.evaluation.benchmark.task import Answer, Task
+from tomosift.evaluation.benchmark.task import BenchmarkTask, EntryResult
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import GENERAL, load_classifier
 from tomosift.inference.prediction import embed
 from tomosift.learning.calibration import softmax
-from tomosift.learning.linear_probe import fit_probe
-from tomosift.learning.query_strategies import QUERIES, QuerySettings, Rounds, asked_in_rounds
+from tomosift.learning.linear_probe import fit_linear_probe
+from tomosift.learning.query_strategies import QUERY_STRATEGIES, QueryConfig, QueryRounds, query_in_rounds
 from tomosift.models.encoder import BOXES_TO_PREPARE
 
 _WRONG = 0.05
-_AS_RELEASED = QuerySettings(uncertainty="entropy", candidates=0, balanced=False)
+_AS_RELEASED = QueryConfig(uncertainty="entropy", candidates=0, balanced=False)
 
 
-def embeddings(task: Task) -> tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "m e"]]:
+def embeddings(task: BenchmarkTask) -> tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "m e"]]:
     """Of the particles that may be asked for and of the test particles; kept for all cells of one world."""
     path = task.shared / "embeddings.npz"
     if not path.exists():
@@ -39,8 +39,8 @@ def embeddings(task: Task) -> tuple[Float[np.ndarray, "n e"], Float[np.ndarray, 
         return kept["train"], kept["test"]
 
 
-def _asking(name: str, rounds: Rounds, wrong: float = 0.0) -> Callable[[Task], Answer]:
-    def row(task: Task) -> Answer:
+def _asking(name: str, rounds: QueryRounds, wrong: float = 0.0) -> Callable[[BenchmarkTask], EntryResult]:
+    def row(task: BenchmarkTask) -> EntryResult:
         train, test = embeddings(task)
         known = np.flatnonzero(task.world.train.label >= 0)
         classes = len(task.protocol.classes)
@@ -48,14 +48,14 @@ def _asking(name: str, rounds: Rounds, wrong: float = 0.0) -> Callable[[Task], A
         order = np.arange(len(known))
         if len(task.labeled) < len(known):
             order = _order(task, name, rounds, train[known], truth)[: len(task.labeled)]
-        probe = fit_probe(train[known][order], truth[order], classes)
-        return Answer(softmax(probe.logits(test)))
+        probe = fit_linear_probe(train[known][order], truth[order], classes)
+        return EntryResult(softmax(probe.logits(test)))
 
     return row
 
 
 def _order(
-    task: Task, name: str, rounds: Rounds, embedding: NDArray[np.float32], truth: NDArray[np.int64]
+    task: BenchmarkTask, name: str, rounds: QueryRounds, embedding: NDArray[np.float32], truth: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Rows in the order asked for, up to the largest budget of the protocol; kept for its other budgets.
 
@@ -68,7 +68,7 @@ def _order(
         most = max((int(budget) for budget in task.protocol.budgets if budget.isdecimal()), default=0) * classes
         even = replace(rounds, first_labels=2 * classes, labels_per_round=2 * classes)
         labels = max(most, len(task.labeled))
-        order = asked_in_rounds(embedding, lambda rows: truth[rows], classes, even, labels, task.seed)
+        order = query_in_rounds(embedding, lambda rows: truth[rows], classes, even, labels, task.seed)
         with written_then_renamed(path) as temporary:
             np.save(temporary, order)
     return np.asarray(np.load(path, allow_pickle=False))
@@ -81,22 +81,22 @@ def _with_errors(label: NDArray[np.int64], classes: int, wrong: float, seed: int
     return np.where(errs, (label + rng.integers(1, classes, len(label))) % classes, label)
 
 
-_RANDOM = Rounds("random", first="random")
-_RELEASED = Rounds("hal", first="random", settings=_AS_RELEASED)
+_RANDOM = QueryRounds("random", first="random")
+_RELEASED = QueryRounds("hal", first="random", settings=_AS_RELEASED)
 
-_ROWS: dict[str, tuple[str, Rounds, float]] = {
-    **{name: (meaning, Rounds(name), 0.0) for name, meaning in QUERIES.items()},
+_ROWS: dict[str, tuple[str, QueryRounds, float]] = {
+    **{name: (meaning, QueryRounds(name), 0.0) for name, meaning in QUERY_STRATEGIES.items()},
     "random": ("Any of them, from the first round on.", _RANDOM, 0.0),
     "hal-as-released": (
         "HAL with entropy, all candidates and an unbalanced discriminator, from random first labels.",
         _RELEASED,
         0.0,
     ),
-    "hal-errs": ("HAL whose annotator is wrong about one particle in twenty.", Rounds("hal"), _WRONG),
+    "hal-errs": ("HAL whose annotator is wrong about one particle in twenty.", QueryRounds("hal"), _WRONG),
     "random-errs": ("The same annotator, asked about any particle.", _RANDOM, _WRONG),
 }
 
-QUERIED: dict[str, tuple[str, Callable[[Task], Answer]]] = {
+QUERIED: dict[str, tuple[str, Callable[[BenchmarkTask], EntryResult]]] = {
     name: (meaning, _asking(name, rounds, wrong)) for name, (meaning, rounds, wrong) in _ROWS.items()
 }
 """Name of each row, what it is, and how it answers."""
