@@ -72,7 +72,7 @@ def _places(model: Classifier, name: str, imaging: ImagingRanges, options: Optio
         made = simulate_synthetic_complexes(
             COMPLEXES, EACH, imaging, options.seed, options.work / name, seed_of_particles=options.seed + 1
         )
-        places = standardize_for_clustering(embedded(model.encoder, made), model.head)
+        places = standardize_for_clustering(embedded(model.encoder, made), model.plda)
         means = []
         for number, has_ctf in enumerate((True, False)):
             folder = options.work / f"{name}-{'with' if has_ctf else 'without'}"
@@ -84,7 +84,7 @@ def _places(model: Classifier, name: str, imaging: ImagingRanges, options: Optio
                 folder,
                 seed_of_particles=options.seed + 2 + number,
             )
-            shown = standardize_for_clustering(embed(model.encoder, others.volumes, len(others)), model.head)
+            shown = standardize_for_clustering(embed(model.encoder, others.volumes, len(others)), model.plda)
             means.append(np.stack([shown[others.label == k].mean(axis=0) for k in range(COMPLEXES)]))
         np.savez(kept, places=places, label=made.label, means=np.stack(means))
     with np.load(kept) as stored:
@@ -140,7 +140,7 @@ def measure(model: Classifier, options: Options) -> None:
     """Print how clusters of real structures fit their classes, and how many of them are named right."""
     for name, snr, seed in itertools.product(("few-shot", "few-shot-all"), options.snrs, range(options.seeds)):
         boxes = build_data(PROTOCOLS[name], snr, seed, options.work / f"{name}-{snr:g}-{seed}").test
-        places = standardize_for_clustering(embedded(model.encoder, boxes), model.head)
+        places = standardize_for_clustering(embedded(model.encoder, boxes), model.plda)
         found = find_clusters(places)
         count = found.probability.shape[1]
         members = [np.flatnonzero(found.label == c) for c in range(count)]

@@ -15,12 +15,12 @@ from tomosift.averaging.class_averages import AVERAGES_PER_CLASS, AlignmentInput
 from tomosift.averaging.multireference_alignment import (
     MAX_HELD_OUT,
     MIN_MEMBERS,
-    attach_class_averages,
     compute_class_averages,
     lower_accuracy,
     refine_labels,
     select_held_out,
 )
+from tomosift.inference.class_average_classifier import attach_class_averages
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier, shipped_decoder
 from tomosift.inference.prediction import MASK_THRESHOLD, ClassPosterior, apply_class_averages, predict, predict_masks
 from tomosift.inference.prototypes import enroll_classes

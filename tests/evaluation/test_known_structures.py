@@ -30,7 +30,7 @@ def test_clusters_are_named_by_what_was_simulated(boxes: Subtomograms, tmp_path:
     model = load_classifier(Path("general"))
     known = embed_known_structures(model, KNOWN, boxes, tmp_path)
     assert known.names == KNOWN
-    places = standardize_for_clustering(embed(model.encoder, boxes.volumes, len(boxes)), model.head)
+    places = standardize_for_clustering(embed(model.encoder, boxes.volumes, len(boxes)), model.plda)
     told = match_clusters(places, boxes.label, len(THERE), known)
     np.testing.assert_allclose(told.sum(axis=1), 1)
     names = [(*KNOWN, "none")[k] for k in told.argmax(axis=1)]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from tomosift.inference.heads import PLDAHead
 from tomosift.learning.clustering import MOST_TO_FIT, find_clusters, standardize_for_clustering
+from tomosift.learning.plda import PLDA
 
 DIRECTIONS = 12
 
@@ -76,9 +76,8 @@ def test_what_cannot_be_is_refused(n: int, count: int | None, sentence: str) -> 
 
 def test_comparable_places_are_about_their_middle_and_follow_the_discriminant() -> None:
     embeddings = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
-    head = PLDAHead(8, 0)
-    head.transform.mul_(3.0)
-    places = standardize_for_clustering(embeddings, head)
+    plda = PLDA(np.zeros(8), 3 * np.eye(8), np.ones(8))
+    places = standardize_for_clustering(embeddings, plda)
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     np.testing.assert_allclose(places, 3 * (unit - unit.mean(axis=0)), atol=1e-5)
     assert standardize_for_clustering(embeddings).shape == (50, 8)

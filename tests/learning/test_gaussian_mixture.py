@@ -2,20 +2,16 @@
 
 import numpy as np
 import pytest
-import torch
 
-from tomosift.inference.heads import PLDAHead
 from tomosift.learning.gaussian_mixture import label_by_gaussian_mixture
 from tomosift.learning.label_propagation import assign_pseudo_labels, out_of_fold_logits
+from tomosift.learning.plda import PLDA
 
 
 @pytest.fixture(scope="module")
-def head() -> PLDAHead:
+def plda() -> PLDA:
     """Classes differ along the first four of sixteen axes; the others only vary within them."""
-    head = PLDAHead(16, 0)
-    head.transform = torch.eye(16)[:, :4] * 40
-    head.shrinkage = torch.full((4,), 0.9)
-    return head
+    return PLDA(np.zeros(16), np.eye(16)[:, :4] * 40, np.full(4, 0.9))
 
 
 def particles(sizes: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -31,36 +27,36 @@ def particles(sizes: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.nda
 
 
 @pytest.mark.parametrize("sizes", [(100, 100, 100), (300, 60, 20)])
-def test_one_label_of_each_class_names_nearly_all(sizes: tuple[int, ...], head: PLDAHead) -> None:
+def test_one_label_of_each_class_names_nearly_all(sizes: tuple[int, ...], plda: PLDA) -> None:
     points, label = particles(sizes)
     given = np.array([int(np.flatnonzero(label == k)[0]) for k in range(3)])
-    named = label_by_gaussian_mixture(points[given], label[given], points, head)
+    named = label_by_gaussian_mixture(points[given], label[given], points, plda)
     assert (named == label).mean() > 0.9
-    nearest = np.square(head.places(points)[:, None] - head.places(points)[given]).sum(2).argmin(1)
+    nearest = np.square(plda.coordinates(points)[:, None] - plda.coordinates(points)[given]).sum(2).argmin(1)
     assert (named == label).mean() >= (nearest == label).mean()
 
 
-def test_classes_keep_their_numbers_where_some_have_no_label(head: PLDAHead) -> None:
+def test_classes_keep_their_numbers_where_some_have_no_label(plda: PLDA) -> None:
     points, label = particles((50, 50, 50))
     given = np.flatnonzero(label > 0)[:10]
-    assert set(label_by_gaussian_mixture(points[given], label[given], points, head)) == {1, 2}
+    assert set(label_by_gaussian_mixture(points[given], label[given], points, plda)) == {1, 2}
 
 
-def test_agreement_with_a_discriminant_is_right_more_often_than_the_mixture(head: PLDAHead) -> None:
+def test_agreement_with_a_discriminant_is_right_more_often_than_the_mixture(plda: PLDA) -> None:
     points, label = particles((150, 150, 150), seed=4)
     given = np.concatenate([np.flatnonzero(label == k)[:2] for k in range(3)])
-    agreed = assign_pseudo_labels(points[given], label[given], points, 3, head)
+    agreed = assign_pseudo_labels(points[given], label[given], points, 3, plda)
     sure = agreed >= 0
-    mixed = label_by_gaussian_mixture(points[given], label[given], points, head)
+    mixed = label_by_gaussian_mixture(points[given], label[given], points, plda)
     assert sure.mean() > 0.5
     assert (agreed[sure] == label[sure]).mean() >= (mixed == label).mean()
-    crossed = out_of_fold_logits(points[given], label[given], points, 3, head)
+    crossed = out_of_fold_logits(points[given], label[given], points, 3, plda)
     assert crossed.shape == (6, 3)
 
 
-def test_arguments_stay_and_the_result_is_the_same_each_time(head: PLDAHead) -> None:
+def test_arguments_stay_and_the_result_is_the_same_each_time(plda: PLDA) -> None:
     points, label = particles((30, 30))
     before = points.copy()
-    first = label_by_gaussian_mixture(points[:8], label[:8], points, head)
-    assert (first == label_by_gaussian_mixture(points[:8], label[:8], points, head)).all()
+    first = label_by_gaussian_mixture(points[:8], label[:8], points, plda)
+    assert (first == label_by_gaussian_mixture(points[:8], label[:8], points, plda)).all()
     assert (points == before).all()

@@ -16,6 +16,7 @@ from tomosift.learning.query_strategies import (
     query_in_rounds,
     select_queries,
 )
+from tomosift.models.label_discriminator import unlabeled_probability
 
 SHORT = QueryConfig(subsets=2, epochs=3)
 
@@ -33,7 +34,7 @@ def pool(labeled: tuple[int, ...] = (0, 1, 60, 61), **changes: object) -> QueryP
     probability = rng.dirichlet(np.ones(4), size=len(x))
     is_labeled = np.zeros(len(x), dtype=bool)
     is_labeled[list(labeled)] = True
-    return QueryPool(x, probability, is_labeled, replace(SHORT, **changes))
+    return QueryPool(x, probability, is_labeled, replace(SHORT, **changes), unlabeled_probability)
 
 
 @pytest.mark.parametrize("name", QUERY_STRATEGIES)
@@ -49,7 +50,7 @@ def test_particles_are_asked_for_once_each_and_the_same_ones_again(name: str, la
 @pytest.mark.parametrize("name", QUERY_STRATEGIES)
 def test_no_more_are_asked_for_than_there_are(name: str) -> None:
     x, _ = blobs(each=5)
-    given = QueryPool(x, np.full((20, 4), 0.25), np.arange(20) < 15, SHORT)
+    given = QueryPool(x, np.full((20, 4), 0.25), np.arange(20) < 15, SHORT, unlabeled_probability)
     assert sorted(select_queries(name, given, 12, np.random.default_rng(0)).tolist()) == [15, 16, 17, 18, 19]
     assert (
         len(select_queries(name, replace(given, is_labeled=np.ones(20, dtype=bool)), 3, np.random.default_rng(0))) == 0
@@ -117,12 +118,12 @@ def test_rounds_end_at_the_budget_and_longer_ones_begin_like_shorter_ones() -> N
         return label[rows]
 
     rounds = QueryRounds("margin", first_labels=8, labels_per_round=5)
-    order = query_in_rounds(x, answer, 4, rounds, 20, seed=2)
+    order = query_in_rounds(x, answer, 4, rounds, 20, 2, unlabeled_probability)
     assert [len(rows) for rows in seen] == [8, 5, 5, 2]
     np.testing.assert_array_equal(order, np.concatenate(seen))
-    longer = query_in_rounds(x, lambda rows: label[rows], 4, rounds, 33, seed=2)
+    longer = query_in_rounds(x, lambda rows: label[rows], 4, rounds, 33, 2, unlabeled_probability)
     np.testing.assert_array_equal(longer[:18], order[:18])
-    assert len(query_in_rounds(x, lambda rows: label[rows], 4, rounds, 10_000, seed=2)) == len(x)
+    assert len(query_in_rounds(x, lambda rows: label[rows], 4, rounds, 10_000, 2, unlabeled_probability)) == len(x)
 
 
 def test_particles_of_no_class_are_asked_for_and_pass() -> None:

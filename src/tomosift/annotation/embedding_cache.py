@@ -62,7 +62,7 @@ class EmbeddingCache:
 
     def places(self) -> Float[np.ndarray, "m d"]:
         """The embeddings in directions in which distances count, about their middle."""
-        return standardize_for_clustering(self._embeddings, self._model.head).astype(np.float32)
+        return standardize_for_clustering(self._embeddings, self._model.plda).astype(np.float32)
 
     def plane(self) -> Float[np.ndarray, "m 2"]:
         """Places in the plane, 0 to 1, for a map."""

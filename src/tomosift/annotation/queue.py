@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from tomosift.learning.query_strategies import QueryPool, margin, select_queries
+from tomosift.models.label_discriminator import unlabeled_probability
 
 _AHEAD = 48
 """Particles that a strategy chooses at once; until they are asked, the teacher has long chosen anew."""
@@ -62,7 +63,9 @@ def strategy_queue(
     free = np.flatnonzero(~is_learned)
     some = rng.choice(free, min(len(free), _LOOKED_AT), replace=False)
     members = np.concatenate((learned, some))
-    pool = QueryPool(np.asarray(places[members]), known[members], is_learned[members])
+    pool = QueryPool(
+        np.asarray(places[members]), known[members], is_learned[members], discriminate=unlabeled_probability
+    )
     first = members[select_queries("hal" if guesses else "typical", pool, _AHEAD, rng)]
     rest = rng.permutation(np.setdiff1d(free, first))
     if guesses:

@@ -18,13 +18,9 @@ from tomosift.averaging.class_averages import (
     AVERAGES_PER_CLASS,
     AlignmentInput,
     ClassAverages,
-    prepare_alignment,
     search_rotations,
 )
 from tomosift.averaging.pose_search import GRID, WhitenedSpectra, average_aligned, search_poses
-from tomosift.inference.classifier import Classifier
-from tomosift.inference.heads import PLDAHead
-from tomosift.inference.prediction import predict
 from tomosift.models.center_finder import fourier_crop
 from tomosift.models.decoders import UNet
 from tomosift.models.encoder import ReadBoxes, ReportDone
@@ -175,37 +171,6 @@ def lower_accuracy(
         int((said.argmax(axis=1) == label).sum()) for said in (crossed, averages.reconsidered(crossed, spectra))
     )
     return after < before - 1
-
-
-def attach_class_averages(
-    classifier: Classifier,
-    averages: ClassAverages,
-    around: SubtomogramSource,
-    spared: SubtomogramSource,
-    label: Int[np.ndarray, " m"],
-    crossed: Float[np.ndarray, "m k"] | None,
-) -> str:
-    """Let a classifier compare particles with averages from now on, and be as sure of that as it should be.
-
-    See `ClassAverages.calibrate`; ``around`` are particles of any kind. Returns why nothing is kept, or an empty text:
-    fewer than `LEAST_CLASSES` averages say nothing, and some `name_fewer` right. Where no particle is spared averages
-    are taken at their word.
-    """
-    if averages.known.sum() < MIN_CLASSES:
-        return f"fewer than {MIN_CLASSES} classes have {MIN_MEMBERS} particles to make one of"
-    if len(label):
-        said = predict(classifier, around.volumes, len(around.tilt_range_deg)).probabilities
-        spectra, mine = (
-            prepare_alignment(boxes.volumes, boxes.tilt_range_deg, classifier.encoder, averages.weight).spectra
-            for boxes in (around, spared)
-        )
-        if crossed is not None and lower_accuracy(averages, mine, label, crossed):
-            return LOWER_ACCURACY
-        # Of all heads only this one knows how often it is right, about, without a label to spare.
-        sure = float(said.max(axis=1).mean()) if isinstance(classifier.head, PLDAHead) else None
-        averages.calibrate(np.log(np.maximum(said, 1e-12)), spectra, label, mine, crossed, sure)
-    classifier.keep(averages)
-    return ""
 
 
 def _later(done: ReportDone, before: int, total: int, count: int, _: int) -> None:

@@ -25,7 +25,6 @@ from tomosift.evaluation.report.cluster_section import Suggestions, cluster_sect
 from tomosift.evaluation.report.report_input import ReportInput
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier, load_classifier, model_digest
-from tomosift.inference.heads import PLDAHead
 from tomosift.inference.prediction import embed
 from tomosift.io.particles import write_particles
 from tomosift.learning.clustering import Clusters, check_count, find_clusters, standardize_for_clustering
@@ -73,7 +72,7 @@ def command(
     boxes, loaded = open_subtomograms(subtomograms), load_classifier(model)
     given = _given(names)
     check_count(len(boxes), clusters)
-    looks = suggest and not given and isinstance(loaded.head, PLDAHead)
+    looks = suggest and not given and loaded.plda is not None
     sources = _sources(known) if looks else ()
     if loaded.card.class_names:
         check_spacing(boxes, model, loaded.card.voxel_spacing_angstrom)
@@ -112,7 +111,7 @@ def command(
             kept = out / "known" / _digest_of_sources(sources)
             complexes = embed_known_structures(loaded, sources, boxes, kept, update)
         wanted = tuple(map(class_name_of, known or sources))
-        places = standardize_for_clustering(embeddings, loaded.head)
+        places = standardize_for_clustering(embeddings, loaded.plda)
         suggestions = Suggestions.of(complexes, match_clusters(places, found.label, count, complexes), wanted)
         if count == _FEW:
             print_message(f"note: with {_FEW} clusters the middle of the set lies between them; do not trust the names")
@@ -186,7 +185,7 @@ def _found(
             ) from None
     with progress_bar("explore", "boxes") as update:
         embeddings = embed(model.encoder, boxes.volumes, len(boxes), done=update)
-    found = find_clusters(standardize_for_clustering(embeddings, model.head), count, seed)
+    found = find_clusters(standardize_for_clustering(embeddings, model.plda), count, seed)
     with written_then_renamed(kept) as temporary, temporary.open("wb") as target:
         np.savez(target, embeddings=embeddings, probability=found.probability, stability=found.stability)
     return embeddings, found

@@ -11,16 +11,19 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from tomosift.averaging.class_averages import prepare_alignment
+from tomosift.averaging.class_averages import ClassAverages, prepare_alignment
 from tomosift.averaging.multireference_alignment import (
+    LOWER_ACCURACY,
     MAX_CALIBRATION_PARTICLES,
+    MIN_CLASSES,
+    MIN_MEMBERS,
     SubtomogramSource,
-    attach_class_averages,
+    lower_accuracy,
     refine_labels,
 )
 from tomosift.inference.classifier import Classifier, shipped_decoder
-from tomosift.inference.heads import PrototypeHead
-from tomosift.inference.prediction import classify_embeddings
+from tomosift.inference.heads import PLDAHead, PrototypeHead
+from tomosift.inference.prediction import classify_embeddings, predict
 from tomosift.inference.prototypes import leave_one_out_comparison
 from tomosift.models.encoder import ReportDone
 
@@ -95,3 +98,34 @@ def add_class_averages(
     around = boxes.select(boxes.spaced_rows(MAX_CALIBRATION_PARTICLES))
     spared = examples.boxes.select(asked)
     return attach_class_averages(classifier, said.averages, around, spared, examples.label[asked], crossed)
+
+
+def attach_class_averages(
+    classifier: Classifier,
+    averages: ClassAverages,
+    around: SubtomogramSource,
+    spared: SubtomogramSource,
+    label: Int[np.ndarray, " m"],
+    crossed: Float[np.ndarray, "m k"] | None,
+) -> str:
+    """Let a classifier compare particles with averages from now on, and be as sure of that as it should be.
+
+    See `ClassAverages.calibrate`; ``around`` are particles of any kind. Returns why nothing is kept, or an empty text:
+    fewer than `LEAST_CLASSES` averages say nothing, and some `name_fewer` right. Where no particle is spared averages
+    are taken at their word.
+    """
+    if averages.known.sum() < MIN_CLASSES:
+        return f"fewer than {MIN_CLASSES} classes have {MIN_MEMBERS} particles to make one of"
+    if len(label):
+        said = predict(classifier, around.volumes, len(around.tilt_range_deg)).probabilities
+        spectra, mine = (
+            prepare_alignment(boxes.volumes, boxes.tilt_range_deg, classifier.encoder, averages.weight).spectra
+            for boxes in (around, spared)
+        )
+        if crossed is not None and lower_accuracy(averages, mine, label, crossed):
+            return LOWER_ACCURACY
+        # Of all heads only this one knows how often it is right, about, without a label to spare.
+        sure = float(said.max(axis=1).mean()) if isinstance(classifier.head, PLDAHead) else None
+        averages.calibrate(np.log(np.maximum(said, 1e-12)), spectra, label, mine, crossed, sure)
+    classifier.keep(averages)
+    return ""

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from tomosift.averaging.class_averages import ClassAverages
 from tomosift.errors import FormatError
 from tomosift.files import write_json, written_then_renamed
-from tomosift.inference.heads import HEADS, HeadName, build_head
+from tomosift.inference.heads import HEADS, HeadName, PLDAHead, build_head
 from tomosift.inference.hub import download_model, is_on_hub
 from tomosift.inference.novelty import SimilarityScore
+from tomosift.learning.plda import PLDA
 from tomosift.models.center_finder import finder_digest
 from tomosift.models.decoders import DECODERS, UNet, build_decoder
 from tomosift.models.encoder import Encoder
@@ -72,6 +73,11 @@ class Classifier(nn.Module):
         self.familiarity = SimilarityScore(size, classes) if classes else None
         self.decoder = build_decoder(card.decoder, encoder)
         self.averages = ClassAverages(classes, card.box_size) if card.averages else None
+
+    @property
+    def plda(self) -> PLDA | None:
+        """The PLDA by which this model compares embeddings; None for other heads."""
+        return self.head.plda if isinstance(self.head, PLDAHead) else None
 
     def keep(self, averages: ClassAverages) -> None:
         """Compare particles with these averages from now on."""

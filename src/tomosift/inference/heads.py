@@ -7,7 +7,6 @@ and differ in how they compare a particle with it; a class more is a row more, a
 import math
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -206,11 +205,10 @@ class PLDAHead(PrototypeHead):
     def standardize(self, embeddings: Float[Tensor, "n e"]) -> None:
         self.center.copy_(functional.normalize(embeddings, dim=1).mean(0))
 
-    def places(self, embeddings: Float[np.ndarray, "n e"]) -> Float[np.ndarray, "n d"]:
-        """Embeddings of one set in the directions in which classes differ, about the middle of the set, in units of the
-        deviation within classes."""
-        unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-        return np.asarray((unit - unit.mean(axis=0)) @ self.transform.cpu().numpy())
+    @property
+    def plda(self) -> PLDA:
+        """The fitted PLDA as arrays."""
+        return PLDA(*(part.cpu().numpy() for part in (self.center, self.transform, self.shrinkage)))
 
     @torch.no_grad()
     def load(self, discriminant: PLDA) -> None:

@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from tomosift.inference.heads import LinearHead, PLDAHead, PrototypeHead
+from tomosift.learning.plda import PLDA
 
 COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 30, 36, 44, 52, 60)
 """Numbers of clusters that are compared."""
@@ -42,15 +42,15 @@ class Clusters:
 
 
 def standardize_for_clustering(
-    embeddings: Float[np.ndarray, "n e"], head: LinearHead | PrototypeHead | None = None
+    embeddings: Float[np.ndarray, "n e"], plda: PLDA | None = None
 ) -> Float[np.ndarray, "n d"]:
     """Embeddings where distances count, about their middle: with a discriminant, in its directions and in units of the
     deviation within classes, so that sets can be compared.
 
     Without one, along the principal directions of these very particles, standardized and of like length.
     """
-    if isinstance(head, PLDAHead):
-        return head.places(embeddings)
+    if plda is not None:
+        return plda.coordinates(embeddings)
     x = embeddings.astype(np.float64)
     x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
     x = PCA(min(_DIRECTIONS, *x.shape), random_state=0).fit_transform(x)

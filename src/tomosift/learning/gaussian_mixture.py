@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from tomosift.inference.heads import PLDAHead
+from tomosift.learning.plda import PLDA
 
 _DIRECTIONS = 32
 _ROUNDS = 30
@@ -16,7 +16,7 @@ def label_by_gaussian_mixture(
     known_embeddings: Float[np.ndarray, "n e"],
     known_labels: Int[np.ndarray, " n"],
     embeddings: Float[np.ndarray, "m e"],
-    head: PLDAHead,
+    plda: PLDA,
 ) -> Int[np.ndarray, " m"]:
     """A label for each of m particles from the n labeled ones (all with a label) of the same set.
 
@@ -27,8 +27,8 @@ def label_by_gaussian_mixture(
     Source: Nigam et al. 2000, "Text classification from labeled and unlabeled documents using EM", for mixtures some of
     whose members are labeled. That it is done in the directions of a discriminant, and all constants, are ours.
     """
-    everything = head.places(np.concatenate([known_embeddings, embeddings]))[:, :_DIRECTIONS]
-    shrinkage = head.shrinkage.cpu().numpy()[:_DIRECTIONS]
+    everything = plda.coordinates(np.concatenate([known_embeddings, embeddings]))[:, :_DIRECTIONS]
+    shrinkage = plda.shrinkage[:_DIRECTIONS]
     classes, known = np.unique(known_labels, return_inverse=True)
     count, rows = len(known), np.arange(len(known))
     mean = np.stack([everything[:count][known == k].mean(axis=0) for k in range(len(classes))]) * shrinkage

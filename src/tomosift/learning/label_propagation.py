@@ -3,7 +3,6 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from tomosift.inference.heads import PLDAHead
 from tomosift.learning.gaussian_mixture import label_by_gaussian_mixture
 from tomosift.learning.linear_probe import (
     FEW_LABELS_REGULARIZATION,
@@ -11,6 +10,7 @@ from tomosift.learning.linear_probe import (
     fit_linear_probe,
     leave_one_out_logits,
 )
+from tomosift.learning.plda import PLDA
 
 NEIGHBORS = 12
 """Particles to which each one is tied."""
@@ -81,7 +81,7 @@ def assign_pseudo_labels(
     known_labels: Int[np.ndarray, " n"],
     embeddings: Float[np.ndarray, "m e"],
     class_count: int,
-    head: PLDAHead | None = None,
+    plda: PLDA | None = None,
 ) -> Int[np.ndarray, " m"]:
     """A label for each of the m particles on which different ways to name it agree, -1 for the others.
 
@@ -103,8 +103,8 @@ def assign_pseudo_labels(
         When no particle is labeled.
     """
     source, given = known_embeddings, known_labels
-    if head is not None:
-        mixed = label_by_gaussian_mixture(known_embeddings, known_labels, embeddings, head)
+    if plda is not None:
+        mixed = label_by_gaussian_mixture(known_embeddings, known_labels, embeddings, plda)
         agreed = _where_same(propagate_labels(source, given, embeddings, class_count), mixed)
         source, given = _joined(known_embeddings, known_labels, embeddings, agreed)
         return _where_same(fit_linear_probe(source, given, class_count).logits(embeddings).argmax(axis=1), mixed)
@@ -122,7 +122,7 @@ def out_of_fold_logits(
     known_labels: Int[np.ndarray, " n"],
     embeddings: Float[np.ndarray, "m e"],
     class_count: int,
-    head: PLDAHead | None = None,
+    plda: PLDA | None = None,
 ) -> Float[np.ndarray, "p k"]:
     """Logits of each labeled particle by a probe of the other labels and of what is agreed on by them among the m.
 
@@ -140,7 +140,7 @@ def out_of_fold_logits(
     for kept, left in folds.split(known_embeddings, known_labels):
         source, given = known_embeddings[kept], known_labels[kept]
         source, given = _joined(
-            source, given, embeddings, assign_pseudo_labels(source, given, embeddings, class_count, head)
+            source, given, embeddings, assign_pseudo_labels(source, given, embeddings, class_count, plda)
         )
         logits[left] = fit_linear_probe(source, given, class_count, FEW_LABELS_REGULARIZATION).logits(
             known_embeddings[left]

@@ -31,6 +31,14 @@ class PLDA:
     shrinkage: Float[np.ndarray, " d"]
     """How far one example moves the expected place of its class from the center towards itself, 0 to 1."""
 
+    def coordinates(self, embeddings: Float[np.ndarray, "n e"]) -> Float[np.ndarray, "n d"]:
+        """Project embeddings of one set onto the discriminant directions, centered on the mean of the set.
+
+        The unit is the standard deviation within classes.
+        """
+        unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+        return np.asarray((unit - unit.mean(axis=0)) @ self.transform)
+
 
 def fit_plda(
     embeddings: Float[np.ndarray, "n e"], label: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"] | None = None

@@ -10,11 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
-from torch import nn
-from torch.nn import functional
 
 from tomosift.learning.calibration import softmax
 from tomosift.learning.linear_probe import fit_linear_probe
@@ -48,6 +45,13 @@ class QueryConfig:
     """Most passes of the discriminator over what it learns from; 300 in the released code."""
 
 
+Discriminator = Callable[
+    [NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], QueryConfig, int], NDArray[np.float64]
+]
+"""Trains on standardized embeddings, labeled rows, unlabeled rows, settings and a seed; returns the probability of each
+unlabeled row to be unlabeled. `tomosift.models.label_discriminator` has the one of HAL."""
+
+
 @dataclass(frozen=True, eq=False)
 class QueryPool:
     """n particles as a strategy sees them."""
@@ -57,6 +61,8 @@ class QueryPool:
     """What the current classifier says; uniform where there is none yet."""
     is_labeled: Bool[np.ndarray, " n"]
     settings: QueryConfig = field(default_factory=QueryConfig)
+    discriminate: Discriminator | None = None
+    """Trained by the strategies `discriminative` and `hal`."""
 
     @property
     def unlabeled(self) -> Int64[np.ndarray, " u"]:
@@ -113,6 +119,7 @@ def query_in_rounds(
     rounds: QueryRounds,
     labels: int,
     seed: int,
+    discriminate: Discriminator | None = None,
 ) -> Int64[np.ndarray, " q"]:
     """Rows in the order in which they were asked for, ``labels`` in all.
 
@@ -127,7 +134,7 @@ def query_in_rounds(
     while len(order) < min(labels, len(embedding)):
         name = rounds.query if len(order) else rounds.first
         wanted = rounds.labels_per_round if len(order) else rounds.first_labels
-        pool = QueryPool(embedding, probability, is_asked, rounds.settings)
+        pool = QueryPool(embedding, probability, is_asked, rounds.settings, discriminate)
         rows = select_queries(name, pool, min(wanted, labels - len(order)), rng)
         order, label[rows] = np.concatenate((order, rows)), answer(rows)
         is_asked[rows] = True
@@ -221,52 +228,24 @@ def _discriminated(pool: QueryPool, count: int, rng: np.random.Generator, weight
     encoder does not have, under a perceptron of two layers; what `QuerySettings` says.
     """
     settings = pool.settings
+    if pool.discriminate is None:
+        raise ValueError("the strategy trains a discriminator, but the pool has none; set QueryPool.discriminate")
     uncertain = entropy(pool.probability) if settings.uncertainty == "entropy" else 1 - margin(pool.probability)
     taken = pool.is_labeled.copy()
     if not taken.any():  # nothing to be unlike of
         return _random(pool, count, rng)
-    x = torch.from_numpy(_scaled(pool.embedding).astype(np.float32))
+    x = _scaled(pool.embedding).astype(np.float32)
     chosen: list[NDArray[np.int64]] = []
     sizes = [len(part) for part in np.array_split(np.arange(count), min(settings.subsets, count))]
     for size in sizes:
         rest = np.flatnonzero(~taken)
         looked_at = settings.candidates * size or max(size, _MOST_OF_ALL * int(taken.sum()))
         seen = rng.choice(rest, min(len(rest), looked_at), replace=False)
-        told = _unlabeled_probability(x, np.flatnonzero(taken), seen, settings, int(rng.integers(2**31)))
+        told = pool.discriminate(x, np.flatnonzero(taken), seen, settings, int(rng.integers(2**31)))
         best = seen[np.argsort(-(told + weight * uncertain[seen]), kind="stable")[:size]]
         chosen.append(best)
         taken[best] = True
     return np.concatenate(chosen)
-
-
-def _unlabeled_probability(
-    x: torch.Tensor, labeled: NDArray[np.int64], unlabeled: NDArray[np.int64], settings: QueryConfig, seed: int
-) -> NDArray[np.float64]:
-    """How probably each of the unlabeled particles is one, by a discriminator trained on both."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        width = x.shape[1]
-        model = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 1))
-        rows = torch.from_numpy(np.concatenate((labeled, unlabeled)))
-        truth = (torch.arange(len(rows)) >= len(labeled)).float()
-        weight = torch.ones(len(rows))
-        if settings.balanced:
-            weight = torch.where(truth > 0, len(rows) / (2 * len(unlabeled)), len(rows) / (2 * len(labeled)))
-        optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3)
-        for _ in range(settings.epochs):
-            for part in torch.split(torch.randperm(len(rows)), 128):
-                said = model(x[rows[part]])[:, 0]
-                loss = functional.binary_cross_entropy_with_logits(said, truth[part], weight[part])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-            with torch.no_grad():
-                right = ((model(x[rows])[:, 0] > 0).float() == truth).float()
-                share = float((right * weight).sum() / weight.sum())
-            if share > settings.stop_accuracy:
-                break
-        with torch.no_grad():
-            return np.asarray(torch.sigmoid(model(x[torch.from_numpy(unlabeled)])[:, 0]).double().numpy())
 
 
 def _scaled(embedding: NDArray[np.floating]) -> NDArray[np.float64]:

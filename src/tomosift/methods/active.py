@@ -23,6 +23,7 @@ from tomosift.inference.classifier import GENERAL, Classifier, starting_encoder
 from tomosift.inference.prediction import embed
 from tomosift.learning.query_strategies import QueryRounds, query_in_rounds
 from tomosift.models.encoder import BOXES_TO_PREPARE
+from tomosift.models.label_discriminator import unlabeled_probability
 from tomosift.train.loop import Progress, Training
 from tomosift.train.run import Run
 
@@ -68,7 +69,9 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
         run.log(event="asked", particles=len(rows))
         return np.asarray(pool.label[rows])
 
-    order = query_in_rounds(embedding, answer, len(data.class_names), config.rounds, config.labels, seed)
+    order = query_in_rounds(
+        embedding, answer, len(data.class_names), config.rounds, config.labels, seed, unlabeled_probability
+    )
     asked = [str(name) for name in pool.particles.particle_id[order]]
     run.write(ASKED, asked)
     run.write(methods.SEEN, sorted(asked))  # the others may be evaluated on

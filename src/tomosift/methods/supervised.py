@@ -22,7 +22,6 @@ from tomosift.averaging.multireference_alignment import (
     LOWER_ACCURACY,
     MAX_CALIBRATION_PARTICLES,
     AlignmentResult,
-    attach_class_averages,
     lower_accuracy,
     refine_labels,
 )
@@ -31,12 +30,14 @@ from tomosift.data.labels import find_rows, is_member, spaced_rows_with, with_ps
 from tomosift.data.splits import split_held_out
 from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
+from tomosift.inference.class_average_classifier import attach_class_averages
 from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, shipped_decoder, starting_encoder
-from tomosift.inference.heads import LinearHead, PLDAHead
+from tomosift.inference.heads import LinearHead
 from tomosift.inference.prediction import embed, predict
 from tomosift.learning.calibration import fit_temperature, fit_temperature_few_labels, negative_log_likelihood
 from tomosift.learning.label_propagation import assign_pseudo_labels, labels_suffice, out_of_fold_logits
 from tomosift.learning.linear_probe import fit_linear_probe, leave_one_out_logits
+from tomosift.learning.plda import PLDA
 from tomosift.models.augmented_views import augment_recentered
 from tomosift.models.encoder import BOXES_TO_PREPARE
 from tomosift.models.recentering import CenterCache
@@ -155,7 +156,7 @@ class _Lesson:
     spreads: bool
     seed: int
     progress: Progress | None
-    directions: PLDAHead | None = None
+    directions: PLDA | None = None
     """Of the model to start from, by which unlabeled particles are compared with labeled ones."""
     is_rehearsal: bool = False
     last_step: int | None = None
@@ -305,9 +306,8 @@ def _is_to_spread(config: Config, data: TrainingSets, labeled: Subtomograms, rar
     return not labels_suffice(embeddings, labeled.label, len(data.class_names))
 
 
-def _directions(config: Config) -> PLDAHead | None:
-    head = None if config.init is None else load_classifier(config.init).head
-    return head if isinstance(head, PLDAHead) else None
+def _directions(config: Config) -> PLDA | None:
+    return None if config.init is None else load_classifier(config.init).plda
 
 
 def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:

@@ -20,6 +20,7 @@ from tomosift.learning.calibration import softmax
 from tomosift.learning.linear_probe import fit_linear_probe
 from tomosift.learning.query_strategies import QUERY_STRATEGIES, QueryConfig, QueryRounds, query_in_rounds
 from tomosift.models.encoder import BOXES_TO_PREPARE
+from tomosift.models.label_discriminator import unlabeled_probability
 
 _WRONG = 0.05
 _AS_RELEASED = QueryConfig(uncertainty="entropy", candidates=0, balanced=False)
@@ -68,7 +69,9 @@ def _order(
         most = max((int(budget) for budget in task.protocol.budgets if budget.isdecimal()), default=0) * classes
         even = replace(rounds, first_labels=2 * classes, labels_per_round=2 * classes)
         labels = max(most, len(task.labeled))
-        order = query_in_rounds(embedding, lambda rows: truth[rows], classes, even, labels, task.seed)
+        order = query_in_rounds(
+            embedding, lambda rows: truth[rows], classes, even, labels, task.seed, unlabeled_probability
+        )
         with written_then_renamed(path) as temporary:
             np.save(temporary, order)
     return np.asarray(np.load(path, allow_pickle=False))

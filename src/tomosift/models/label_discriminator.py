@@ -1,0 +1,44 @@
+"""The discriminator of active learning: labeled against unlabeled particles, by their embeddings."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from tomosift.learning.query_strategies import QueryConfig
+
+
+def unlabeled_probability(
+    embedding: NDArray[np.float32],
+    labeled: NDArray[np.int64],
+    unlabeled: NDArray[np.int64],
+    settings: QueryConfig,
+    seed: int,
+) -> NDArray[np.float64]:
+    """How probably each of the unlabeled particles is one, by a discriminator trained on both."""
+    x = torch.from_numpy(embedding)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        width = x.shape[1]
+        model = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 1))
+        rows = torch.from_numpy(np.concatenate((labeled, unlabeled)))
+        truth = (torch.arange(len(rows)) >= len(labeled)).float()
+        weight = torch.ones(len(rows))
+        if settings.balanced:
+            weight = torch.where(truth > 0, len(rows) / (2 * len(unlabeled)), len(rows) / (2 * len(labeled)))
+        optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3)
+        for _ in range(settings.epochs):
+            for part in torch.split(torch.randperm(len(rows)), 128):
+                logits = model(x[rows[part]])[:, 0]
+                loss = functional.binary_cross_entropy_with_logits(logits, truth[part], weight[part])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            with torch.no_grad():
+                right = ((model(x[rows])[:, 0] > 0).float() == truth).float()
+                share = float((right * weight).sum() / weight.sum())
+            if share > settings.stop_accuracy:
+                break
+        with torch.no_grad():
+            return np.asarray(torch.sigmoid(model(x[torch.from_numpy(unlabeled)])[:, 0]).double().numpy())
