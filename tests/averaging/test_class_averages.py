@@ -439,7 +439,7 @@ def test_a_model_that_keeps_averages_is_saved_and_loaded_with_them(
     np.testing.assert_allclose(after.probabilities.sum(1), 1)
     tempered = np.exp(after.logits / 2.0)
     np.testing.assert_allclose(tempered / tempered.sum(1, keepdims=True), after.probabilities, atol=1e-9)
-    np.testing.assert_array_equal(after.familiarity, said.familiarity)
+    np.testing.assert_array_equal(after.similarity, said.similarity)
     save_classifier(tmp_path / "kept", classifier)
     loaded = load_classifier(tmp_path / "kept")
     assert loaded.card == classifier.card

@@ -38,7 +38,7 @@ def test_every_column_and_block_of_a_relion_table_survives(world: Any, chain: An
     pd.testing.assert_frame_equal(found["optics"], given["optics"])
     pd.testing.assert_frame_equal(found["particles"][given["particles"].columns], given["particles"])
     added = list(found["particles"].columns[len(given["particles"].columns) :])
-    assert added[:4] == ["rlnClassNumber", "tomosiftClass", "tomosiftConfidence", "tomosiftFamiliarity"]
+    assert added[:4] == ["rlnClassNumber", "tomosiftClass", "tomosiftConfidence", "tomosiftSimilarity"]
     assert added[4:7] == [f"tomosiftProbability_{name}" for name in CLASSES]
 
 
@@ -118,18 +118,18 @@ def test_copick_project_without_the_classes_is_refused(chain: Any, tmp_path: Pat
 def test_unsure_answers_are_unknown_and_can_be_dropped(chain: Any, tmp_path: Path) -> None:
     confidence = expected(chain).probabilities.max(1)
     limit = float(np.median(confidence))
-    table = starfile.read(classify(chain, tmp_path / "all.star", "--unknown-below", str(limit)), always_dict=True)
+    table = starfile.read(classify(chain, tmp_path / "all.star", "--min-confidence", str(limit)), always_dict=True)
     unknown = table["particles"]["rlnClassNumber"] == 0
     np.testing.assert_array_equal(unknown, confidence < limit)
     assert set(table["particles"]["tomosiftClass"][unknown]) == {"unknown"}
-    classify(chain, tmp_path / "sure.star", "--unknown-below", str(limit), "--drop-unknown")
+    classify(chain, tmp_path / "sure.star", "--min-confidence", str(limit), "--drop-unknown")
     kept = starfile.read(tmp_path / "sure.star", always_dict=True)["particles"]
     assert len(kept) == int((~unknown).sum()) == len(np.load(tmp_path / "sure_embeddings.npy"))
 
 
 def test_leaving_nothing_is_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
     words = ("classify", chain.classifier, chain.subtomograms, "--out", tmp_path / "c.star", "--drop-unknown")
-    assert "lower --unknown-below" in refused(*words, "--unknown-below", 2)
+    assert "lower --min-confidence" in refused(*words, "--min-confidence", 2)
 
 
 def test_runs_without_classes_are_refused_with_what_to_do(chain: Any, tmp_path: Path, refused: Refused) -> None:

@@ -45,7 +45,7 @@ def test_every_other_particle_gets_a_class_and_examples_are_left_out_and_said(
 
 
 def test_nothing_that_fits_is_answered_unknown(world: Any, chain: Any, tmp_path: Path) -> None:
-    identify(chain, "--examples", world.labels, "--out", tmp_path / "named.star", "--unfamiliar-below", 0.999)
+    identify(chain, "--examples", world.labels, "--out", tmp_path / "named.star", "--min-similarity", 0.999)
     table = starfile.read(tmp_path / "named.star", always_dict=True)["particles"]
     assert set(table["tomosiftClass"]) == {"unknown"}
 

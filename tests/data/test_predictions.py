@@ -52,9 +52,9 @@ def test_earlier_predictions_are_replaced() -> None:
 
 
 def test_particles_that_look_like_no_labeled_one_are_unknown() -> None:
-    familiarity = np.array([0.9, 0.1, -0.2])
+    similarity = np.array([0.9, 0.1, -0.2])
     sure = np.array([[0.9, 0.1, 0.0], [0.9, 0.1, 0.0], [1.0, 0.0, 0.0]])
-    assert with_predictions(particles(3), sure, familiarity, NAMES).columns["rlnClassNumber"].tolist() == [1, 1, 1]
-    found = with_predictions(particles(3), sure, familiarity, NAMES, 0.5, 0.1)
+    assert with_predictions(particles(3), sure, similarity, NAMES).columns["rlnClassNumber"].tolist() == [1, 1, 1]
+    found = with_predictions(particles(3), sure, similarity, NAMES, 0.5, 0.1)
     assert found.columns["rlnClassNumber"].tolist() == [1, 1, 0]
-    assert found.columns["tomosiftFamiliarity"].tolist() == [0.9, 0.1, -0.2]
+    assert found.columns["tomosiftSimilarity"].tolist() == [0.9, 0.1, -0.2]

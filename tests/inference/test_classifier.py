@@ -27,7 +27,7 @@ from tomosift.models.center_finder import weights_path
 from tomosift.models.encoders import ENCODERS, build_encoder
 from tomosift.models.recentering import REACH
 
-CARD = ModelCard("rb3d", 10.0, 16, ("apoferritin", "ribosome"), temperature=1.7, unknown_below=0.4)
+CARD = ModelCard("rb3d", 10.0, 16, ("apoferritin", "ribosome"), temperature=1.7, min_confidence=0.4)
 
 
 def boxes(count: int, seed: int = 0) -> torch.Tensor:

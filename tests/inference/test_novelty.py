@@ -15,18 +15,18 @@ def test_members_of_a_class_are_more_familiar_than_others_whatever_the_scale_of_
     label = torch.arange(2).repeat_interleave(20)
     labeled = (middles[label] + drawn(40, 16, seed=2)) * scale + offset
     strangers = (middles[2] + drawn(30, 16, seed=3)) * scale + offset
-    familiarity = SimilarityScore(16, 2)
-    familiarity.remember(torch.cat([labeled, strangers]), labeled[::4], label[::4])
-    assert float(familiarity(labeled).min()) > float(familiarity(strangers).max())
-    assert float(familiarity(labeled).max()) <= 1 + 1e-6
+    similarity = SimilarityScore(16, 2)
+    similarity.remember(torch.cat([labeled, strangers]), labeled[::4], label[::4])
+    assert float(similarity(labeled).min()) > float(similarity(strangers).max())
+    assert float(similarity(labeled).max()) <= 1 + 1e-6
 
 
 def test_classes_without_labels_are_nobody_s_nearest() -> None:
     embeddings = drawn(10, 4, seed=4)
-    familiarity = SimilarityScore(4, 3)
-    familiarity.remember(embeddings, embeddings[:6], torch.tensor([0, 0, 0, 2, 2, 2]))
-    assert torch.equal(familiarity.direction[1], torch.zeros(4))
-    assert torch.allclose(familiarity.direction[[0, 2]].norm(dim=1), torch.ones(2))
+    similarity = SimilarityScore(4, 3)
+    similarity.remember(embeddings, embeddings[:6], torch.tensor([0, 0, 0, 2, 2, 2]))
+    assert torch.equal(similarity.direction[1], torch.zeros(4))
+    assert torch.allclose(similarity.direction[[0, 2]].norm(dim=1), torch.ones(2))
 
 
 def test_before_anything_is_remembered_nothing_is_familiar() -> None:

@@ -37,9 +37,9 @@ def test_examples_make_a_classifier_that_recognizes_others_of_their_classes() ->
     assert np.allclose(said.probabilities.sum(1), 1)
     strangers = np.random.default_rng(3).normal(size=(200, SIZE)).astype(np.float32)
     assert (
-        np.median(said.familiarity)
+        np.median(said.similarity)
         > 0.5
-        > np.median(classify_embeddings(enroll_classes(base(), NAMES, examples, label, asked), strangers).familiarity)
+        > np.median(classify_embeddings(enroll_classes(base(), NAMES, examples, label, asked), strangers).similarity)
         + 0.3
     )
 

@@ -66,7 +66,7 @@ def short(name: str, steps: int) -> object:
     if name == "prototypical":  # there are three shapes, not five
         config = replace(config, ways=3, shots=2, queries=3)
     if name == "metric":
-        config = replace(config, box_size=16, complexes=32, boxes_each=4, classes_per_batch=8, directions_complexes=2)
+        config = replace(config, box_size=16, complexes=32, boxes_each=4, classes_per_batch=8, plda_complexes=2)
     if name == "domain_adversarial":
         config = replace(config, init=None, warp_width=2, source_steps=2, discriminator_steps=2)
     if name == "active":

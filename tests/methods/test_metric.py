@@ -24,7 +24,7 @@ SMALL = Config(
     boxes_each=4,
     box_size=16,
     classes_per_batch=12,
-    directions_complexes=4,
+    plda_complexes=4,
     training=Training(steps=3, checkpoint_every=2),
 )
 EASY = ImagingRanges(snr=(5.0, 5.0), shift_voxels=(0.0, 0.0))

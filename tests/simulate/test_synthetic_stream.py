@@ -59,7 +59,7 @@ def test_halves_share_the_particle_and_not_the_noise() -> None:
 
 
 def test_bystanders_are_among_the_classes() -> None:
-    plain, mixed = STREAM.batch(0), replace(STREAM, bystanders=1).batch(0)
+    plain, mixed = STREAM.batch(0), replace(STREAM, distractors=1).batch(0)
     assert mixed.volume.shape == plain.volume.shape
     assert not torch.equal(plain.volume[-3:], mixed.volume[-3:])
 
@@ -84,4 +84,4 @@ def test_no_real_structure_is_ever_opened(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(f"tomosift.simulate.structures.atlas.{name}", opened)
     monkeypatch.setattr("tomosift.simulate.structures.densities.template", opened)
     monkeypatch.setattr("tomosift.simulate.subtomograms.template", opened)
-    assert len(replace(STREAM, bystanders=2).batch(0)) == 12
+    assert len(replace(STREAM, distractors=2).batch(0)) == 12

@@ -53,7 +53,7 @@ CASES: dict[str, tuple[str, Any]] = {
             complexes=16,
             boxes_each=4,
             classes_per_batch=8,
-            directions_complexes=2,
+            plda_complexes=2,
             independent_noise=0.5,
             training=TRAINING,
         ),

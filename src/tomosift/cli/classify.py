@@ -25,8 +25,8 @@ def command(
     subtomograms: Annotated[Path, tyro.conf.Positional],
     /,
     out: Path,
-    unknown_below: float | None = None,
-    unfamiliar_below: float | None = None,
+    min_confidence: float | None = None,
+    min_similarity: float | None = None,
     drop_unknown: bool = False,
     engine: Annotated[Engine, tyro.conf.arg(name="")] = Engine(),
 ) -> None:
@@ -39,8 +39,8 @@ def command(
         run: Folder of a run that names classes, supervised or domain_adversarial.
         subtomograms: Folder of a set.
         out: Particle table to write: .star, .csv, .tbl, a copick configuration (.json) ...
-        unknown_below: Answer "unknown" where the best probability is lower; by default what the run was told.
-        unfamiliar_below: Answer "unknown" where a particle looks less like any labeled one than this, -1 to 1.
+        min_confidence: Answer "unknown" where the best probability is lower; by default what the run was told.
+        min_similarity: Answer "unknown" where a particle looks less like any labeled one than this, -1 to 1.
         drop_unknown: Leave particles out whose answer is "unknown".
         engine: Where boxes are looked at, 4,096 to a task.
     """
@@ -51,10 +51,10 @@ def command(
     classified = with_predictions(
         boxes.particles,
         predictions.probabilities,
-        predictions.familiarity,
+        predictions.similarity,
         card.class_names,
-        card.unknown_below if unknown_below is None else unknown_below,
-        card.unfamiliar_below if unfamiliar_below is None else unfamiliar_below,
+        card.min_confidence if min_confidence is None else min_confidence,
+        card.min_similarity if min_similarity is None else min_similarity,
     )
     written = write_classified(out, classified, predictions, boxes, drop_unknown)
     show_counts(out, written)
@@ -109,7 +109,7 @@ def write_classified(
     particles = classified if kept is None else classified.select(kept)
     if not len(particles):
         raise ValueError(
-            "every particle is unknown and --drop-unknown leaves none; lower --unknown-below or --unfamiliar-below"
+            "every particle is unknown and --drop-unknown leaves none; lower --min-confidence or --min-similarity"
         )
     write_particles(out, particles, voxel_spacing_angstrom=boxes.voxel_spacing_angstrom, grids=set_grids(boxes))
     if out.is_dir() or out.suffix == ".json":

@@ -97,8 +97,8 @@ def command(
     if given:
         _write_labels(out / "labels.star", boxes, found, given, sure)
         return
-    familiarity = np.full(len(boxes), np.nan)
-    sorted_particles = with_predictions(boxes.particles, found.probability, familiarity, told)
+    similarity = np.full(len(boxes), np.nan)
+    sorted_particles = with_predictions(boxes.particles, found.probability, similarity, told)
     write_particles(
         out / "clusters.star",
         sorted_particles,

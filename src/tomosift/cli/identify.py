@@ -34,8 +34,8 @@ def command(
     model: Path = Path("general"),
     label_column: str | None = None,
     label_tolerance: float = 30.0,
-    unknown_below: float = 0.0,
-    unfamiliar_below: float = 0.0,
+    min_confidence: float = 0.0,
+    min_similarity: float = 0.0,
     averages: Literal["auto", "never"] = "auto",
     masks: Path | None = None,
     crf: bool = False,
@@ -54,8 +54,8 @@ def command(
         model: Shipped model, pretraining run, or a folder that --save wrote, whose classes are kept and added to.
         label_column: Column of the table to take the class from.
         label_tolerance: Farthest distance in Angstrom between an example and its particle.
-        unknown_below: Answer "unknown" where the best probability is lower.
-        unfamiliar_below: Answer "unknown" where a particle looks less like any class than this; 0 is as far off as a
+        min_confidence: Answer "unknown" where the best probability is lower.
+        min_similarity: Answer "unknown" where a particle looks less like any class than this; 0 is as far off as a
             particle of the set drawn at random.
         averages: Also turn the particles of each class onto each other, and name and outline particles by how well the
             averages fit: more are right, in minutes instead of seconds for 10,000 boxes; auto: with an encoder that
@@ -101,15 +101,15 @@ def command(
     classified = with_predictions(
         asked.particles,
         predictions.probabilities,
-        predictions.familiarity,
+        predictions.similarity,
         card.class_names,
-        unknown_below,
-        unfamiliar_below,
+        min_confidence,
+        min_similarity,
     )
     written = write_classified(out, classified, predictions, asked)
     show_counts(out, written)
     if report is not None:
-        thresholds = (unknown_below or None, unfamiliar_below if unfamiliar_below > -1 else None)
+        thresholds = (min_confidence or None, min_similarity if min_similarity > -1 else None)
         write_identify_report(report, classifier, asked, predictions, given, shown, thresholds)
         print_message(f"{report}: report on {len(asked)} particles written")
     if masks is not None:

@@ -47,7 +47,7 @@ def write_identify_report(
         return np.concatenate(list(found)) > MASK_THRESHOLD
 
     assert isinstance(classifier.head, PrototypeHead)
-    unknown_below, unfamiliar_below = thresholds
+    min_confidence, min_similarity = thresholds
     report = ReportInput(
         title=f"{asked.path.name} by {len(given)} examples",
         particles=asked.particles,
@@ -58,9 +58,9 @@ def write_identify_report(
         volumes=asked.volumes,
         averages=None if classifier.averages is None else classifier.averages.pictures(asked.box_size),
         labels_per_class=int(np.bincount(given.label).min()),
-        unknown_threshold=unknown_below,
-        familiarity=predictions.familiarity,
-        unfamiliar_threshold=unfamiliar_below,
+        min_confidence=min_confidence,
+        similarity=predictions.similarity,
+        min_similarity=min_similarity,
         voxel_spacing_angstrom=asked.voxel_spacing_angstrom,
         notes=tuple(notes),
         provenance={"command": " ".join(["tomosift", *sys.argv[1:]]), "environment": environment()},

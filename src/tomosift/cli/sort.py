@@ -70,8 +70,8 @@ def command(
     out: Path,
     boxes: Annotated[Boxes, tyro.conf.arg(name="")] = Boxes(),
     label: Labels = Labels(),
-    unknown_below: float = 0.0,
-    unfamiliar_below: float = -1.0,
+    min_confidence: float = 0.0,
+    min_similarity: float = -1.0,
     pretraining: Pretraining = "auto",
     pretrain: Contrastive = Contrastive(),
     finetune: Supervised = Supervised(),
@@ -91,8 +91,8 @@ def command(
         out: Folder for everything that is made.
         boxes: How boxes are cut.
         label: Where classes come from.
-        unknown_below: Answer "unknown" where the best probability is lower.
-        unfamiliar_below: Answer "unknown" where a particle looks less like any labeled one than this, -1 to 1.
+        min_confidence: Answer "unknown" where the best probability is lower.
+        min_similarity: Answer "unknown" where a particle looks less like any labeled one than this, -1 to 1.
         pretraining: Pretrain on all particles before labels are looked at; auto: where boxes have another voxel spacing
             than the shipped model general knows, without averages of classes, or with settings of pretraining.
         pretrain: Settings of contrastive pretraining.
@@ -117,7 +117,7 @@ def command(
     if _pretrains(pretraining, pretrain, finetune, boxes.voxel_spacing):
         start = out / "pretrained"
         _fit("pretrain", "contrastive", pretrain, _sets(labeled, subtomograms), start, seed)
-    finetune = replace(finetune, unknown_below=unknown_below, unfamiliar_below=unfamiliar_below)
+    finetune = replace(finetune, min_confidence=min_confidence, min_similarity=min_similarity)
     tuned = replace(finetune, init=start)
     _fit("fine-tune", "supervised", tuned, _sets(labeled, subtomograms), out / "classifier", seed)
     compare: tuple[Path, ...] = ()
@@ -199,10 +199,10 @@ def _write_table(picks: Path, subtomograms: Subtomograms, out: Path) -> Path:
     classified = with_predictions(
         subtomograms.particles,
         predictions.probabilities,
-        predictions.familiarity,
+        predictions.similarity,
         card.class_names,
-        card.unknown_below,
-        card.unfamiliar_below,
+        card.min_confidence,
+        card.min_similarity,
     )
     suffix = ".star" if picks.is_dir() or picks.suffix == ".json" else picks.name[len(picks.name.split(".")[0]) :]
     table = out / f"classified{suffix.removesuffix('.gz')}"

@@ -85,7 +85,7 @@ def embed_known_structures(
         below = folder / ("with-ctf" if has_ctf else "without-ctf")
         made = simulate_subtomograms(config, below, progress=part(2 * number))
         places = standardize_for_clustering(
-            embed(model.encoder, made.volumes, len(made), done=part(2 * number + 1)), model.head
+            embed(model.encoder, made.volumes, len(made), done=part(2 * number + 1)), model.plda
         )
         means.append(np.stack([places[made.label == k].mean(axis=0) for k in range(len(names))]))
     return KnownStructures(names, np.mean(means, axis=0))

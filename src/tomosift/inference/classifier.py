@@ -47,10 +47,10 @@ class ModelCard:
     """Empty for an encoder that was pretrained without classes."""
     temperature: float = 1.0
     """Logits are divided by it before the softmax, so that probabilities are calibrated."""
-    unknown_below: float = 0.0
+    min_confidence: float = 0.0
     """Particles whose best probability is lower are answered "unknown"."""
-    unfamiliar_below: float = -1.0
-    """Particles whose familiarity is lower are answered "unknown"."""
+    min_similarity: float = -1.0
+    """Particles whose similarity is lower are answered "unknown"."""
     head: HeadName = "linear"
     """A trained linear layer, or one of those that compare with the mean of each class and take up new classes."""
     decoder: str = ""
@@ -70,7 +70,7 @@ class Classifier(nn.Module):
         self.encoder = encoder
         size, classes = encoder.embedding_size, len(card.class_names)
         self.head = build_head(card.head, size, classes)
-        self.familiarity = SimilarityScore(size, classes) if classes else None
+        self.similarity = SimilarityScore(size, classes) if classes else None
         self.decoder = build_decoder(card.decoder, encoder)
         self.averages = ClassAverages(classes, card.box_size) if card.averages else None
 

@@ -56,7 +56,7 @@ class Predictions:
     logits: Float[np.ndarray, "n k"]
     probabilities: Float[np.ndarray, "n k"]
     """Calibrated by the model's temperature; k = 0 for a model without classes."""
-    familiarity: Float[np.ndarray, " n"]
+    similarity: Float[np.ndarray, " n"]
     """How much each box looks like any labeled one, -1 to 1; NaN for a model without classes."""
 
 
@@ -177,14 +177,14 @@ def _rows_of(read: ReadBoxes, rows: NDArray[np.int64], part: NDArray[np.int64]) 
 @torch.inference_mode()
 def classify_embeddings(classifier: Classifier, embeddings: Float[np.ndarray, "n e"]) -> Predictions:
     """What the model says of boxes whose embeddings under its encoder are known."""
-    if classifier.familiarity is None:
+    if classifier.similarity is None:
         none = np.zeros((len(embeddings), 0))
         return Predictions(embeddings, none, none, np.full(len(embeddings), np.nan))
     device = next(classifier.parameters()).device
-    logits, familiarity = np.zeros((len(embeddings), len(classifier.card.class_names))), np.zeros(len(embeddings))
+    logits, similarity = np.zeros((len(embeddings), len(classifier.card.class_names))), np.zeros(len(embeddings))
     for start in range(0, len(embeddings), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
         embedded = torch.from_numpy(embeddings[part]).to(device)
         logits[part] = classifier.logits(embedded).cpu().numpy()
-        familiarity[part] = classifier.familiarity(embedded).cpu().numpy()
-    return Predictions(embeddings, logits, softmax(logits, classifier.card.temperature), familiarity)
+        similarity[part] = classifier.similarity(embedded).cpu().numpy()
+    return Predictions(embeddings, logits, softmax(logits, classifier.card.temperature), similarity)

@@ -64,8 +64,8 @@ def enroll_classes(
         comparing.standardize(around)
         memory.remember(around, given, known)
     else:
-        assert model.familiarity is not None
-        memory.take_over(model.familiarity)
+        assert model.similarity is not None
+        memory.take_over(model.similarity)
         memory.add(given, known, first)
     for k in range(len(class_names)):
         comparing.prototype[first + k] = given[known == k].mean(0)
@@ -82,8 +82,8 @@ def enroll_classes(
 
 def _parts(made: Classifier) -> tuple[PrototypeHead, SimilarityScore]:
     assert isinstance(made.head, PrototypeHead)
-    assert made.familiarity is not None
-    return made.head, made.familiarity
+    assert made.similarity is not None
+    return made.head, made.similarity
 
 
 @torch.inference_mode()

@@ -60,7 +60,7 @@ _LESSONS = 60  # translated boxes of each class that the classifier learns from
 _OTHER_MAPS = 2_000_003  # added to the seed, for maps that are not trained on
 _DIVERSE = 4
 _MAPS_LOOKED_AT = 64
-_MOST_TO_LOOK_AT = 1000  # target boxes that familiarity is taken from
+_MOST_TO_LOOK_AT = 1000  # target boxes that similarity is taken from
 _LOOKED_AT = 512  # target boxes, whose spectrum noise starts with
 
 Adversary = Literal["wasserstein", "least-squares"]
@@ -321,8 +321,8 @@ def _classifier(
     # target were named right.
     strict = FEW_LABELS_REGULARIZATION
     head.load_probe(fit_linear_probe(embeddings, lessons.label.numpy(), len(maps.class_names), strict))
-    assert classifier.familiarity is not None
+    assert classifier.similarity is not None
     some = target.select(target.spaced_rows(_MOST_TO_LOOK_AT))
     measured = embed(encoder, some.volumes, len(some))
-    classifier.familiarity.remember(torch.from_numpy(measured), torch.from_numpy(embeddings), lessons.label)
+    classifier.similarity.remember(torch.from_numpy(measured), torch.from_numpy(embeddings), lessons.label)
     return classifier.eval()

@@ -70,7 +70,7 @@ _STEEPNESS = 10.0  # of the growth of the reversal, Ganin et al. 2016
 _MOST_KNOWN = 480
 """Source boxes that the head starts from and is calibrated by."""
 _MOST_TO_LOOK_AT = 1000
-"""Target boxes that scale and familiarity are taken from."""
+"""Target boxes that scale and similarity are taken from."""
 _OTHER_BOXES = 1_000_003  # added to the seed, for simulated boxes that are not trained on
 _READ_AHEAD = 2
 WARPED = "warped.npz"
@@ -303,16 +303,16 @@ def _groups(learner: Learner, config: Config) -> list[dict[str, Any]]:
 
 
 def _look_around(config: Config, classifier: Classifier, known: Batch, data: TrainingSets) -> None:
-    """Scale, calibration and familiarity of the trained classifier."""
+    """Scale, calibration and similarity of the trained classifier."""
     boxes = data.unlabeled.select(data.unlabeled.spaced_rows(_MOST_TO_LOOK_AT))
     measured, source = embed(classifier.encoder, boxes.volumes, len(boxes)), _embeddings(classifier, known)
     head = classifier.head
     assert isinstance(head, LinearHead)
-    assert classifier.familiarity is not None
+    assert classifier.similarity is not None
     head.standardize(torch.from_numpy(source))
     with torch.inference_mode():
         temperature = fit_temperature(head(torch.from_numpy(source)).double().numpy(), known.label.numpy())
     if config.own_scale:
         head.standardize(torch.from_numpy(measured))
     classifier.card = replace(classifier.card, temperature=temperature)
-    classifier.familiarity.remember(torch.from_numpy(measured), torch.from_numpy(source), known.label)
+    classifier.similarity.remember(torch.from_numpy(measured), torch.from_numpy(source), known.label)

@@ -49,7 +49,7 @@ SHARES_BATCHES = True
 Loss = Literal["supervised-contrastive", "cosine", "triplet", "prototypical"]
 
 _LESSON_COMPLEXES = 64
-_BYSTANDERS = 1 / 32  # of what is learned from
+_DISTRACTORS = 1 / 32  # of what is learned from
 _DIRECTIONS_SNRS = (0.03, 0.06, 0.12, 0.3)
 _DIRECTIONS_EACH, _DIRECTIONS_SHIFT = 40, 2.0
 _OTHER_COMPLEXES = 1_000_003  # added to the seed, for complexes that training does not see
@@ -92,7 +92,7 @@ class Config:
     """Share of hidden features left out at every step, in encoders with a fixed first part."""
     projection_size: int = 128
     """Dimensions in which particles are compared; the projection is thrown away afterwards."""
-    directions_complexes: int = 100
+    plda_complexes: int = 100
     """Complexes, none of them learned from, to which a discriminant is fitted at each of four levels of noise."""
     training: Training = field(default_factory=lambda: Training(6000, learning_rate=2e-3, checkpoint_every=500))
     """How long and how fast; the batch size follows from complexes and boxes of a step."""
@@ -190,7 +190,7 @@ def train(
         config.box_size,
         config.voxel_spacing_angstrom,
         config.imaging,
-        bystanders=round(_BYSTANDERS * (config.classes_per_batch if fresh else _LESSON_COMPLEXES)),
+        distractors=round(_DISTRACTORS * (config.classes_per_batch if fresh else _LESSON_COMPLEXES)),
         halves=config.independent_noise > 0,
     )
     run.log(event="teaches", complexes=None if fresh else config.complexes, fresh=fresh)
@@ -238,7 +238,7 @@ def unseen_batches(config: Config, seed: int) -> Iterator[Batch]:
         shift = (-_DIRECTIONS_SHIFT, _DIRECTIONS_SHIFT)
         ranges = replace(lab_protocol(), snr=(snr, snr), shift_voxels=shift, has_ctf=group % 2 == 0)
         yield SyntheticComplexStream(
-            config.directions_complexes,
+            config.plda_complexes,
             _DIRECTIONS_EACH,
             seed + _OTHER_COMPLEXES + 1 + group,
             config.box_size,

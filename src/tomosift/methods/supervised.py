@@ -49,7 +49,7 @@ Tuning = Literal["auto", "finetune", "probe-then-finetune", "probe"]
 Spread = Literal["auto", "always", "never"]
 
 _MOST_TO_LOOK_AT = 1000
-"""Unlabeled particles that calibration and familiarity are taken from."""
+"""Unlabeled particles that calibration and similarity are taken from."""
 _MOST_TO_SPREAD_OVER = 5000
 """Unlabeled particles over which labels are spread; the graph of more would cost minutes and teach little."""
 _MOST_TO_STANDARDIZE = 500
@@ -82,9 +82,9 @@ class Config:
     keep the averages for those that are classified later; auto: from a pretrained encoder."""
     encoder_rate: float = 0.3
     """Learning rate of a pretrained encoder, as a share of that of the head."""
-    unknown_below: float = 0.0
+    min_confidence: float = 0.0
     """Answer "unknown" where the best probability is lower."""
-    unfamiliar_below: float = -1.0
+    min_similarity: float = -1.0
     """Answer "unknown" where a particle looks less like any labeled one than this, -1 to 1."""
     evaluate_every: int = 20
     """Steps between looks at the validation part."""
@@ -319,8 +319,8 @@ def _starting_classifier(config: Config, data: TrainingSets) -> Classifier:
         data.voxel_spacing_angstrom,
         data.box_size,
         class_names=data.class_names,
-        unknown_below=config.unknown_below,
-        unfamiliar_below=config.unfamiliar_below,
+        min_confidence=config.min_confidence,
+        min_similarity=config.min_similarity,
     )
     return Classifier(encoder, card)
 
@@ -350,8 +350,8 @@ def _look_around(classifier: Classifier, data: TrainingSets, labeled: Subtomogra
     boxes = data.unlabeled if len(data.unlabeled) else labeled
     some = boxes.select(boxes.spaced_rows(_MOST_TO_LOOK_AT))
     others, known = (predict(classifier, part.volumes, len(part)) for part in (some, labeled))
-    assert classifier.familiarity is not None
-    classifier.familiarity.remember(
+    assert classifier.similarity is not None
+    classifier.similarity.remember(
         torch.from_numpy(others.embeddings), torch.from_numpy(known.embeddings), torch.from_numpy(labeled.label)
     )
     return others.logits[: len(data.unlabeled)]

@@ -193,8 +193,8 @@ def _taught(
     device = next(classifier.parameters()).device  # where training took place
     with torch.inference_mode():
         embedding = classifier.encoder.eval().embed(x.to(device))
-    assert classifier.familiarity is not None
-    classifier.familiarity.remember(embedding, embedding, torch.from_numpy(label).to(device))
+    assert classifier.similarity is not None
+    classifier.similarity.remember(embedding, embedding, torch.from_numpy(label).to(device))
     return classifier.eval()
 
 

@@ -60,7 +60,7 @@ class SyntheticComplexStream:
     least_shift_voxels: float = 2.0
     """Of the farthest pick of a batch."""
     max_neighbors: int = 4
-    bystanders: int = 0
+    distractors: int = 0
     """So many of a batch's classes are gold, membranes, filaments or fragments, which are nobody's neighbors."""
     halves: bool = False
     """Also give two half boxes with independent noise."""
@@ -70,8 +70,8 @@ class SyntheticComplexStream:
         seed = batch_seed(self.seed, step)
         spacing = self.voxel_spacing_angstrom
         rngs = [np.random.default_rng([seed, index]) for index in range(self.classes)]
-        beads = [synthetic_complex(rng) for rng in rngs[self.bystanders :]]
-        beads += [random_distractor(rng) for rng in rngs[: self.bystanders]]
+        beads = [synthetic_complex(rng) for rng in rngs[self.distractors :]]
+        beads += [random_distractor(rng) for rng in rngs[: self.distractors]]
         templates = prepare_beads(beads, spacing)
         generator = torch.Generator().manual_seed(seed)
         farthest = max(self.ranges.shift_voxels[1], self.least_shift_voxels)
@@ -91,7 +91,7 @@ class SyntheticComplexStream:
             step * len(label),
             box_size=self.box_size,
             max_neighbors=self.max_neighbors,
-            neighbor_classes=self.classes - self.bystanders,
+            neighbor_classes=self.classes - self.distractors,
             halves=self.halves,
         )
         return replace(boxes, label=label + step * self.classes)

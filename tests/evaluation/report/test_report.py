@@ -71,7 +71,7 @@ def report(n: int = 24, k: int = 3, **changes: Any) -> ReportInput:
         "volumes": volumes,
         "comparisons": (Comparison("from scratch", 0.5, 0.4, 0.6), Comparison("template matching", 0.3)),
         "labels_per_class": 5,
-        "unknown_threshold": 0.5,
+        "min_confidence": 0.5,
         "voxel_spacing_angstrom": 10.0,
         "notes": ("one note",),
         "provenance": {"command": "tomosift evaluate", "config": {"steps": 3}},
@@ -155,7 +155,7 @@ def test_the_script_of_the_map_only_sets_text() -> None:
         ({"embeddings": None}, {"map"}),
         ({"volumes": None}, {"averages", "examples"}),
         (
-            {"true_label": None, "embeddings": None, "volumes": None, "unknown_threshold": None, "comparisons": ()},
+            {"true_label": None, "embeddings": None, "volumes": None, "min_confidence": None, "comparisons": ()},
             {"confusion", "classes", "trust", "map", "averages", "examples"},
         ),
         ({"notes": (), "provenance": {}}, set()),

@@ -263,5 +263,5 @@ def _unknown_auroc(answer: EntryResult, label: np.ndarray) -> float | None:
         return None
     from sklearn.metrics import roc_auc_score
 
-    known = answer.probabilities.max(axis=1) if answer.familiarity is None else answer.familiarity
+    known = answer.probabilities.max(axis=1) if answer.similarity is None else answer.similarity
     return round(float(roc_auc_score(label >= 0, known)), 4)

@@ -33,7 +33,7 @@ class Row:
     calibration_error: float | None
     """Expected calibration error; None where the method gives no probabilities."""
     unknown_auroc: float | None
-    """How well familiarity (of rows without it, confidence) tells particles of no class; None where there are none."""
+    """How well similarity (of rows without it, confidence) tells particles of no class; None where there are none."""
     test_particles: int
     seconds: float
     """Wall time of this cell, without what it shares with others."""

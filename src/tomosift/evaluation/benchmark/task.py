@@ -27,7 +27,7 @@ class EntryResult:
     """What a row says of the n test particles."""
 
     probabilities: Float[np.ndarray, "n k"]
-    familiarity: Float[np.ndarray, " n"] | None = None
+    similarity: Float[np.ndarray, " n"] | None = None
     """The higher, the more like some labeled particle; None where the row has nothing better than confidence."""
 
 
@@ -82,7 +82,7 @@ def train_supervised(task: BenchmarkTask, config: Supervised) -> EntryResult:
     said = apply_class_averages(
         classifier, predict(classifier, test.volumes, len(test)), test.volumes, test.tilt_range_deg
     )
-    return EntryResult(said.probabilities, said.familiarity)
+    return EntryResult(said.probabilities, said.similarity)
 
 
 def from_pretrained(

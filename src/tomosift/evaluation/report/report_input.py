@@ -51,12 +51,12 @@ class ReportInput:
     """(k, d, d, d) averages of the classes that particles were compared with, zero where a class has none."""
     comparisons: tuple[Comparison, ...] = ()
     labels_per_class: int | None = None
-    unknown_threshold: float | None = None
+    min_confidence: float | None = None
     """Particles whose confidence is below are called unknown. Scores count every particle all the same."""
-    familiarity: NDArray[np.floating[Any]] | None = None
+    similarity: NDArray[np.floating[Any]] | None = None
     """(n,) how much each particle looks like any labeled one."""
-    unfamiliar_threshold: float | None = None
-    """Particles whose familiarity is below are called unknown as well."""
+    min_similarity: float | None = None
+    """Particles whose similarity is below are called unknown as well."""
     voxel_spacing_angstrom: float | None = None
     groups: tuple[str, str] = ("class", "classes")
     """What ``class_names`` names: the word for one and for several."""
@@ -75,8 +75,8 @@ class ReportInput:
             expected["true_label"] = (self.true_label, (n,))
         if self.embeddings is not None:
             expected["embeddings"] = (self.embeddings, (n, self.embeddings.shape[-1]))
-        if self.familiarity is not None:
-            expected["familiarity"] = (self.familiarity, (n,))
+        if self.similarity is not None:
+            expected["similarity"] = (self.similarity, (n,))
         if self.rotation is not None:
             expected["rotation"] = (self.rotation, (n, 3, 3))
         if self.averages is not None:
@@ -114,11 +114,11 @@ class ReportInput:
     @cached_property
     def unknown(self) -> Bool[np.ndarray, " n"] | None:
         """Which particles are called unknown; None where no threshold was set."""
-        if self.unknown_threshold is None and self.unfamiliar_threshold is None:
+        if self.min_confidence is None and self.min_similarity is None:
             return None
-        unknown = self.confidence < (self.unknown_threshold or 0.0)
-        if self.familiarity is not None and self.unfamiliar_threshold is not None:
-            unknown = unknown | (self.familiarity < self.unfamiliar_threshold)
+        unknown = self.confidence < (self.min_confidence or 0.0)
+        if self.similarity is not None and self.min_similarity is not None:
+            unknown = unknown | (self.similarity < self.min_similarity)
         return np.asarray(unknown)
 
     @property

@@ -171,7 +171,7 @@ def trust_section(report: ReportInput, calibration: Calibration, selective: Sele
         f"{reliability_figure(calibration)}<figcaption>Calibration. On the dashed line a confidence of 0.8 means right "
         f"in 8 of 10. Mean gap: <b>{calibration.expected_error:.3f}</b>. Bars: Wilson 95 %.</figcaption>"
         "</figure><figure>"
-        f"{coverage_figure(selective, report.unknown_threshold)}<figcaption>Leaving the least confident particles "
+        f"{coverage_figure(selective, report.min_confidence)}<figcaption>Leaving the least confident particles "
         "unknown: how right the rest is.</figcaption></figure></div>"
         f'{goals}<p class="note">Thresholds were read off these same particles; expect a little less on others.</p>'
     )
@@ -241,7 +241,7 @@ def _tomogram_table(report: ReportInput) -> str:
 
 
 def _unknown_rule(report: ReportInput) -> str:
-    rules = {"confidence": report.unknown_threshold, "familiarity": report.unfamiliar_threshold}
+    rules = {"confidence": report.min_confidence, "similarity": report.min_similarity}
     return " or ".join(f"{name} below {limit:.2f}" for name, limit in rules.items() if limit is not None)
 
 

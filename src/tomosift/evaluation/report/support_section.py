@@ -80,8 +80,8 @@ def _shown(report: ReportInput) -> tuple[NDArray[np.int64], str]:
     if report.wrong.any():
         wrong = sure[report.wrong[sure]]
         return wrong[:SHOWN], f"wrong, most confident first ({min(SHOWN, len(wrong))} of {len(wrong):,})"
-    if report.familiarity is not None:
-        return np.argsort(report.familiarity, kind="stable")[:SHOWN], "least familiar first"
+    if report.similarity is not None:
+        return np.argsort(report.similarity, kind="stable")[:SHOWN], "least familiar first"
     return sure[::-1][:SHOWN], "least confident first"
 
 
@@ -109,12 +109,12 @@ def _card(
     verdict = "✗ " if report.wrong[row] else ""
     truth = f"<dt>true</dt><dd>{escape(true)}</dd>" if report.has_truth else ""
     like = escape(report.class_name(int(support.label[example])))
-    familiarity = ""
-    if report.familiarity is not None:
-        familiarity = f"<dt>familiarity</dt><dd>{report.familiarity[row]:.2f}</dd>"
+    similarity = ""
+    if report.similarity is not None:
+        similarity = f"<dt>similarity</dt><dd>{report.similarity[row]:.2f}</dd>"
     return (
         f'<div class="example{" wrong" if report.wrong[row] else ""}"><div class="views">{pictures}</div><dl>'
         f"<dt>called</dt><dd><b>{verdict}{escape(called)}</b></dd>{truth}<dt>most like</dt><dd>{like}</dd>"
-        f"<dt>confidence</dt><dd>{report.confidence[row]:.2f}</dd>{familiarity}</dl>"
+        f"<dt>confidence</dt><dd>{report.confidence[row]:.2f}</dd>{similarity}</dl>"
         f'<p class="id">{escape(report.particles.particle_id[row])}</p></div>'
     )

@@ -56,7 +56,7 @@ def _probed(task: BenchmarkTask, source: Subtomograms) -> EntryResult:
     config = Supervised(init=GENERAL, tuning="probe", spread="never", averages="never")
     model = methods.train("supervised", config, TrainingSets(source, source, none), task.folder / "run", task.seed)
     said = predict(model, task.world.test.volumes, len(task.world.test))
-    return EntryResult(said.probabilities, said.familiarity)
+    return EntryResult(said.probabilities, said.similarity)
 
 
 def _styled(name: str, each: int = SOURCE_EACH) -> Callable[[BenchmarkTask], EntryResult]:
@@ -101,7 +101,7 @@ def _answered(task: BenchmarkTask, config: Config, data: TrainingSets) -> EntryR
     config = replace(scale_steps(config, task), source_steps=first, discriminator_steps=second)
     model = methods.train("domain_adversarial", config, data, task.folder / "run", task.seed)
     said = predict(model, task.world.test.volumes, len(task.world.test))
-    return EntryResult(said.probabilities, said.familiarity)
+    return EntryResult(said.probabilities, said.similarity)
 
 
 SHIFTED: dict[str, tuple[str, Callable[[BenchmarkTask], EntryResult]]] = {

@@ -21,4 +21,4 @@ def identify(task: BenchmarkTask, averages: bool) -> EntryResult:
     if averages:
         add_class_averages(classifier, train, around, SupportSet(given, around[row], given.label, row))
     said = apply_class_averages(classifier, classify_embeddings(classifier, asked), test.volumes, test.tilt_range_deg)
-    return EntryResult(said.probabilities, said.familiarity)
+    return EntryResult(said.probabilities, said.similarity)
