@@ -1,0 +1,1 @@
+"""The labeling page: its store, sessions, query queue, background learner and server."""

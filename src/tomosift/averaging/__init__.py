@@ -1,0 +1,1 @@
+"""Subtomogram averaging: pose search, multireference alignment, and class averages with their half maps."""

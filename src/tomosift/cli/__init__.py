@@ -1,4 +1,7 @@
-"""The commands of the command line, one file each; the name is the file name is the word that is typed."""
+"""The command line: options, messages and exit codes of every command.
+
+The room has more than 15 modules because each command is one file, named as the command.
+"""
 
 COMMANDS: dict[str, str] = {
     "sort": "From picks, tomograms and a few labels to a class for every particle: the whole job in one go.",

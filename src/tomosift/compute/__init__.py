@@ -1,0 +1,1 @@
+"""Independent tasks in processes, through Dask or on SLURM, and job scripts for SLURM."""

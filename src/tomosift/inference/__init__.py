@@ -1,0 +1,1 @@
+"""Trained classifiers: the classifier on disk, heads, prediction, novelty, prototypes and the model hub."""

@@ -1,0 +1,1 @@
+"""Statistics on embeddings: functions of numpy arrays, without networks."""

@@ -1,0 +1,1 @@
+"""Networks: encoders and their registry, descriptors, recentering, decoders, generators and losses."""

@@ -1,0 +1,1 @@
+"""Particle picking: detectors that find and classify particles in whole tomograms without given positions."""

@@ -1,0 +1,1 @@
+"""Simulation: specimens, tilt series, tomograms, subtomograms and streams of synthetic complexes."""

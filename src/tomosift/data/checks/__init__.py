@@ -1,0 +1,1 @@
+"""Checks before the work starts: positions, box size, contrast, voxel spacing and missing wedge."""

@@ -1,0 +1,1 @@
+"""Extraction of subtomograms from tomograms: tomogram sources, tilt metadata and cropping."""

@@ -1,0 +1,1 @@
+"""Metrics of classification, detection, few-shot episodes and realism, as functions of arrays."""

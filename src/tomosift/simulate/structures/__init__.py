@@ -1,0 +1,1 @@
+"""Structures to simulate: the atlas, densities, bead models, synthetic complexes and distractors."""
