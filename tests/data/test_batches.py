@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tomosift.data.batches import BalancedStream, Batch, PairedStream, PrefetchStream, UniformStream
 from tomosift.data.episodes import Episodes, Pairs
-from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter
+from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.particles import Particles
 
 N, SIZE = 29, 4
@@ -20,7 +21,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Subtomograms:
     rng = np.random.default_rng(0)
     names = np.asarray(["a"] * 18 + ["b"] * 7 + ["c"] * 2 + [""] * 2, dtype=object)
     particles = Particles.create(["t"] * N, np.zeros((N, 3)), class_name=names)
-    writer = SubtomogramWriter(tmp_path_factory.mktemp("set"), SIZE, 10.0, shard_size=8, halves=True, masks=True)
+    writer = SubtomogramWriter(
+        tmp_path_factory.mktemp("set"), SIZE, 10.0, shard_size=8, has_halves=True, has_masks=True
+    )
     volume = rng.normal(size=(N, SIZE, SIZE, SIZE)).astype(np.float32)
     halves = rng.normal(size=(N, 2, SIZE, SIZE, SIZE)).astype(np.float32)
     writer.append(volume, particles, np.array([-60, 55]), halves, masks=volume > 0)
@@ -123,7 +126,7 @@ def test_impossible_requests_say_what_to_do(data: Subtomograms) -> None:
     with pytest.raises(ValueError, match="batch_size is 0"):
         UniformStream(data, 0)
     with pytest.raises(ValueError, match="select at least one"):
-        UniformStream(data.select(np.zeros(0, dtype=np.int64)), 4)
+        UniformStream(data.empty(), 4)
     with pytest.raises(ValueError, match="label at least one"):
         BalancedStream(data.select(np.array([27, 28])), 4)
     with pytest.raises(ValueError, match="2 classes have 5 or more"):

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tomosift.data.labels import is_member, spaced_rows_with, transfer_labels, with_pseudo_labels
-from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter
+from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.particles import Particles
 
 

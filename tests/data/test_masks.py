@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.data.subtomograms import SubtomogramWriter, open_subtomograms
+from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.data.subtomogram_set import open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.particles import Particles
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
@@ -14,7 +15,7 @@ from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtom
 def write(folder: Path, masks: np.ndarray | None, asked: bool = True) -> None:
     particles = Particles.create(["t"] * 5, np.zeros((5, 3)))
     volume = np.random.default_rng(0).normal(size=(5, 4, 4, 4)).astype(np.float32)
-    with SubtomogramWriter(folder, 4, 10.0, shard_size=2, masks=asked) as writer:
+    with SubtomogramWriter(folder, 4, 10.0, shard_size=2, has_masks=asked) as writer:
         writer.append(volume, particles, np.array([-60, 60]), masks=masks)
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.splits import sample_labels, split_by_tomogram
-from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.particles import Particles
 
@@ -85,7 +86,7 @@ def test_few_labels_are_nested_and_even(tmp_path: Path) -> None:
 def test_training_sets_agree_on_box_spacing_and_classes(tmp_path: Path) -> None:
     particles = some_particles(12, 3)
     data = some_set(tmp_path / "a", particles)
-    nothing = data.select(np.zeros(0, dtype=int))
+    nothing = data.empty()
     sets = TrainingSets(data, nothing, data)
     assert (sets.box_size, sets.voxel_spacing_angstrom, sets.class_names) == (4, 10.0, data.class_names)
     with pytest.raises(ValueError, match="all empty"):

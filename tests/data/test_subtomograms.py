@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from tomosift.data.particle_table import read_particle_table, write_particle_table
-from tomosift.data.subtomograms import SubtomogramWriter, open_subtomograms
+from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.data.subtomogram_set import open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.particles import Particles
 
@@ -95,7 +96,7 @@ def test_columns_of_one_name_both_return(tmp_path: Path) -> None:
 
 def test_a_set_returns_boxes_particles_and_labels(tmp_path: Path) -> None:
     particles, volume, halves = make_particles(11), boxes(11), boxes(22).reshape(11, 2, 6, 6, 6)
-    writer = SubtomogramWriter(tmp_path / "set", 6, 10.0, shard_size=4, halves=True, provenance={"seed": 3})
+    writer = SubtomogramWriter(tmp_path / "set", 6, 10.0, shard_size=4, has_halves=True, provenance={"seed": 3})
     for start in (0, 5, 10):
         rows = np.arange(start, min(start + 5, 11))
         writer.append(volume[rows], particles.select(rows), np.array([-50, 60]), halves[rows])
@@ -228,7 +229,7 @@ def test_broken_sets_say_what_is_broken(tmp_path: Path) -> None:
 MEMORY_CHECK = """
 import resource, sys
 import numpy as np
-from tomosift.data.subtomograms import SubtomogramWriter
+from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.particles import Particles
 
 n, chunk = 3072, 128

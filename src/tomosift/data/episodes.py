@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tomosift.data.batches import EPISODES, PAIRS, Batch, check_sizes, members_of, read_batch
-from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
 
 
 @dataclass(frozen=True, eq=False)

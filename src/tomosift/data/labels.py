@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tomosift.conventions import UNKNOWN_CLASS
 from tomosift.data.extraction.tomograms import canonical_name
-from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.particles import Particles
 
 _NAMES = ("rlnTomoParticleName", "rlnImageName", "tomosiftParticleId")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.data.set_reader import Subtomograms, labels_of
+from tomosift.data.class_names import encode_labels
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.particles import Particles
 
 _HELD_OUT = 5  # draws of this purpose are independent of others of the same seed
@@ -60,7 +61,7 @@ def split_by_tomogram(particles: Particles, fractions: Sequence[float], seed: in
     if len(particles) < len(shares):
         raise ValueError(f"{len(particles)} particles cannot be split into {len(shares)} parts; give more particles")
     generator = np.random.default_rng([seed, 11])
-    label, class_names = labels_of(particles.class_name, None)
+    label, class_names = encode_labels(particles.class_name, None)
     names, tomogram = np.unique(particles.tomogram.astype(str), return_inverse=True)
     if len(names) < len(shares):
         plural = "tomogram" if len(names) == 1 else "tomograms"

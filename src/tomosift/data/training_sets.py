@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomosift.data.set_reader import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
 
 SPACING_TOLERANCE = 1e-3
 """Relative difference of voxel spacings that still counts as the same."""
@@ -50,7 +50,7 @@ class TrainingSets:
             )
 
     @classmethod
-    def across(cls, source: Subtomograms, target: Subtomograms) -> "TrainingSets":
+    def from_domains(cls, source: Subtomograms, target: Subtomograms) -> "TrainingSets":
         """Labeled particles of one domain and those of another, whose labels are hidden; none to judge by."""
         hidden = target.with_labels(np.full(len(target), ""), source.class_names)
         return cls(source, hidden, source.select(np.zeros(0, dtype=np.int64)))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tomosift.acquisition import Acquisition
 from tomosift.data.checks.findings import LEVELS, Finding
 from tomosift.data.checks.missing_wedge import estimate_wedge
-from tomosift.data.checks.preflight import preflight
+from tomosift.data.checks.preflight import run_preflight
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Grid, Particles
@@ -70,7 +70,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Particles, dict[str
 def check(
     particles: Particles, tomograms: dict[str, Tomogram], box_size: int = 16, diameter: float | None = None
 ) -> dict[str, Finding]:
-    found = preflight(
+    found = run_preflight(
         particles, tomograms, box_size=box_size, voxel_spacing_angstrom=SPACING, particle_diameter_angstrom=diameter
     )
     assert len({finding.about for finding in found}) == len(found)
@@ -244,7 +244,7 @@ def test_values_that_are_no_numbers_or_never_vary_are_errors(
 
 def test_contrast_is_detected_and_never_changed(world: tuple[Particles, dict[str, Tomogram]]) -> None:
     particles, tomograms = world
-    wrong = check(particles, {name: replace(one, inverted=True) for name, one in tomograms.items()})["contrast"]
+    wrong = check(particles, {name: replace(one, is_inverted=True) for name, one in tomograms.items()})["contrast"]
     assert wrong.level == "warning"
     assert "leave out --inverted" in wrong.sentence
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tomosift.acquisition import Acquisition
 from tomosift.data.extraction.crop import crop_box
-from tomosift.data.extraction.extract import extract, import_boxes
+from tomosift.data.extraction.extract import extract, import_subtomograms
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.subtomogram_files import read_boxes
@@ -204,7 +204,7 @@ def test_halves_and_dark_density_come_along(tmp_path: Path, suffix: str) -> None
             plain.unlink()
         else:
             written(tmp_path, name, volume=volume, suffix=suffix)
-    tomograms = open_tomograms(tmp_path, inverted=True)
+    tomograms = open_tomograms(tmp_path, is_inverted=True)
     assert list(tomograms) == ["X"]
     data = extract(
         particles_at(np.array([[20, 20, 20]]), tomogram="X"),
@@ -239,29 +239,29 @@ def test_ready_made_boxes_become_a_set(tmp_path: Path) -> None:
     for k, box in enumerate([*volume, np.zeros_like(volume[0])]):
         write_volume(folder / f"box_{k}.mrc", -box, 8.0)
     boxes = read_boxes(folder)
-    same = import_boxes(boxes, tmp_path / "same", inverted=True)
+    same = import_subtomograms(boxes, tmp_path / "same", is_inverted=True)
     assert (same.box_size, same.voxel_spacing_angstrom, len(same)) == (24, 8.0, 3)
     np.testing.assert_allclose(same.volumes([0, 1, 2]), z_score(volume), atol=0.03)
     assert same.provenance["dropped"] == {"the box is constant": 1}
-    coarse = import_boxes(boxes, tmp_path / "coarse", voxel_spacing_angstrom=12.0, inverted=True)
+    coarse = import_subtomograms(boxes, tmp_path / "coarse", voxel_spacing_angstrom=12.0, is_inverted=True)
     assert coarse.box_size == 16
     expected = z_score(np.stack([gaussian((16,) * 3, [8] * 3, (2.0 + k / 4) / 1.5) for k in range(3)]))
     np.testing.assert_allclose(coarse.volumes([0, 1, 2]), expected, atol=0.15)
-    assert len(import_boxes(boxes, tmp_path / "coarse", voxel_spacing_angstrom=12.0, inverted=True)) == 3
+    assert len(import_subtomograms(boxes, tmp_path / "coarse", voxel_spacing_angstrom=12.0, is_inverted=True)) == 3
     with pytest.raises(ValueError, match="hold 16 of them"):
-        import_boxes(boxes, tmp_path / "x", voxel_spacing_angstrom=12.0, box_size=20)
+        import_subtomograms(boxes, tmp_path / "x", voxel_spacing_angstrom=12.0, box_size=20)
 
 
 def test_a_tomogram_crops_lazily_with_density_positive(tmp_path: Path) -> None:
     volume = written(tmp_path)
-    tomogram = open_tomograms([tmp_path / "TS_01.mrc"], inverted=True)["TS_01"]
+    tomogram = open_tomograms([tmp_path / "TS_01.mrc"], is_inverted=True)["TS_01"]
     assert isinstance(tomogram, Tomogram)
     np.testing.assert_array_equal(tomogram.crop((20, 21, 22), 6), -volume[17:23, 18:24, 19:25])
 
 
 def test_real_ribosome_boxes_become_a_set(real_data: Path, tmp_path: Path) -> None:
     boxes = read_boxes(real_data / "subtomograms" / "derived_real_ribosomes", voxel_spacing_angstrom=12.0)
-    data = import_boxes(boxes, tmp_path, voxel_spacing_angstrom=15.0)
+    data = import_subtomograms(boxes, tmp_path, voxel_spacing_angstrom=15.0)
     assert (len(data), data.box_size) == (10, 25)
     np.testing.assert_allclose(data.volumes(np.arange(10)).std((1, 2, 3)), 1, rtol=1e-4)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
+from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram, canonical_name, estimate_contrast, match_tomograms
 from tomosift.errors import FormatError
 from tomosift.io.volumes import write_volume
@@ -128,7 +128,7 @@ def test_contrast_is_told_from_picked_boxes(tmp_path: Path, inverted: bool) -> N
     for z, y, x in centers:
         volume[z - 2 : z + 3, y - 2 : y + 3, x - 2 : x + 3] -= 1
     write_volume(tmp_path / "dark.mrc", volume, 10.0)
-    tomogram = open_tomograms([tmp_path / "dark.mrc"], inverted=inverted)["dark"]
+    tomogram = open_tomograms([tmp_path / "dark.mrc"], is_inverted=inverted)["dark"]
     contrast = estimate_contrast(tomogram, centers * 10.0, 14)
     assert contrast.sign == (1 if inverted else -1)
     assert contrast.confidence > 0.999
@@ -181,6 +181,6 @@ def test_a_table_gives_spacing_and_leaves_out_what_is_not_on_disk(tmp_path: Path
 
 
 def test_grids_go_by_every_unique_name_of_a_tomogram() -> None:
-    grids = grids_by_name(tomograms("TS_01_10.00Apx", "rec_TS_02"))
+    grids = collect_grids(tomograms("TS_01_10.00Apx", "rec_TS_02"))
     assert {"TS_01", "TS_01_10.00Apx", "TS_01_10.00Apx.mrc", "TS_02"} <= set(grids)
-    assert "TS_01" not in grids_by_name(tomograms("TS_01_10.00Apx", "TS_01_5.00Apx"))
+    assert "TS_01" not in collect_grids(tomograms("TS_01_10.00Apx", "TS_01_5.00Apx"))

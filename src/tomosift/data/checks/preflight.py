@@ -25,7 +25,7 @@ FEWEST_LABELS = 5
 FEWEST_PARTICLES = 50
 
 
-def preflight(
+def run_preflight(
     particles: Particles,
     tomograms: Mapping[str, Tomogram],
     *,

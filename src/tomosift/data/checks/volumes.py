@@ -121,7 +121,7 @@ def check_contrast(
         by_sign[sign].append(name)
     bright, dark, unsure = by_sign[1], by_sign[-1], by_sign[0]
     measured = {"bright": len(bright), "dark": len(dark), "unsure": len(unsure)}
-    stated = any(tomogram.inverted for tomogram in tomograms.values())
+    stated = any(tomogram.is_inverted for tomogram in tomograms.values())
     if dark and not bright:
         do = "leave out --inverted" if stated else "add --inverted"
         then = " after --inverted" if stated else ""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 import tomosift
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG
 from tomosift.data.extraction.crop import crop_box
-from tomosift.data.extraction.cropper import CHUNK_VOXELS, Cropper, crop_in_order, find_fault
+from tomosift.data.extraction.tomogram_cropper import CHUNK_VOXELS, Cropper, crop_in_order, find_fault
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
-from tomosift.data.set_reader import Subtomograms, finished_set
 from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.data.subtomogram_set import Subtomograms, open_finished_set
 from tomosift.files import written_then_renamed
 from tomosift.io.subtomogram_files import Boxes
 from tomosift.particles import Particles
@@ -136,7 +136,7 @@ def extract(
     asked = plan_extraction(particles, tomograms, borders, halves, class_names)
     halved = asked.halves
     grid = {"box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
-    if (finished := finished_set(out, {**asked.request, **grid})) is not None:
+    if (finished := open_finished_set(out, {**asked.request, **grid})) is not None:
         return finished
     writer = SubtomogramWriter(out, box_size, voxel_spacing_angstrom, shard_size, halved, class_names, asked.request)
     remaining = np.setdiff1d(np.arange(len(particles)), writer.written_order)
@@ -160,14 +160,14 @@ def extract(
         writer.abandon()
 
 
-def import_boxes(
+def import_subtomograms(
     boxes: Boxes,
     out: Path | str,
     *,
     voxel_spacing_angstrom: float | None = None,
     box_size: int | None = None,
     tilt_range_deg: tuple[float, float] | NDArray[Any] = DEFAULT_TILT_RANGE_DEG,
-    inverted: bool = False,
+    is_inverted: bool = False,
     class_names: tuple[str, ...] | None = None,
     shard_size: int = 4096,
     progress: Progress | None = None,
@@ -211,14 +211,14 @@ def import_boxes(
         "version": tomosift.__version__,
         "boxes": str(boxes.path),
         "box_voxel_spacing_angstrom": source_spacing,
-        "inverted": inverted,
+        "inverted": is_inverted,
         "class_names_asked": None if class_names is None else list(class_names),
         "resampling": RESAMPLING,
         "particles": _digest(boxes.particles),
         "tilt_ranges": hashlib.sha256(np.ascontiguousarray(tilt).tobytes()).hexdigest(),
     }
     grid = {"box_size": size, "voxel_spacing_angstrom": spacing}
-    if (finished := finished_set(out, {**request, **grid})) is not None:
+    if (finished := open_finished_set(out, {**request, **grid})) is not None:
         return finished
     writer = SubtomogramWriter(out, size, spacing, shard_size, class_names=class_names, provenance=request)
     known, dropped, done = set(writer.written_order.tolist()), dict[int, str](), 0
@@ -234,7 +234,7 @@ def import_boxes(
                     dropped[row] = reason
                 else:
                     kept.append(row)
-                    cut.append(-box if inverted else box)
+                    cut.append(-box if is_inverted else box)
             if kept:
                 writer.append(
                     np.stack(cut), boxes.particles.select(np.asarray(kept)), tilt[kept], order=np.asarray(kept)
@@ -287,7 +287,7 @@ def _described(tomogram: Tomogram) -> dict[str, Any]:
         "path": str(tomogram.path),
         "shape_zyx": list(tomogram.grid.shape_zyx),
         "voxel_spacing_angstrom": tomogram.grid.voxel_spacing_angstrom,
-        "inverted": tomogram.inverted,
+        "inverted": tomogram.is_inverted,
         "tilt_range_deg": [low, high],
         "tilt_range_assumed": tomogram.acquisition.tilt_angles_deg.size == 0,
     }

@@ -22,7 +22,7 @@ _FOLDERS = ("even", "odd")
 def open_tomograms(
     source: Path | str | Sequence[Path | str],
     voxel_spacing_angstrom: float | None = None,
-    inverted: bool = False,
+    is_inverted: bool = False,
     tomogram_type: str | None = None,
     acquisitions: Mapping[str, Acquisition] | None = None,
     tell: Callable[[str], None] | None = None,
@@ -88,10 +88,10 @@ def open_tomograms(
             "give the tomograms or their folder as well",
         )  # fmt: skip
     listed = {name: entry.acquisition for name, entry in tables.items() if entry.acquisition is not None}
-    return _with_acquisitions(found, {**listed, **(acquisitions or {})}, inverted, say)
+    return _with_acquisitions(found, {**listed, **(acquisitions or {})}, is_inverted, say)
 
 
-def grids_by_name(tomograms: Mapping[str, Tomogram]) -> dict[str, Grid]:
+def collect_grids(tomograms: Mapping[str, Tomogram]) -> dict[str, Grid]:
     """The grid of every tomogram under each name that a particle table may use for it, where that is unique.
 
     Meant for readers of centered coordinates: keys, file stems and canonical names (see `match_tomograms`).
@@ -112,7 +112,7 @@ def _join(found: dict[str, Tomogram], more: Mapping[str, Tomogram]) -> None:
 
 
 def _with_acquisitions(
-    found: Mapping[str, Tomogram], known: Mapping[str, Acquisition], inverted: bool, tell: Callable[[str], None]
+    found: Mapping[str, Tomogram], known: Mapping[str, Acquisition], is_inverted: bool, tell: Callable[[str], None]
 ) -> dict[str, Tomogram]:
     by_core = {canonical_name(name): acquisition for name, acquisition in known.items()}
     stated = {name: known.get(name, by_core.get(canonical_name(name))) for name in found}
@@ -120,7 +120,7 @@ def _with_acquisitions(
     return {
         name: replace(
             tomogram,
-            inverted=inverted,
+            is_inverted=is_inverted,
             acquisition=stated[name] or beside.get(tomogram.path, tomogram.acquisition),
         )
         for name, tomogram in found.items()

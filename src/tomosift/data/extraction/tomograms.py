@@ -38,7 +38,7 @@ class Tomogram:
     acquisition: Acquisition = UNKNOWN_ACQUISITION
     half_paths: tuple[Path, Path] | None = None
     """The tomograms of the even and the odd frames or tilts, on the same grid."""
-    inverted: bool = False
+    is_inverted: bool = False
 
     def open(self) -> Volume:
         """The volume as in the file, not read."""
@@ -56,7 +56,7 @@ class Tomogram:
             No voxel of the box lies in the tomogram.
         """
         box = crop_box(self.open().data, np.asarray(center_zyx_voxel, dtype=np.float64), box_size).volume
-        return -box if self.inverted else box
+        return -box if self.is_inverted else box
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def estimate_contrast(
     whole = whole[np.unique(np.linspace(0, len(whole) - 1, most_boxes).astype(int))]
     radius = np.linalg.norm(np.indices((box_size,) * 3) - center_index(box_size), axis=0) / box_size
     core, rim = radius <= 0.25, (radius > 0.4) & (radius <= 0.5)
-    data, sign = tomogram.open().data, -1.0 if tomogram.inverted else 1.0
+    data, sign = tomogram.open().data, -1.0 if tomogram.is_inverted else 1.0
     differences = []
     for center in whole:
         box = sign * crop_box(data, center, box_size).volume.astype(np.float64)

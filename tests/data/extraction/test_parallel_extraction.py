@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tomosift.data.extraction import extract_parts
+from tomosift.data.extraction import parallel_extraction
 from tomosift.data.extraction.extract import extract
-from tomosift.data.extraction.extract_parts import PARTS, CropTask, crop_tomogram, extract_in_parts
+from tomosift.data.extraction.parallel_extraction import PARTS, CropTask, crop_tomogram, extract_in_parallel
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
-from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 
@@ -75,7 +75,7 @@ def test_parts_put_together_are_what_is_cut_at_once(
     borders: str, tomograms: dict[str, Tomogram], particles: Particles, tmp_path: Path
 ) -> None:
     options = {**OPTIONS, "borders": borders}
-    made = extract_in_parts(particles, tomograms, tmp_path / "parts", one_by_one, **options)
+    made = extract_in_parallel(particles, tomograms, tmp_path / "parts", one_by_one, **options)
     expected = extract(particles, tomograms, tmp_path / "whole", **options)
     assert expected.has_halves
     assert 0 < len(expected) < 21
@@ -85,7 +85,7 @@ def test_parts_put_together_are_what_is_cut_at_once(
     assert not (tmp_path / "parts" / PARTS).exists()
     # Either way asks for the same set.
     assert len(extract(particles, tomograms, tmp_path / "parts", **options)) == len(made)
-    assert len(extract_in_parts(particles, tomograms, tmp_path / "whole", one_by_one, **options)) == len(made)
+    assert len(extract_in_parallel(particles, tomograms, tmp_path / "whole", one_by_one, **options)) == len(made)
 
 
 def test_what_was_cut_and_taken_over_before_an_interruption_is_kept(
@@ -98,17 +98,17 @@ def test_what_was_cut_and_taken_over_before_an_interruption_is_kept(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract_in_parts(particles, tomograms, out, first_only, **OPTIONS)
+        extract_in_parallel(particles, tomograms, out, first_only, **OPTIONS)
     boxes = out / PARTS / "00000" / "boxes-00000.npy"
     cut_at = boxes.stat().st_mtime_ns
     # Killed again, when all is there but the last word.
     with monkeypatch.context() as patch:
-        patch.setattr(extract_parts, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(parallel_extraction, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            extract_in_parts(particles, tomograms, out, one_by_one, **OPTIONS)
+            extract_in_parallel(particles, tomograms, out, one_by_one, **OPTIONS)
     assert boxes.stat().st_mtime_ns == cut_at
     assert (out / "boxes-00000.npy").stat().st_ino == boxes.stat().st_ino  # not copied
-    made = extract_in_parts(particles, tomograms, out, one_by_one, **OPTIONS)
+    made = extract_in_parallel(particles, tomograms, out, one_by_one, **OPTIONS)
     assert_same(made, extract(particles, tomograms, tmp_path / "whole", **OPTIONS))
     assert sorted(path.name for path in out.glob("boxes-*")) == ["boxes-00000.npy", "boxes-00001.npy"]
 
@@ -120,7 +120,7 @@ def test_parts_are_copied_where_there_are_no_second_names(
         raise PermissionError("no links here")
 
     monkeypatch.setattr("tomosift.data.set_writer.os.link", refused)
-    made = extract_in_parts(particles, tomograms, tmp_path / "parts", one_by_one, **OPTIONS)
+    made = extract_in_parallel(particles, tomograms, tmp_path / "parts", one_by_one, **OPTIONS)
     assert_same(open_subtomograms(made.path), extract(particles, tomograms, tmp_path / "whole", **OPTIONS))
 
 
@@ -131,4 +131,4 @@ def test_no_particle_in_any_tomogram_is_said_in_one_sentence(
     with pytest.raises(
         ValueError, match=r"none of 10 particles gave a box: the center lies outside the tomogram \(10\)"
     ):
-        extract_in_parts(outside, tomograms, tmp_path / "parts", one_by_one, **OPTIONS)
+        extract_in_parallel(outside, tomograms, tmp_path / "parts", one_by_one, **OPTIONS)

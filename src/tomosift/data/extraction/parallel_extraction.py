@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from tomosift.data.extraction.extract import DROPPED_FILE, NoBoxesError, extract, finish, plan_extraction
 from tomosift.data.extraction.tomograms import Tomogram
-from tomosift.data.set_reader import Subtomograms, finished_set, open_subtomograms
 from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.data.subtomogram_set import Subtomograms, open_finished_set, open_subtomograms
 from tomosift.particles import Particles
 
 PARTS = "parts"
@@ -57,7 +57,7 @@ def crop_tomogram(task: CropTask) -> dict[int, str]:
     return dict(zip(listed["row"].tolist(), listed["reason"].tolist(), strict=True))
 
 
-def extract_in_parts(
+def extract_in_parallel(
     particles: Particles,
     tomograms: Mapping[str, Tomogram],
     out: Path,
@@ -86,9 +86,9 @@ def extract_in_parts(
     """
     asked = plan_extraction(particles, tomograms, borders, None, None)
     request = {**asked.request, "box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
-    if (finished := finished_set(out, request)) is not None:
+    if (finished := open_finished_set(out, request)) is not None:
         return finished
-    writer = SubtomogramWriter(out, box_size, voxel_spacing_angstrom, halves=asked.halves, provenance=asked.request)
+    writer = SubtomogramWriter(out, box_size, voxel_spacing_angstrom, has_halves=asked.halves, provenance=asked.request)
     rows_of: dict[str, NDArray[np.int64]] = {key: np.flatnonzero(asked.key == key) for key in asked.tomograms}
     tasks = [
         CropTask(

@@ -92,7 +92,7 @@ class Cropper:
                 continue
             kept.append(row)
             boxes.append(these)
-        sign = np.float32(-1 if self.tomogram.inverted else 1)
+        sign = np.float32(-1 if self.tomogram.is_inverted else 1)
         every = sign * np.asarray(boxes, dtype=np.float32).reshape(len(kept), len(paths), *(self.box_size,) * 3)
         halves = every[:, 1:] if self.halved else None
         return CroppedBoxes(np.asarray(kept, dtype=np.int64), every[:, 0], halves, dropped)
