@@ -44,7 +44,7 @@ class Poses:
     """Of the reference from the middle of the box, in voxels of `GRID`."""
     share: Float[Tensor, "b p"]
     """How probable each is among those that are kept."""
-    evidence: Float[Tensor, " b"]
+    log_likelihood: Float[Tensor, " b"]
     """Log likelihood ratio of the reference in any pose, and of any strength, to noise alone."""
 
 
@@ -61,7 +61,7 @@ class WhitenedSpectra:
     def __len__(self) -> int:
         return len(self.coefficient)
 
-    def select(self, rows: Tensor) -> "Spectra":
+    def select(self, rows: Tensor) -> "WhitenedSpectra":
         """Those of these rows."""
         return WhitenedSpectra(self.coefficient[rows], self.measured[rows], self.weight)
 

@@ -1,131 +1,148 @@
-"""Classes from a few examples each, without training: what averages of the particles named by them add."""
+"""Class averages as part of a classifier: computed from its own predictions, calibrated, and kept if they help."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from tomosift.averaging.class_averages import ClassAverages, prepare_alignment
+from tomosift.averaging.alignment_input import prepare_alignment
+from tomosift.averaging.class_averages import ClassAverages
 from tomosift.averaging.multireference_alignment import (
     LOWER_ACCURACY,
     MAX_CALIBRATION_PARTICLES,
     MIN_CLASSES,
     MIN_MEMBERS,
-    SubtomogramSource,
     lower_accuracy,
     refine_labels,
 )
-from tomosift.inference.classifier import Classifier, shipped_decoder
+from tomosift.data.subtomogram_set import Subtomograms
+from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import PLDAHead, PrototypeHead
-from tomosift.inference.prediction import classify_embeddings, predict
-from tomosift.inference.prototypes import leave_one_out_comparison
-from tomosift.models.encoder import ReportDone
+from tomosift.inference.model_files import shipped_decoder
+from tomosift.inference.prediction import classify_embeddings, predict_by_embeddings
+from tomosift.inference.prototypes import compare_leave_one_out
+from tomosift.progress import Monitor
 
-MOST_TO_AVERAGE = 5000
-"""Particles of a set among which the surest of each class are looked for; those of more would show little more."""
-
-
-Phase = Callable[[str, str], AbstractContextManager[ReportDone | None]]
-"""What shows how far a part of the work is: from its name and the unit that it is counted in."""
-
-
-@runtime_checkable
-class SelectableSource(SubtomogramSource, Protocol):
-    """A set of particles from which some can be chosen."""
-
-    @property
-    def box_size(self) -> int:
-        """Edge in voxels."""
-
-    def select(self, rows: NDArray[np.int64]) -> SubtomogramSource:
-        """The particles of these rows."""
-
-    def spaced_rows(self, count: int) -> NDArray[np.int64]:
-        """At most this many rows, evenly spaced."""
+MAX_TO_AVERAGE = 5000
+"""Particles of a set among which the most confident members of each class are chosen; more would add little."""
 
 
 @dataclass(frozen=True, eq=False)
 class SupportSet:
-    """Examples of classes that a classifier was made of."""
+    """The labeled examples from which classes were enrolled."""
 
-    boxes: SelectableSource
+    subtomograms: Subtomograms
     embedding: Float[np.ndarray, "m e"]
     label: Int[np.ndarray, " m"]
-    """Number of the class in the classifier."""
+    """Index of the class in the classifier."""
     row: Int[np.ndarray, " m"]
-    """Of the set in which particles are to be named, -1 where the example is not of it."""
+    """Row in the set that is to be classified, -1 where the example is not part of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class AttachedAverages:
+    """A classifier with class averages, or the reason why it has none."""
+
+    classifier: Classifier
+    reason: str = ""
+    """Why class averages were not attached; empty if they were."""
 
 
 def add_class_averages(
     classifier: Classifier,
-    boxes: SelectableSource,
+    subtomograms: Subtomograms,
     embedding: Float[np.ndarray, "n e"],
-    examples: SupportSet,
-    phase: Phase = lambda name, unit: nullcontext(),
-) -> str:
-    """Let a classifier keep averages of what it names the n particles of a set; why it does not, or an empty text.
+    support: SupportSet,
+    monitor: Monitor | None = None,
+) -> AttachedAverages:
+    """Compute class averages from a set that a prototype classifier classified, and attach them.
 
-    Examples stay what they are. See `tomosift.averaging.multireference_alignment.attach_class_averages`.
+    Parameters
+    ----------
+    classifier
+        With enrolled classes.
+    subtomograms, embedding
+        Set of n subtomograms, and their embeddings.
+    support
+        Labeled examples; their labels stay.
+    monitor
+        Shows the stages.
     """
-    assert isinstance(classifier.head, PrototypeHead)
-    of_set = examples.row >= 0
-    rows = np.union1d(boxes.spaced_rows(MOST_TO_AVERAGE), examples.row[of_set])
-    some, is_given = boxes.select(rows), np.isin(rows, examples.row)
+    monitor = monitor or Monitor()
+    head = classifier.head
+    assert isinstance(head, PrototypeHead)
+    is_member = support.row >= 0
+    rows = np.union1d(subtomograms.spaced_rows(MAX_TO_AVERAGE), support.row[is_member])
+    part, is_labeled = subtomograms.select(rows), np.isin(rows, support.row)
     probability = classify_embeddings(classifier, embedding[rows]).probabilities
     label = probability.argmax(axis=1)
-    label[np.searchsorted(rows, examples.row[of_set])] = examples.label[of_set]
-    with phase("look at boxes", "boxes") as looked:
-        seen = prepare_alignment(some.volumes, some.tilt_range_deg, classifier.encoder, done=looked)
-    known = (label, is_given, np.log(np.maximum(probability, 1e-12)), shipped_decoder())
-    with phase("averages", "classes") as averaged:
-        said = refine_labels(some.volumes, some.tilt_range_deg, seen, *known, averaged)
-    logits, compared = leave_one_out_comparison(
-        classifier.head, torch.from_numpy(examples.embedding), torch.from_numpy(examples.label)
+    label[np.searchsorted(rows, support.row[is_member])] = support.label[is_member]
+    with monitor.stage("prepare alignment", "subtomograms") as progress:
+        alignment = prepare_alignment(classifier.embedder, part, progress=progress)
+    log_probability = np.log(np.maximum(probability, 1e-12))
+    with monitor.stage("class averages", "classes") as progress:
+        result = refine_labels(part, alignment, label, is_labeled, log_probability, shipped_decoder(), progress)
+    logits, compared = compare_leave_one_out(head, torch.from_numpy(support.embedding), torch.from_numpy(support.label))
+    is_held_out = ~np.isin(support.row, rows[is_labeled & ~result.is_held_out])
+    is_held_out &= support.subtomograms.box_size == subtomograms.box_size  # averages have one box size
+    held_out, out_of_fold = np.flatnonzero(is_held_out), None
+    if len(compared):  # one example of each class leaves nothing to compare it with
+        is_used = is_held_out[compared.numpy()]
+        held_out = compared.numpy()[is_used]
+        out_of_fold = log_softmax(logits.numpy()[is_used] / classifier.card.temperature, axis=1)
+    background = subtomograms.select(subtomograms.spaced_rows(MAX_CALIBRATION_PARTICLES))
+    return attach_class_averages(
+        classifier,
+        result.averages,
+        background,
+        support.subtomograms.select(held_out),
+        support.label[held_out],
+        out_of_fold,
     )
-    is_spared = ~np.isin(examples.row, rows[is_given & ~said.is_spared])
-    is_spared &= examples.boxes.box_size == boxes.box_size  # averages do not fit boxes of another size
-    asked, crossed = np.flatnonzero(is_spared), None
-    if len(compared):  # with one example of each class there is nothing to compare it with
-        is_asked = is_spared[compared.numpy()]
-        asked = compared.numpy()[is_asked]
-        crossed = log_softmax(logits.numpy()[is_asked] / classifier.card.temperature, axis=1)
-    around = boxes.select(boxes.spaced_rows(MAX_CALIBRATION_PARTICLES))
-    spared = examples.boxes.select(asked)
-    return attach_class_averages(classifier, said.averages, around, spared, examples.label[asked], crossed)
 
 
 def attach_class_averages(
     classifier: Classifier,
     averages: ClassAverages,
-    around: SubtomogramSource,
-    spared: SubtomogramSource,
+    background: Subtomograms,
+    held_out: Subtomograms,
     label: Int[np.ndarray, " m"],
-    crossed: Float[np.ndarray, "m k"] | None,
-) -> str:
-    """Let a classifier compare particles with averages from now on, and be as sure of that as it should be.
+    out_of_fold: Float[np.ndarray, "m k"] | None,
+) -> AttachedAverages:
+    """Attach class averages to a classifier after calibrating them; see `ClassAverages.calibrate`.
 
-    See `ClassAverages.calibrate`; ``around`` are particles of any kind. Returns why nothing is kept, or an empty text:
-    fewer than `LEAST_CLASSES` averages say nothing, and some `name_fewer` right. Where no particle is spared averages
-    are taken at their word.
+    Parameters
+    ----------
+    classifier
+        That classified the members of the averages.
+    averages
+        Computed from them.
+    background
+        Particles of any class.
+    held_out, label
+        Labeled particles that are not members of the averages. Without any, averages are not calibrated.
+    out_of_fold
+        Log probabilities of these by a model that did not learn from their labels; None where there are none.
+
+    Returns
+    -------
+    AttachedAverages
+        Averages are not attached where fewer than `MIN_CLASSES` classes have one, or where they classify fewer of the
+        labeled particles right than embeddings do.
     """
-    if averages.known.sum() < MIN_CLASSES:
-        return f"fewer than {MIN_CLASSES} classes have {MIN_MEMBERS} particles to make one of"
+    if averages.has_average.sum() < MIN_CLASSES:
+        return AttachedAverages(classifier, f"fewer than {MIN_CLASSES} classes have {MIN_MEMBERS} members")
     if len(label):
-        said = predict(classifier, around.volumes, len(around.tilt_range_deg)).probabilities
-        spectra, mine = (
-            prepare_alignment(boxes.volumes, boxes.tilt_range_deg, classifier.encoder, averages.weight).spectra
-            for boxes in (around, spared)
+        probability = predict_by_embeddings(classifier, background).probabilities
+        spectra, held_out_spectra = (
+            prepare_alignment(classifier.embedder, part, averages.weight).spectra for part in (background, held_out)
         )
-        if crossed is not None and lower_accuracy(averages, mine, label, crossed):
-            return LOWER_ACCURACY
-        # Of all heads only this one knows how often it is right, about, without a label to spare.
-        sure = float(said.max(axis=1).mean()) if isinstance(classifier.head, PLDAHead) else None
-        averages.calibrate(np.log(np.maximum(said, 1e-12)), spectra, label, mine, crossed, sure)
-    classifier.keep(averages)
-    return ""
+        if out_of_fold is not None and lower_accuracy(averages, held_out_spectra, label, out_of_fold):
+            return AttachedAverages(classifier, LOWER_ACCURACY)
+        # Of all heads only PLDA estimates its own accuracy without labels that were held out.
+        accuracy = float(probability.max(axis=1).mean()) if isinstance(classifier.head, PLDAHead) else None
+        log_probability = np.log(np.maximum(probability, 1e-12))
+        averages.calibrate(log_probability, spectra, label, held_out_spectra, out_of_fold, accuracy)
+    return AttachedAverages(classifier.with_class_averages(averages))

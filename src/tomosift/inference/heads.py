@@ -16,10 +16,10 @@ from tomosift.learning.linear_probe import LinearProbe
 from tomosift.learning.plda import PLDA, PLDA_DIMENSIONS
 from tomosift.models.distributed import all_gather
 
-HeadName = Literal["linear", "prototypes", "euclidean", "attention", "pairs", "discriminant"]
+HeadName = Literal["linear", "prototypes", "euclidean", "attention", "pairs", "plda"]
 HEADS: tuple[HeadName, ...] = get_args(HeadName)
 
-_LEAST_DEVIATION = 1e-3  # of an embedding's dimension; smaller ones are not blown up
+_MIN_DEVIATION = 1e-3  # of an embedding's dimension; smaller ones are not blown up
 
 
 class LinearHead(nn.Module):
@@ -42,14 +42,14 @@ class LinearHead(nn.Module):
     def forward(self, embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b k"]:
         mean, deviation = self.mean, self.deviation
         if self.training and len(whole := all_gather(embedding)) > 1:
-            mean, deviation = whole.mean(0), (whole.var(0, unbiased=False) + _LEAST_DEVIATION**2).sqrt()
+            mean, deviation = whole.mean(0), (whole.var(0, unbiased=False) + _MIN_DEVIATION**2).sqrt()
         return self.linear((embedding - mean) / deviation)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def standardize(self, embeddings: Float[Tensor, "n e"]) -> None:
         """Take mean and deviation from these embeddings."""
         self.mean.copy_(embeddings.mean(0))
-        self.deviation.copy_(embeddings.std(0, unbiased=False).clamp(min=_LEAST_DEVIATION))
+        self.deviation.copy_(embeddings.std(0, unbiased=False).clamp(min=_MIN_DEVIATION))
 
     @torch.no_grad()
     def load_probe(self, probe: LinearProbe) -> None:
@@ -64,7 +64,7 @@ class PrototypeHead(nn.Module):
     """Base of all heads that compare a particle with one prototype per class; members implement `compare`."""
 
     prototype: Tensor
-    uncalibrated = 1.0
+    default_temperature = 1.0
     """Temperature of the logits where no class has two examples to calibrate by."""
 
     def __init__(self, embedding_size: int, class_count: int) -> None:
@@ -83,7 +83,7 @@ class PrototypeHead(nn.Module):
         """Look at particles of any kind before the first class; most heads have no use for that."""
 
     @torch.no_grad()
-    def take_over(self, earlier: "PrototypeHead") -> None:
+    def copy_from(self, earlier: "PrototypeHead") -> None:
         """Become a head of the same kind with room for more classes: its weights and, first, its prototypes."""
         state = earlier.state_dict()
         known = state.pop("prototype")
@@ -96,7 +96,7 @@ class CosineHead(PrototypeHead):
 
     center: Tensor
     scale: Tensor
-    uncalibrated = 0.1
+    default_temperature = 0.1
 
     def __init__(self, embedding_size: int, class_count: int) -> None:
         super().__init__(embedding_size, class_count)
@@ -112,7 +112,7 @@ class CosineHead(PrototypeHead):
     @torch.no_grad()
     def standardize(self, embeddings: Float[Tensor, "n e"]) -> None:
         self.center.copy_(embeddings.mean(0))
-        self.scale.copy_(embeddings.std(0, unbiased=False).clamp(min=_LEAST_DEVIATION))
+        self.scale.copy_(embeddings.std(0, unbiased=False).clamp(min=_MIN_DEVIATION))
 
 
 class EuclideanHead(PrototypeHead):
@@ -138,21 +138,21 @@ class AttentionHead(PrototypeHead):
 
     def __init__(self, embedding_size: int, class_count: int) -> None:
         super().__init__(embedding_size, class_count)
-        self.asked, self.offered, self.given = (nn.Linear(embedding_size, embedding_size, bias=False) for _ in range(3))
+        self.query, self.key, self.value = (nn.Linear(embedding_size, embedding_size, bias=False) for _ in range(3))
         self.out = nn.Linear(embedding_size, embedding_size)
         self.norm = nn.LayerNorm(embedding_size)
 
     def compare(self, query: Float[Tensor, "b e"], prototypes: Float[Tensor, "k e"]) -> Float[Tensor, "b k"]:
-        return self.refined(query, prototypes)[0]
+        return self.compare_refined(query, prototypes)[0]
 
-    def refined(
+    def compare_refined(
         self, query: Float[Tensor, "b e"], prototypes: Float[Tensor, "k e"]
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b n n"]]:
         """Logits, and who attended to whom: rows sum to one, the particle itself is the last of n = k + 1."""
         together = torch.cat([prototypes.expand(len(query), -1, -1), query[:, None]], dim=1).detach()
-        scores = self.asked(together) @ self.offered(together).mT / math.sqrt(query.shape[1])
+        scores = self.query(together) @ self.key(together).mT / math.sqrt(query.shape[1])
         attention = scores.softmax(dim=2)
-        seen = self.norm(together + self.out(attention @ self.given(together)))
+        seen = self.norm(together + self.out(attention @ self.value(together)))
         refined = -(seen[:, :-1] - seen[:, -1:]).square().sum(dim=2)
         return refined + minus_squared_distances(query, prototypes), attention
 
@@ -171,7 +171,7 @@ class PairHead(PrototypeHead):
     def compare(self, query: Float[Tensor, "b e"], prototypes: Float[Tensor, "k e"]) -> Float[Tensor, "b k"]:
         return self.linear((query[:, None] - prototypes).abs())[..., 0]  # type: ignore[no-any-return]
 
-    def paired(self, first: Float[Tensor, "b e"], second: Float[Tensor, "b e"]) -> Float[Tensor, " b"]:
+    def compare_pairs(self, first: Float[Tensor, "b e"], second: Float[Tensor, "b e"]) -> Float[Tensor, " b"]:
         """Log odds of each pair of a batch."""
         return self.linear((first - second).abs())[..., 0]  # type: ignore[no-any-return]
 
@@ -186,7 +186,7 @@ class PLDAHead(PrototypeHead):
     center: Tensor
     transform: Tensor
     shrinkage: Tensor
-    uncalibrated = 5.0  # embeddings stray farther than normal ones; about right for complexes that do not exist
+    default_temperature = 5.0  # embeddings stray farther than normal ones; about right for complexes that do not exist
 
     def __init__(self, embedding_size: int, class_count: int) -> None:
         super().__init__(embedding_size, class_count)
@@ -226,7 +226,7 @@ _PROTOTYPE_HEADS: dict[str, type[PrototypeHead]] = {
     "euclidean": EuclideanHead,
     "attention": AttentionHead,
     "pairs": PairHead,
-    "discriminant": PLDAHead,
+    "plda": PLDAHead,
 }
 
 

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: softmax with one fitted temperature. No torch, so anything may use it."""
+"""Calibration of probabilities: a softmax with one fitted temperature."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -93,23 +93,49 @@ def fit_temperature(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " 
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5}).x))
 
 
+def laplace_accuracy(scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> float:
+    """Estimate an accuracy by Laplace's rule: a few dozen labels that are all right do not make a particle certain.
+
+    Parameters
+    ----------
+    scores
+        Scores of k classes, the highest of which is the prediction.
+    labels
+        True classes of the n particles.
+    """
+    right = int((scores.argmax(axis=1) == labels).sum())
+    return (right + 1) / (len(labels) + 2)
+
+
 def fit_temperature_few_labels(
-    crossed: Float[np.ndarray, "n k"],
+    out_of_fold: Float[np.ndarray, "n k"],
     labels: Int[np.ndarray, " p"],
     unlabeled_logits: Float[np.ndarray, "m k"] | None,
 ) -> float | None:
-    """Temperature where no labels can be held out; None where there is nothing to fit it to. n is p or 0.
+    """Fit the temperature where no labels can be held out.
 
-    A frozen probe, which has no ``unlabeled_logits``, is calibrated on its cross-validated logits. A tuned network, or
-    one that learned from spread labels, has none of its own, so its mean confidence on unlabeled particles is brought
-    to the accuracy of the cross-validated probe.
+    A frozen probe is calibrated on its out-of-fold logits. A fine-tuned network, or one that learned from
+    pseudo-labels, has none of its own; its mean confidence on unlabeled particles is set to the out-of-fold accuracy of
+    the probe.
+
+    Parameters
+    ----------
+    out_of_fold
+        Out-of-fold logits of the labeled particles, n = p, or none, n = 0.
+    labels
+        Their labels.
+    unlabeled_logits
+        Logits of unlabeled particles; None for a frozen probe.
+
+    Returns
+    -------
+    float or None
+        None where there is nothing to fit it to.
     """
-    if not len(crossed):
+    if not len(out_of_fold):
         return None
     if unlabeled_logits is None:
-        return fit_temperature(crossed, labels)
+        return fit_temperature(out_of_fold, labels)
     if not len(unlabeled_logits):
         return None
-    # Laplace's rule: a few dozen labels all called right do not make a particle certain.
-    right = int((crossed.argmax(axis=1) == labels).sum())
-    return match_temperature_to_accuracy(unlabeled_logits, (right + 1) / (len(labels) + 2))
+    return match_temperature_to_accuracy(unlabeled_logits, laplace_accuracy(out_of_fold, labels))

@@ -1,36 +1,37 @@
-"""Boxes of a set as an encoder wants them: centered, and in augmented views."""
+"""Augmented views of the subtomograms of a set, as an encoder needs them: recentered first."""
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tomosift.models.encoder import Encoder
-from tomosift.models.recentering import CenterCache, recenter
+from tomosift.models.embedder import CenterCache, Embedder
 from tomosift.physics.augmentation import ViewRanges, view
 
 
 @torch.no_grad()
 def augment_recentered(
-    encoder: Encoder,
+    embedder: Embedder,
     volume: Float[Tensor, "b d d d"],
     index: Int64[Tensor, " b"],
     tilt_range_deg: Float[Tensor, "b 2"],
     ranges: ViewRanges,
     voxel_spacing_angstrom: float,
     generator: torch.Generator,
-    centers: CenterCache,
+    cache: CenterCache,
 ) -> Float[Tensor, "b d d d"]:
-    """One view of each plain box, centered first and turned as the encoder asks; give it to the encoder as centered.
+    """Draw one augmented view of each plain subtomogram, for `Encoder.forward`.
 
-    ``index`` says which boxes of their set these are, ``centers`` remembers where their particles were found.
+    Parameters
+    ----------
+    embedder
+        Recenters; its encoder says which augmentation of the pose it needs.
+    volume, index, tilt_range_deg
+        Subtomograms of a set, their rows in it, and their lowest and highest tilt.
+    ranges
+        From which the parameters of the views are drawn by ``generator``.
+    cache
+        Remembers the offsets of the subtomograms of this set.
     """
     parameters = ranges.sample(len(volume), generator)
-    plain = recenter_cached(encoder, volume, index, centers)
-    return view(plain, tilt_range_deg, parameters, voxel_spacing_angstrom, encoder.turns)
-
-
-def recenter_cached(
-    encoder: Encoder, volume: Float[Tensor, "b d d d"], index: Int64[Tensor, " b"], centers: CenterCache
-) -> Float[Tensor, "b d d d"]:
-    """What `Encoder.centered` makes of plain boxes of a set, whose middles are looked for once; see `augmented`."""
-    return recenter(volume, centers.of(volume, index, encoder.offset)) if encoder.centers else volume
+    centered = cache.recenter(embedder, volume, index)
+    return view(centered, tilt_range_deg, parameters, voxel_spacing_angstrom, embedder.encoder.pose_augmentation)

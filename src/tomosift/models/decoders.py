@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from tomosift.models.center_finder import COARSE, PLACES, CenterFinder, center_finder, fourier_crop
+from tomosift.models.embedder import Embedder
 from tomosift.models.encoder import Encoder, apply_soft_sphere
 from tomosift.models.encoders.cosnet import CHANNELS, CosNet, stage
 from tomosift.models.recentering import recenter
@@ -24,9 +25,9 @@ class Decoder(nn.Module):
     """Base of all decoders: embeddings and masks of boxes in one pass; members implement `forward`."""
 
     def forward(
-        self, volume: Float[Tensor, "b d d d"], encoder: Encoder
+        self, volume: Float[Tensor, "b d d d"], embedder: Embedder
     ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b d d d"]]:
-        """The encoder's embeddings of boxes, and the log odds that a voxel belongs to the particle, as the box lies."""
+        """Embeddings of subtomograms, and the log odds of each voxel to belong to the particle, in the frame of the box."""
         raise NotImplementedError
 
 
@@ -44,8 +45,9 @@ class CosNetDecoder(Decoder):
         )
 
     def forward(
-        self, volume: Float[Tensor, "b d d d"], encoder: Encoder
+        self, volume: Float[Tensor, "b d d d"], embedder: Embedder
     ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b d d d"]]:
+        encoder = embedder.encoder
         if not isinstance(encoder, CosNet):
             raise ValueError("the decoder cosnet needs the encoder cosnet or siamese; take the decoder unet")
         features = encoder.features(apply_soft_sphere(volume)[:, None])
@@ -53,7 +55,7 @@ class CosNetDecoder(Decoder):
         size, made = volume.shape[-1], logits.shape[-1]
         if made < size:  # pooling dropped the last voxels of an edge that four does not divide
             logits = nn.functional.pad(logits, (0, size - made) * 3, value=_OUTSIDE)
-        return encoder.embedded(features), logits
+        return encoder.pool_features(features), logits
 
 
 class UNet(Decoder):
@@ -75,15 +77,16 @@ class UNet(Decoder):
         self.level = nn.Parameter(torch.tensor(-2.0))
 
     def forward(
-        self, volume: Float[Tensor, "b d d d"], encoder: Encoder
+        self, volume: Float[Tensor, "b d d d"], embedder: Embedder
     ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b d d d"]]:
-        if not encoder.centers:
-            return encoder(volume), self.centered(volume)
-        offset, share = encoder.middles(volume)
-        logits = shift_back(self.centered(recenter(volume, offset[:, 0])), offset[:, 0])
-        return encoder.averaged(volume, offset, share), logits
+        encoder = embedder.encoder
+        if not encoder.recenters:
+            return encoder(volume), self.decode_centered(volume)
+        offset, posterior = embedder.recentering.find_candidates(volume, encoder.center_candidates)
+        logits = shift_back(self.decode_centered(recenter(volume, offset[:, 0])), offset[:, 0])
+        return embedder.embed_candidates(volume, offset, posterior), logits
 
-    def centered(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
+    def decode_centered(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
         """Log odds of boxes whose particle lies in the middle."""
         small, fine = fourier_crop(volume), _on_places(volume)
         blocks = fine.reshape(-1, *(COARSE, 2) * 3).permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 3)

@@ -1,0 +1,12 @@
+"""The encoder of COS-Net without attention."""
+
+from tomosift.models.encoders.cosnet import CosNet
+
+
+class Siamese(CosNet):
+    """The same without attention."""
+
+    attends = False
+
+
+ENCODER = Siamese
