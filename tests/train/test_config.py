@@ -1,4 +1,4 @@
-"""Stored configurations come back as what they were, or are refused by name."""
+"""Stored configurations are restored exactly, or refused with the name of the field."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from tomosift.errors import FormatError
 from tomosift.methods import METHODS, method
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.train.config import config_from_json
+from tomosift.train.config import config_from_json, rename_fields
 from tomosift.train.loop import Training
 
 PATH = Path("run/config.json")
@@ -36,7 +36,7 @@ def test_paths_tuples_and_nested_settings_survive() -> None:
     assert isinstance(back.views.scale, tuple)
 
 
-def test_lacking_settings_take_their_defaults() -> None:
+def test_missing_settings_take_their_defaults() -> None:
     assert config_from_json(Training, {"steps": 5}, PATH) == Training(steps=5)
 
 
@@ -51,15 +51,36 @@ def test_lacking_settings_take_their_defaults() -> None:
         ({"patience": None}, "patience"),
     ],
 )
-def test_names_and_values_that_do_not_fit_are_named(changed: dict[str, Any], field: str) -> None:
+def test_unknown_names_and_wrong_values_are_refused_with_the_field(changed: dict[str, Any], field: str) -> None:
     with pytest.raises(FormatError) as refusal:
         config_from_json(Supervised, changed, PATH)
     assert refusal.value.path == PATH
     assert refusal.value.field.startswith(field)
 
 
+def test_fields_of_an_earlier_version_are_read_under_their_new_names() -> None:
+    stored = {"fine_tuning": "all", "training": {"epochs": 7}}
+    names = {"fine_tuning": "tuning", "training.epochs": "training.steps"}
+    config = config_from_json(Supervised, stored, PATH, names)
+    assert (config.tuning, config.training.steps) == ("all", 7)
+    assert stored == {"fine_tuning": "all", "training": {"epochs": 7}}
+    assert config_from_json(Supervised, as_json(config), PATH, names) == config
+
+
+def test_a_field_under_both_its_names_is_refused() -> None:
+    with pytest.raises(FormatError, match="epochs"):
+        config_from_json(Training, {"epochs": 7, "steps": 8}, PATH, {"epochs": "steps"})
+
+
+def test_renamed_fields_move_between_levels_and_leave_other_values_alone() -> None:
+    value = {"rate": 0.1, "training": 3}
+    assert rename_fields(value, {"rate": "optimizer.rate"}) == {"optimizer": {"rate": 0.1}, "training": 3}
+    assert rename_fields(value, {"training.epochs": "steps", "more": "less"}) == value
+    assert rename_fields([1], {"rate": "speed"}) == [1]
+
+
 @pytest.mark.parametrize("value", [[], "text", 3, None])
-def test_values_that_are_no_settings_are_refused(value: Any) -> None:
+def test_values_that_are_no_objects_are_refused(value: Any) -> None:
     with pytest.raises(FormatError):
         config_from_json(Supervised, value, PATH)
 

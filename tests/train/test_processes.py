@@ -1,4 +1,4 @@
-"""Several processes train as one does: same losses, same weights, one writer, and a run that was killed goes on."""
+"""Distributed training equals training in one process: same losses, same weights, one writer, and it resumes."""
 
 import json
 import os
@@ -20,16 +20,17 @@ import torch
 from lightning_fabric import Fabric
 
 from tomosift import methods
-from tomosift.data.subtomograms import SubtomogramWriter, open_subtomograms
+from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.data.subtomogram_set import open_subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.inference.classifier import load_classifier
+from tomosift.inference.model_files import load_classifier
 from tomosift.methods import METHODS, contrastive, metric, supervised
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.rng import ShardGenerator, normal, uniform
 from tomosift.train.config import config_from_json
-from tomosift.train.loop import Training, _check_together
-from tomosift.train.processes import launched_processes
+from tomosift.train.loop import Training, _check_distributed, _Trainer
+from tomosift.train.processes import detect_launched_processes
 from tomosift.train.run import Run
 
 HERE, SCRIPTS = Path(__file__).resolve(), Path(sys.executable).parent
@@ -61,7 +62,7 @@ CASES: dict[str, tuple[str, Any]] = {
 }
 
 
-def made(folder: Path) -> Path:
+def write_set(folder: Path) -> Path:
     """Two shapes, 32 boxes of 16^3 in four tomograms."""
     rng = np.random.default_rng(0)
     axis = np.arange(16) - 8
@@ -82,29 +83,32 @@ def sets(folder: Path) -> TrainingSets:
     return TrainingSets(boxes.select(~last), boxes, boxes.select(last))
 
 
-def trained(case: str, folder: Path, runs: Path, processes: int, kill_at: int = 0) -> None:
+def train_case(case: str, folder: Path, runs: Path, processes: int, kill_at: int = 0) -> None:
     """Train into ``runs`` and keep the losses of every step beside the run."""
     name, config = CASES[case]
     config = replace(config, training=replace(config.training, devices=processes))
     rank = int(os.environ["RANK"]) if processes > 1 else 0
     losses: list[dict[str, float]] = []
     norms: list[float] = []
-    clip = Fabric.clip_gradients
+    clip, descend = Fabric.clip_gradients, _Trainer.descend
 
-    def clipped(self: Fabric, *given: Any, **named: Any) -> Any:
-        norms.append(float(norm := clip(self, *given, **named)))
+    def clip_and_record(self: Fabric, *arguments: Any, **named: Any) -> Any:
+        norms.append(float(norm := clip(self, *arguments, **named)))
         return norm
 
-    def progress(step: int, steps: int, numbers: dict[str, float]) -> None:
-        if numbers:
-            losses.append({**numbers, "gradient": norms[-1]})
-        if numbers and step == kill_at and rank == 0:
+    def descend_and_record(self: _Trainer, stream: Any) -> dict[str, float]:
+        losses.append({**(step_losses := descend(self, stream)), "gradient": norms[-1]})
+        return step_losses
+
+    def progress(step: int, steps: int, note: str = "") -> None:
+        if note.startswith("loss") and step == kill_at and rank == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with (
-        # Two files of lessons, one for each process, and few boxes afterwards.
+        # Two files of features, one for each process, and few subtomograms afterwards.
         patch.multiple(metric, _LESSON_COMPLEXES=8, _DIRECTIONS_EACH=8),
-        patch.object(Fabric, "clip_gradients", clipped),
+        patch.object(Fabric, "clip_gradients", clip_and_record),
+        patch.object(_Trainer, "descend", descend_and_record),
         # Where the true gradient is zero, as before a head that subtracts means, AdamW blows rounding up to a step.
         patch.object(torch.optim, "AdamW", partial(torch.optim.AdamW, eps=1e-3)),
     ):
@@ -115,31 +119,34 @@ def trained(case: str, folder: Path, runs: Path, processes: int, kill_at: int = 
 def main(cases: str, folder: str, runs: str, processes: str, kill_at: str) -> None:
     torch.set_num_threads(1)
     for case in cases.split(","):
-        trained(case, Path(folder), Path(runs), int(processes), int(kill_at))
+        train_case(case, Path(folder), Path(runs), int(processes), int(kill_at))
 
 
-def finished(command: Sequence[object], *places: dict[str, object]) -> list[tuple[int, str]]:
-    """Exit codes and errors of a program that is started once for each of these sets of variables."""
+def run_processes(command: Sequence[object], *environments: dict[str, object]) -> list[tuple[int, str]]:
+    """Exit codes and errors of a program that is started once for each of these environments."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])} if len(places) > 1 else {}
+        meeting = (
+            {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])} if len(environments) > 1 else {}
+        )
     words = [str(word) for word in command]
     started = []
-    for place in places:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **meeting, **{k: str(v) for k, v in place.items()}}
+    for variables in environments:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **meeting, **{k: str(v) for k, v in variables.items()}}
         started.append(subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True))
-    return [(process.wait(timeout=120), said) for process in started for said in (process.communicate(timeout=120)[1],)]
+    outputs = [process.communicate(timeout=120)[1] for process in started]
+    return [(process.wait(timeout=120), errors) for process, errors in zip(started, outputs, strict=True)]
 
 
-def together(*words: object) -> list[tuple[int, str]]:
+def run_in_two_processes(*words: object) -> list[tuple[int, str]]:
     """Run this file in two processes, as torchrun would."""
     size = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
-    return finished([sys.executable, HERE, *words], *({**size, "RANK": k, "LOCAL_RANK": k} for k in (0, 1)))
+    return run_processes([sys.executable, HERE, *words], *({**size, "RANK": k, "LOCAL_RANK": k} for k in (0, 1)))
 
 
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("boxes") / "set")
+    return write_set(tmp_path_factory.mktemp("boxes") / "set")
 
 
 def differences(one: Path, two: Path) -> float:
@@ -157,10 +164,10 @@ def differences(one: Path, two: Path) -> float:
 def pairs(boxes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Runs of every case by one process and by two."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    done = together(",".join(CASES), boxes, two, 2, 0)
+    done = run_in_two_processes(",".join(CASES), boxes, two, 2, 0)
     assert [code for code, _ in done] == [0, 0], done
     for case in CASES:
-        trained(case, boxes, one, 1)
+        train_case(case, boxes, one, 1)
     return one, two
 
 
@@ -190,21 +197,21 @@ def test_one_of_two_processes_writes(case: str, pairs: tuple[Path, Path]) -> Non
     assert names[0] == names[1]
 
 
-def test_a_run_of_two_processes_that_was_killed_goes_on_in_two_or_in_one(
+def test_a_killed_run_of_two_processes_resumes_in_two_or_in_one(
     boxes: Path, pairs: tuple[Path, Path], tmp_path: Path
 ) -> None:
     for processes, folder in ((2, tmp_path / "two"), (1, tmp_path / "one")):
         folder.mkdir(exist_ok=True)
         if processes == 2:
-            killed = together("sectors", boxes, folder, 2, 4)
+            killed = run_in_two_processes("sectors", boxes, folder, 2, 4)
             assert killed[0][0] == -signal.SIGKILL
             assert killed[1][0] > 0  # the other one does not wait for what will never come
             shutil.copytree(folder / "sectors", tmp_path / "one" / "sectors")
             assert not (folder / "sectors" / "result").exists()
-            done = together("sectors", boxes, folder, 2, 0)
+            done = run_in_two_processes("sectors", boxes, folder, 2, 0)
             assert [code for code, _ in done] == [0, 0], done
         else:
-            trained("sectors", boxes, folder, 1)
+            train_case("sectors", boxes, folder, 1)
         log = [json.loads(line) for line in (folder / "sectors" / "log.jsonl").read_text().splitlines()]
         assert [entry["step"] for entry in log if entry.get("event") == "resumed"] == [3]
         assert differences(pairs[0] / "sectors", folder / "sectors") < TOLERANCE
@@ -214,34 +221,34 @@ COMMAND = ("train", "supervised", "--encoder", "radial", "--evaluate-every", "2"
 COMMAND += ("--training.batch-size", "24")
 
 
-def by_torchrun(words: list[object]) -> list[tuple[int, str]]:
+def start_by_torchrun(words: list[object]) -> list[tuple[int, str]]:
     start = [SCRIPTS / "torchrun", "--standalone", "--nproc-per-node", "2", "--no-python", SCRIPTS / "tomosift"]
-    return finished([*start, *words], {})
+    return run_processes([*start, *words], {})
 
 
-def by_itself(words: list[object]) -> list[tuple[int, str]]:
-    return finished([SCRIPTS / "tomosift", *words, "--training.devices", "2"], {})
+def start_by_tomosift(words: list[object]) -> list[tuple[int, str]]:
+    return run_processes([SCRIPTS / "tomosift", *words, "--training.devices", "2"], {})
 
 
-def by_srun_on_two_nodes(words: list[object]) -> list[tuple[int, str]]:
+def start_by_srun_on_two_nodes(words: list[object]) -> list[tuple[int, str]]:
     """As srun would start one process on each of two nodes, which both are this machine."""
     size = {"NTASKS": 2, "STEP_NUM_TASKS": 2, "NNODES": 2, "STEP_NUM_NODES": 2, "NTASKS_PER_NODE": 1}
     size |= {"LOCALID": 0, "JOB_ID": 1234, "JOB_NAME": "interactive"}
-    places = ({**size, "PROCID": k, "NODEID": k} for k in (0, 1))
-    variables = ({f"SLURM_{name}": value for name, value in place.items()} for place in places)
-    return finished([SCRIPTS / "tomosift", *words], *variables)
+    processes = ({**size, "PROCID": k, "NODEID": k} for k in (0, 1))
+    variables = ({f"SLURM_{name}": value for name, value in process.items()} for process in processes)
+    return run_processes([SCRIPTS / "tomosift", *words], *variables)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", [by_torchrun, by_itself, by_srun_on_two_nodes])
-def test_command_trains_in_processes_however_they_are_started(
+@pytest.mark.parametrize("start", [start_by_torchrun, start_by_tomosift, start_by_srun_on_two_nodes])
+def test_command_trains_in_several_processes_with_every_launcher(
     start: Callable[[list[object]], list[tuple[int, str]]], boxes: Path, tmp_path: Path
 ) -> None:
     done = start([*COMMAND, boxes, "--out", tmp_path / "run"])
-    said = "".join(text for _, text in done)
-    assert all(code == 0 for code, _ in done), said
-    assert said.count("finished; the model is in") == 1
-    assert said.count("supervised: 2 of 2") >= 1
+    errors = "".join(text for _, text in done)
+    assert all(code == 0 for code, _ in done), errors
+    assert errors.count("finished; the model is in") == 1
+    assert errors.count("supervised: 2 of 2") >= 1
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log if "loss" in entry] == [2]
     assert load_classifier(tmp_path / "run").card.class_names == ("ball", "plate")
@@ -257,14 +264,14 @@ def test_refusals_come_before_anything_is_written(boxes: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match="batch_size is 9, expected a multiple of 2 processes"):
         methods.train("contrastive", config, sets(boxes), tmp_path / "run", 0)
     config = contrastive.Config(training=Training(batch_size=8, nodes=2))
-    with pytest.raises(ValueError, match="nodes is 2, but nothing was started on the others; use srun or torchrun"):
+    with pytest.raises(ValueError, match="nodes is 2, but the other nodes run no processes; use srun or torchrun"):
         methods.train("contrastive", config, sets(boxes), tmp_path / "run", 0)
     assert not (tmp_path / "run").exists()
 
 
 def test_networks_that_normalize_over_the_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="batch normalization, whose statistics processes do not share"):
-        _check_together(torch.nn.Sequential(torch.nn.BatchNorm1d(2)), 0, Run(tmp_path))
+        _check_distributed(torch.nn.Sequential(torch.nn.BatchNorm1d(2)), 0, Run(tmp_path))
 
 
 def test_another_number_of_processes_is_the_same_run(tmp_path: Path) -> None:
@@ -276,38 +283,38 @@ def test_another_number_of_processes_is_the_same_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_what_processes_draw_is_what_one_draws(count: int) -> None:
-    def drawn(rank: int, of: int) -> list[torch.Tensor]:
+def test_processes_together_draw_what_a_single_one_draws(count: int) -> None:
+    def draw(rank: int, of: int) -> list[torch.Tensor]:
         generator = ShardGenerator()
         generator.rank, generator.count = rank, of
         generator.manual_seed(1)
         rows = 12 // of
         pair = normal((rows, 5, 4), generator), uniform((rows,), generator, torch.float64)
         views = VIEWS.sample(rows, generator)
-        seen = [views.rotation, views.noise_std, views.hidden_corner, views.noise_seed]
-        return [*pair, *seen, torch.randn(2, generator=generator)]
+        fields = [views.rotation, views.noise_std, views.hidden_corner, views.noise_seed]
+        return [*pair, *fields, torch.randn(2, generator=generator)]
 
-    whole, parts = drawn(0, 1), [drawn(rank, count) for rank in range(count)]
-    for place, expected in enumerate(whole[:-1]):
-        assert torch.equal(torch.stack([part[place] for part in parts], 1).flatten(0, 1), expected)
+    whole, parts = draw(0, 1), [draw(rank, count) for rank in range(count)]
+    for index, expected in enumerate(whole[:-1]):
+        assert torch.equal(torch.stack([part[index] for part in parts], 1).flatten(0, 1), expected)
     assert all(torch.equal(part[-1], whole[-1]) for part in parts)
 
 
-def test_launchers_say_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_processes_is_read_from_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("SLURM_", "TORCHELASTIC_"))]:
         monkeypatch.delenv(name)
-    assert launched_processes() is None
-    assert Training(devices=3, nodes=2).as_launched() == Training(devices=3, nodes=2)
+    assert detect_launched_processes() is None
+    assert Training(devices=3, nodes=2).match_launcher() == Training(devices=3, nodes=2)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
-    assert launched_processes() == (4, 2)
-    assert Training().as_launched() == Training(devices=4, nodes=2)
+    assert detect_launched_processes() == (4, 2)
+    assert Training().match_launcher() == Training(devices=4, nodes=2)
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", "3")
     with pytest.raises(ValueError, match="8 processes were started on 3 nodes, expected the same number on each"):
-        launched_processes()
+        detect_launched_processes()
     for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("LOCAL_WORLD_SIZE", "2"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    assert launched_processes() == (2, 1)
+    assert detect_launched_processes() == (2, 1)
 
 
 if __name__ == "__main__":

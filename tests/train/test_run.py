@@ -1,4 +1,4 @@
-"""The folder of a run: one configuration, complete files, no surprise for what lies there already."""
+"""The folder of a run: one configuration, complete files, and existing files of others stay."""
 
 import json
 from pathlib import Path
@@ -20,10 +20,10 @@ def test_new_run_writes_its_configuration_and_environment(tmp_path: Path) -> Non
     assert not run.result.exists()
 
 
-def test_environment_names_the_versions_that_can_change_a_number() -> None:
-    found = environment()
-    assert {"torch", "numpy", "scipy"} <= found["packages"].keys()
-    assert found["python"].startswith("3.")
+def test_environment_holds_the_versions_that_can_change_a_number() -> None:
+    versions = environment()
+    assert {"torch", "numpy", "scipy"} <= versions["packages"].keys()
+    assert versions["python"].startswith("3.")
 
 
 def test_same_configuration_reopens_the_run_also_with_tuples(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_another_configuration_is_refused_by_the_innermost_difference(tmp_path: 
         Run.open(tmp_path / "run", other)
     message = str(caught.value)
     assert "steps = 10" in message
-    assert "steps = 20 as asked now" in message
+    assert "steps = 20 as requested now" in message
     assert "give another --out" in message
     assert read_json(tmp_path / "run" / "config.json")["config"]["training"] == {"steps": 10}
 
@@ -52,6 +52,20 @@ def test_missing_and_added_keys_count_as_differences(tmp_path: Path) -> None:
             Run.open(tmp_path / "run", other)
 
 
+def test_run_of_an_earlier_version_is_the_same_under_the_new_names(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "run", {**CONFIG, "config": {"training": {"epochs": 10}, "boxes": 4}})
+    new = {**CONFIG, "config": {"training": {"steps": 10}, "subtomograms": 4}}
+    names = {"config.training.epochs": "config.training.steps", "config.boxes": "config.subtomograms"}
+    stored = (run.folder / "config.json").read_text()
+    assert Run.open(run.folder, new, renamed=names) == run
+    assert (run.folder / "config.json").read_text() == stored
+    with pytest.raises(FormatError, match="give another --out"):
+        Run.open(run.folder, new)
+    other = {**new, "config": {**new["config"], "subtomograms": 5}}
+    with pytest.raises(FormatError, match="subtomograms = 4, expected subtomograms = 5 as requested now"):
+        Run.open(run.folder, other, renamed=names)
+
+
 def test_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(FormatError, match="not empty and not a run"):
@@ -59,13 +73,13 @@ def test_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_empty_folder_is_taken(tmp_path: Path) -> None:
+def test_empty_folder_becomes_the_run(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert Run.open(tmp_path / "empty", CONFIG).folder == tmp_path / "empty"
 
 
 @pytest.mark.parametrize(("content", "sentence"), [("{", "not JSON"), ("[1]", "a JSON list"), (None, "missing")])
-def test_damaged_json_is_told_in_one_sentence(content: str | None, sentence: str, tmp_path: Path) -> None:
+def test_damaged_json_is_refused_in_one_sentence(content: str | None, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     if content is not None:
         path.write_text(content)

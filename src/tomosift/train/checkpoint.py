@@ -15,12 +15,15 @@ from tomosift.files import written_then_renamed
 
 
 @dataclass(frozen=True)
-class Resumed:
-    """Where a run stands; a fresh run stands at step 0."""
+class ResumePoint:
+    """Where a run continues; a new run starts at step 0."""
 
     step: int = 0
+    """Optimizer steps done."""
     scores: tuple[float, ...] = ()
+    """Validation scores so far."""
     best_weights: dict[str, Tensor] | None = field(default=None)
+    """State dict behind the best score; None without validation."""
 
 
 def save_checkpoint(
@@ -44,16 +47,16 @@ def save_checkpoint(
         temporary.write_bytes(save(plain, metadata=header))
 
 
-def load_checkpoint(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> Resumed:
-    """Put the checkpoint's state into learner and optimizer; without a file nothing changes.
+def load_checkpoint(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> ResumePoint:
+    """Load a checkpoint into the learner and the optimizer, both in place; without a file nothing changes.
 
     Raises
     ------
     FormatError
-        When the file is damaged or belongs to another model or training.
+        When the file is damaged, or belongs to another model or another training.
     """
     if not path.exists():
-        return Resumed()
+        return ResumePoint()
     try:
         with safe_open(path, framework="pt") as stream:
             header = stream.metadata() or {}
@@ -65,21 +68,22 @@ def load_checkpoint(path: Path, learner: nn.Module, optimizer: torch.optim.Optim
             path, "checkpoint", f"unreadable ({error})", "a checkpoint", "delete it to start anew"
         ) from None
     try:
-        learner.load_state_dict(_part(tensors, "learner/"))
+        learner.load_state_dict(_select_prefix(tensors, "learner/"))
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise FormatError(path, "weights", first, "weights of this model", "give another --out") from None
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in _part(tensors, "optimizer/").items():
+    for name, value in _select_prefix(tensors, "optimizer/").items():
         index, entry = name.split("/", 1)
         state.setdefault(int(index), {})[entry] = value
     try:
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     except ValueError as error:
-        advice = "give another --out, or go on with the version of tomosift that began"
+        advice = "give another --out, or continue with the version of tomosift that began this run"
         raise FormatError(path, "optimizer", str(error), "the state of this training", advice) from None
-    return Resumed(step, scores, _part(tensors, "best/") or None)
+    return ResumePoint(step, scores, _select_prefix(tensors, "best/") or None)
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _select_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with the prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,7 +1,7 @@
-"""The processes of a training: who started them, how they meet, and what only the first of them does.
+"""Distributed training: process groups, ranks, and work of the first process alone.
 
-Every process runs the same program on the same data and holds a part of each batch. Files are written by the first one
-alone, in a folder that all can see.
+Every process runs the same program on the same data and holds a shard of each batch. Only the first process (rank 0)
+writes files, into a folder that all processes share.
 """
 
 import atexit
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(days=1)  # for what others wait for while one process simulates or writes
+_TIMEOUT = timedelta(days=1)  # processes wait this long while the first one simulates or writes
 
 
-def launched_processes() -> tuple[int, int] | None:
-    """Processes of each node, and nodes, if torchrun or srun has started this process and others like it.
+def detect_launched_processes() -> tuple[int, int] | None:
+    """Return processes per node and number of nodes, if torchrun or srun started this process; None otherwise.
 
     Raises
     ------
@@ -29,29 +29,38 @@ def launched_processes() -> tuple[int, int] | None:
         When nodes have different numbers of processes.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        each, total = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-        nodes = total // each
+        per_node, total = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        nodes = total // per_node
     elif int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         total = int(os.environ["SLURM_STEP_NUM_TASKS"])
         nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", os.environ.get("SLURM_NNODES", 1)))
-        each = total // nodes
+        per_node = total // nodes
     else:
         return None
-    if each * nodes != total:
-        raise ValueError(f"{total} processes were started on {nodes} nodes, expected the same number on each")
-    return each, nodes
+    if per_node * nodes != total:
+        raise ValueError(f"{total} processes were started on {nodes} nodes, expected the same number on each node")
+    return per_node, nodes
 
 
 def join_processes(devices: int, nodes: int, precision: Any = "32-true") -> "Fabric":
-    """Fabric, in touch with all processes; those of this machine are started where no launcher has done so.
+    """Return a Fabric that is connected to all processes of the training.
 
-    A started process runs the command line of this one from its beginning, so this is called before anything is
-    written. May be called again.
+    Without torchrun or srun, the other processes of this machine are started here. Each runs the command line of this
+    process from its beginning, so call this before anything is written. It may be called again.
+
+    Parameters
+    ----------
+    devices
+        Processes per node; each takes one GPU where there are GPUs.
+    nodes
+        Number of machines.
+    precision
+        Precision of Lightning Fabric.
 
     Raises
     ------
     ValueError
-        When several nodes are asked for and no launcher has started processes on them.
+        When ``nodes`` is above 1 and no launcher has started processes on the other nodes.
     """
     from lightning_fabric import Fabric
 
@@ -63,66 +72,72 @@ def join_processes(devices: int, nodes: int, precision: Any = "32-true") -> "Fab
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     environment: Any
-    if launched_processes() is None:
+    if detect_launched_processes() is None:
         if nodes > 1:
-            raise ValueError(f"nodes is {nodes}, but nothing was started on the others; use srun or torchrun")
+            raise ValueError(f"nodes is {nodes}, but the other nodes run no processes; use srun or torchrun")
         environment = LightningEnvironment()
     else:
         is_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
         environment = TorchElasticEnvironment() if is_torchrun else SLURMEnvironment(auto_requeue=False)
-    strategy = DDPStrategy(cluster_environment=environment, timeout=_PATIENCE)
+    strategy = DDPStrategy(cluster_environment=environment, timeout=_TIMEOUT)
     fabric = Fabric(accelerator="auto", devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
-    is_met = rank_and_world_size()[1] > 1
+    is_connected = rank_and_world_size()[1] > 1
     fabric.launch()
-    if not is_met:
-        atexit.register(_leave)
+    if not is_connected:
+        atexit.register(_destroy_process_group)
     return fabric
 
 
-def _leave() -> None:
+def _destroy_process_group() -> None:
     # Threads that are still connected when the interpreter ends would abort it.
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Number of this process and of all: (0, 1) on its own."""
+    """Return the rank of this process and the number of processes: (0, 1) for a single one."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def is_first() -> bool:
-    """Whether this process is the one that writes."""
+def is_first_process() -> bool:
+    """Return whether this process has rank 0 and so writes the files."""
     return rank_and_world_size()[0] == 0
 
 
-def wait_for_all() -> None:
-    """Go on when every process has come here."""
+def wait_for_all_processes() -> None:
+    """Block until every process has called this."""
     if rank_and_world_size()[1] > 1:
         distributed.barrier()
 
 
 def run_on_first(action: Callable[[], T]) -> T:
-    """What ``action`` returns in the first process, which alone does it while the others wait.
+    """Call ``action`` in the first process alone, while the others wait; return its result in every process.
 
     Raises
     ------
     ValueError
-        In the other processes, with the same sentence, when it raises in the first.
+        In the other processes, with the same message, when ``action`` raises in the first.
+
+    Examples
+    --------
+    >>> from tomosift.train.processes import run_on_first
+    >>> run_on_first(lambda: 3)
+    3
     """
     if rank_and_world_size()[1] == 1:
         return action()
-    answer: list[Any] = [None, None]
+    outcome: list[Any] = [None, None]
     failure: Exception | None = None
-    if is_first():
+    if is_first_process():
         try:
-            answer[0] = action()
+            outcome[0] = action()
         except Exception as error:
-            failure, answer[1] = error, str(error)
-    distributed.broadcast_object_list(answer)
+            failure, outcome[1] = error, str(error)
+    distributed.broadcast_object_list(outcome)
     if failure is not None:
         raise failure
-    if answer[1] is not None:
-        raise ValueError(answer[1])
-    return answer[0]  # type: ignore[no-any-return]
+    if outcome[1] is not None:
+        raise ValueError(outcome[1])
+    return outcome[0]  # type: ignore[no-any-return]
