@@ -1,9 +1,9 @@
-"""Write the documentation's page on each protocol, with its figures, from the tables that were kept.
+"""Write the page of each benchmark protocol, with its figures, from the tables in experiments/tables.
 
-    ./dev bench pages
+    .venv/bin/python docs/generate/protocol_pages.py
 
-Tables are experiments/tables/NAME.csv, as `tomosift benchmark` writes them, of one protocol each; pages are
-docs/protocols/NAME.md. What `speed.py` and `peers.py` write lies there too and is passed over.
+A table experiments/tables/NAME.csv, as `tomosift benchmark` writes it, holds one protocol and gives the page
+docs/protocols/NAME.md. The tables of `benchmarks/speed.py` and `benchmarks/peers.py` in the same folder are skipped.
 """
 
 import math
@@ -19,10 +19,10 @@ from tomosift.evaluation.benchmark.report import FURTHER, against, compared, lab
 from tomosift.evaluation.benchmark.results import Row, budgets_of, by_world, read_table, rows_of
 from tomosift.evaluation.report.figures import STYLE
 
-ROOT = Path(__file__).resolve().parent.parent
-OF_NO_PROTOCOL = {"speed", "peers"}
-# Grays that can be read on light and on dark pages.
-ON_ANY_PAGE = {
+ROOT = Path(__file__).resolve().parents[2]
+TABLES_WITHOUT_PROTOCOL = {"speed", "peers"}
+# Grays with enough contrast on light and on dark pages.
+PAGE_STYLE = {
     "axes.edgecolor": "#8a8a8a",
     "axes.labelcolor": "#8a8a8a",
     "text.color": "#8a8a8a",
@@ -32,13 +32,13 @@ ON_ANY_PAGE = {
 }
 
 
-def page(name: str, rows: Sequence[Row], folder: Path) -> str:
-    """The page of one table; its figures are written into the folder.
+def render_page(name: str, rows: Sequence[Row], folder: Path) -> str:
+    """Return the page of one table; write its figures into the folder.
 
     Raises
     ------
     ValueError
-        When the table is of several protocols.
+        The table holds several protocols.
     """
     if len({row.protocol for row in rows}) > 1:
         raise ValueError(f"{name}.csv holds several protocols, expected one; write a table of each")
@@ -49,20 +49,20 @@ def page(name: str, rows: Sequence[Row], folder: Path) -> str:
     if protocol.pretrained_on:
         parts.append(f"Pretrained on: {', '.join(protocol.pretrained_on)}.")
     seeds = sorted({row.seed for row in rows})
-    asked = "episodes of " if protocol.ways else ""
+    unit = "episodes of " if protocol.ways else ""
     parts.append(
-        f"Accuracy on {asked}{rows[0].test_particles:,} or so held-out particles; mean over up to {len(seeds)} seeds, "
+        f"Accuracy on {unit}{rows[0].test_particles:,} or so held-out particles; mean over up to {len(seeds)} seeds, "
         "range in brackets. Differences to another row are of the same seeds, with their 95 % interval. Numbers are "
         f"in `experiments/tables/{name}.csv`, the commands in `experiments/LOG.md`."
     )
     for (_, snr), mine in by_world(rows).items():
         noise = "no noise" if math.isinf(snr) else f"SNR {snr:g}"
         figure = folder / f"{name}-{'clean' if math.isinf(snr) else f'snr{snr:g}'}.svg"
-        accuracy_figure(mine, STYLE | ON_ANY_PAGE).savefig(figure, transparent=True, metadata={"Date": None})
+        accuracy_figure(mine, STYLE | PAGE_STYLE).savefig(figure, transparent=True, metadata={"Date": None})
         parts += [
             f"## {noise[0].upper()}{noise[1:]}",
             f"![Accuracy of each method at {noise}]({figure.name})",
-            table(mine),
+            render_table(mine),
         ]
     parts += [
         "## Methods",
@@ -71,8 +71,8 @@ def page(name: str, rows: Sequence[Row], folder: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def table(rows: Sequence[Row]) -> str:
-    """A Markdown table, a line per method and a column per budget."""
+def render_table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table with a line per method and a column per label budget."""
     budgets = budgets_of(rows)
     more = [(title, name) for title, name in FURTHER if any(getattr(row, name) is not None for row in rows)]
     heads = ["method", *(labels_of(budget) for budget in budgets)]
@@ -82,36 +82,36 @@ def table(rows: Sequence[Row]) -> str:
     lines = [heads, ["---"] * len(heads)]
     for method in dict.fromkeys(row.method for row in rows):
         mine = [row for row in rows if row.method == method]
-        found = [rows_of(rows, method, budget) for budget in budgets]
-        cells = [shown([r.accuracy for r in same]) + interval(same) for same in found]
+        groups = [rows_of(rows, method, budget) for budget in budgets]
+        cells = [format_mean([r.accuracy for r in group]) + format_interval(group) for group in groups]
         cells += [against(rows, method)] if differs else []
-        cells += [shown([getattr(r, name) for r in mine if getattr(r, name) is not None]) for _, name in more]
+        cells += [format_mean([getattr(r, name) for r in mine if getattr(r, name) is not None]) for _, name in more]
         lines.append([f"`{method}`", *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def interval(rows: Sequence[Row]) -> str:
-    """Half the 95 % interval over episodes, mean over seeds; nothing where there are none."""
+def format_interval(rows: Sequence[Row]) -> str:
+    """Return half the 95 % interval over episodes as text, mean over seeds; nothing without episodes."""
     widths = [row.half_width for row in rows if row.half_width is not None]
     return f", ± {mean(widths):.3f}" if widths else ""
 
 
-def shown(values: Sequence[float]) -> str:
-    """Mean and range."""
+def format_mean(values: Sequence[float]) -> str:
+    """Return mean and range as text."""
     if len(values) < 2:
         return f"{values[0]:.3f}" if values else ""
     return f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def main() -> None:
-    """Write every page there is a table for."""
+    """Write the page of every table."""
     folder = ROOT / "docs" / "protocols"
     folder.mkdir(exist_ok=True)
     rcParams["svg.hashsalt"] = "tomosift"  # the same table gives the same file
     for path in sorted((ROOT / "experiments" / "tables").glob("*.csv")):
-        if path.stem in OF_NO_PROTOCOL:
+        if path.stem in TABLES_WITHOUT_PROTOCOL:
             continue
-        (folder / f"{path.stem}.md").write_text(page(path.stem, read_table(path), folder))
+        (folder / f"{path.stem}.md").write_text(render_page(path.stem, read_table(path), folder))
         print(folder / f"{path.stem}.md")
 
 
