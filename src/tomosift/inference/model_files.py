@@ -128,7 +128,7 @@ def load_start(model: Path, voxel_spacing_angstrom: float) -> Classifier:
     """
     start = load_classifier(model)
     spacing = start.card.voxel_spacing_angstrom
-    check_same_spacing(voxel_spacing_angstrom, spacing, "the set", f"the encoder of {model}")
+    check_same_spacing(voxel_spacing_angstrom, spacing, "the set", f"the encoder of {model} was trained at")
     return start
 
 
