@@ -4,10 +4,16 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomosift.errors import FormatError
 
 
 @contextmanager
@@ -16,6 +22,17 @@ def written_then_renamed(path: Path) -> Iterator[Path]:
 
     The temporary name keeps the suffixes of ``path``, for writers that choose the format by suffix. An error of the
     system that names no file, such as a full disk, gets the name ``path``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from tomosift.files import written_then_renamed
+    >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
+    >>> with written_then_renamed(path) as temporary:
+    ...     _ = temporary.write_text("complete")
+    >>> path.read_text()
+    'complete'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
@@ -31,9 +48,9 @@ def written_then_renamed(path: Path) -> Iterator[Path]:
 
 
 def file_state(path: Path) -> list[Any]:
-    """What tells that a file, or any file of a folder, was replaced: where it lies, its size, a digest of all times.
+    """Return path, size and a digest of the modification times of a file or a folder, to recognize that it changed.
 
-    Times are only compared for equality: clocks jump, also backwards.
+    Compare times for equality only: clocks jump, also backwards.
 
     Raises
     ------
@@ -53,3 +70,49 @@ def write_json(path: Path, value: Any) -> None:
         stream.write("\n")
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays by name into an ``.npz`` file, which is complete or absent.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from tomosift.files import read_arrays, write_arrays
+    >>> path = Path(tempfile.mkdtemp()) / "scores.npz"
+    >>> write_arrays(path, score=np.arange(3))
+    >>> read_arrays(path, "delete the file")["score"].tolist()
+    [0, 1, 2]
+    """
+    with written_then_renamed(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path, advice: str, required: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """Return all arrays of an ``.npz`` file, by name.
+
+    Parameters
+    ----------
+    path
+        The file.
+    advice
+        What the user can do where it is broken, as an imperative clause for the error.
+    required
+        Names of arrays that the file must hold.
+
+    Raises
+    ------
+    FormatError
+        The file is missing, broken or cut short, or lacks a required array.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            arrays = dict(archive.items())
+    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise FormatError(path, "content", f"unreadable ({error})", "arrays", advice) from None
+    if missing := [name for name in required if name not in arrays]:
+        got, expected = f"without {', '.join(missing)}", f"arrays {', '.join(required)}"
+        raise FormatError(path, "content", got, expected, advice)
+    return arrays

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomosift.data.labels import is_member, spaced_rows_with, transfer_labels, with_pseudo_labels
+from tomosift.data.labels import apply_pseudo_labels, choose_unlabeled_rows, is_member, transfer_labels
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.particles import Particles
@@ -133,7 +133,7 @@ def boxes(tmp_path: Path) -> Subtomograms:
 def test_particles_take_labels_and_those_that_were_told_keep_theirs(boxes: Subtomograms) -> None:
     told = boxes.select(np.arange(3))
     label = np.where(np.arange(12) % 2, 0, -1)
-    given, rows = with_pseudo_labels(boxes, label, told)
+    given, rows = apply_pseudo_labels(boxes, label, told)
     assert rows.tolist() == [0, 1, 2, 3, 5, 7, 9, 11]
     assert given.label.tolist() == [0, 1, 2, 0, 0, 0, 0, 0]
     assert given.class_names == told.class_names
@@ -147,7 +147,7 @@ def test_only_particles_of_the_same_set_are_among_others(boxes: Subtomograms) ->
 
 def test_labeled_particles_are_learned_from_and_those_held_out_are_not(boxes: Subtomograms) -> None:
     labeled, held_out = boxes.select(np.array([0, 7])), boxes.select(np.array([1, 2, 7]))
-    assert spaced_rows_with(labeled, boxes, held_out, 100).tolist() == [0, 3, 4, 5, 6, 7, 8, 9, 10, 11]
-    few = spaced_rows_with(labeled, boxes, held_out, 3)
+    assert choose_unlabeled_rows(labeled, boxes, held_out, 100).tolist() == [0, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+    few = choose_unlabeled_rows(labeled, boxes, held_out, 3)
     assert {0, 7} <= set(few)
     assert len(few) <= 5

@@ -1,49 +1,128 @@
-"""Bringing labels to particles: whose class is it, when labels and picks come in two files?"""
+"""Labels for particles: which class each one has, when labels and picks come in two files or sets."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.conventions import UNKNOWN_CLASS
 from tomosift.data.extraction.tomograms import canonical_name
 from tomosift.data.subtomogram_set import Subtomograms
-from tomosift.particles import Particles
+from tomosift.io.particles import read_particles
+from tomosift.particles import Grid, Particles
 
-_NAMES = ("rlnTomoParticleName", "rlnImageName", "tomosiftParticleId")
+_NAME_COLUMNS = ("rlnTomoParticleName", "rlnImageName", "tomosiftParticleId")
 
 
-def check_class_name(name: str) -> None:
-    """Refuse a name that no table could hold, or that means something else there.
+def read_labels(
+    path: Path, column: str | None, voxel_spacing_angstrom: float | None, grids: Mapping[str, Grid]
+) -> Particles:
+    """Read particles with their classes from a label file.
+
+    Parameters
+    ----------
+    path
+        Particle table of any known format.
+    column
+        Column to take the class from; None takes the one of the format.
+    voxel_spacing_angstrom
+        Pixel edge of the coordinates, where a table in pixels does not state it.
+    grids
+        Voxel grids by tomogram name, for formats whose coordinates count from the center.
 
     Raises
     ------
     ValueError
-        It is empty, holds a blank or a quote sign, or is the answer for particles of no class.
+        The table has no such column.
     """
-    if not name or name == UNKNOWN_CLASS or any(character.isspace() or character in "'\"" for character in name):
-        raise ValueError(f"{name!r} cannot name a class: no blanks, no quote signs, and not {UNKNOWN_CLASS}")
+    labels = read_particles(path, voxel_spacing_angstrom=voxel_spacing_angstrom, grids=grids)
+    return labels if column is None else _take_classes(labels, column, str(path))
+
+
+def _take_classes(labels: Particles, column: str, source: str) -> Particles:
+    """Take the class names from another column."""
+    if column not in labels.columns:
+        raise ValueError(f"{source} has no column {column}; it has {', '.join(map(str, labels.columns.columns))}")
+    return replace(labels, class_name=np.array([str(value) for value in labels.columns[column]], dtype=object))
+
+
+def label_subtomograms(
+    subtomograms: Subtomograms,
+    labels: Particles | Path | str,
+    column: str | None = None,
+    tolerance_angstrom: float = 30.0,
+    voxel_spacing_angstrom: float | None = None,
+) -> Subtomograms:
+    """Return the set with the labels of a table, and no others.
+
+    Parameters
+    ----------
+    labels
+        Particles with classes, or the file that holds them.
+    column
+        Column to take the class from; None takes the one of the format.
+    tolerance_angstrom
+        Largest distance between a label and its particle; see `transfer_labels`.
+    voxel_spacing_angstrom
+        Pixel edge of the coordinates, where a table in pixels does not state it.
+
+    Raises
+    ------
+    ValueError
+        The table has no such column, or see `transfer_labels`.
+    """
+    if not isinstance(labels, Particles):
+        labels = read_labels(Path(labels), column, voxel_spacing_angstrom, subtomograms.grids)
+    elif column is not None:
+        labels = _take_classes(labels, column, labels.source or "the label table")
+    return subtomograms.with_labels(transfer_labels(subtomograms.particles, labels, tolerance_angstrom))
 
 
 def transfer_labels(particles: Particles, labels: Particles, tolerance_angstrom: float = 30.0) -> NDArray[Any]:
-    """Class name of each particle, empty where no label belongs to it.
+    """Return the class name of each particle, empty where no label belongs to it.
 
-    A label belongs to the particle of the same name where both files name their particles (``rlnTomoParticleName`` or
+    A label belongs to the particle of the same name where both tables name their particles (``rlnTomoParticleName`` or
     ``rlnImageName``), otherwise to the nearest particle of the same tomogram within the tolerance.
+
+    Parameters
+    ----------
+    particles
+        The n particles to label.
+    labels
+        Particles with classes; those without one are ignored.
+    tolerance_angstrom
+        Largest distance between a label and its particle.
+
+    Returns
+    -------
+    NDArray
+        (n,) class names.
 
     Raises
     ------
     ValueError
         The labels hold no class, or one of them belongs to no particle, or two of different class to the same one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tomosift.data.labels import transfer_labels
+    >>> from tomosift.particles import Particles
+    >>> picks = Particles.create(["TS_01", "TS_01"], np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 200.0]]))
+    >>> labels = Particles.create(["TS_01"], np.array([[0.0, 10.0, 195.0]]), class_name=["ribosome"])
+    >>> transfer_labels(picks, labels).tolist()
+    ['', 'ribosome']
     """
-    named = np.flatnonzero(labels.class_name.astype(str) != "")
-    if not len(named):
+    labeled = np.flatnonzero(labels.class_name.astype(str) != "")
+    if not len(labeled):
         raise ValueError("the label file names no class; add a column tomosiftClass (STAR) or class (CSV)")
-    rows = _by_name(particles, labels, named)
+    rows = _match_by_name(particles, labels, labeled)
     if rows is None:
-        rows = _by_place(particles, labels, named, tolerance_angstrom)
+        rows = _match_by_position(particles, labels, labeled, tolerance_angstrom)
     class_name = np.full(len(particles), "", dtype=object)
-    for label, row in zip(named, rows, strict=True):
+    for label, row in zip(labeled, rows, strict=True):
         name = str(labels.class_name[label])
         if class_name[row] not in ("", name):
             raise ValueError(
@@ -53,82 +132,95 @@ def transfer_labels(particles: Particles, labels: Particles, tolerance_angstrom:
     return class_name
 
 
-def is_member(boxes: Subtomograms, others: Subtomograms) -> NDArray[np.bool_]:
-    """Which particles are also among the others; of two sets none are, as names mean something within one only."""
-    known = others.particles.particle_id if others.path == boxes.path else np.zeros(0, dtype=object)
+def is_member(subtomograms: Subtomograms, others: Subtomograms) -> NDArray[np.bool_]:
+    """Return for each particle whether it is also among the others, (n,).
+
+    Ids are unique within one set on disk only, so no particle of one set is a member of another.
+    """
+    ids = others.particles.particle_id if others.path == subtomograms.path else np.zeros(0, dtype=object)
     # Strings sort; objects would be compared one by one.
-    return np.isin(boxes.particles.particle_id.astype(str), known.astype(str))
+    return np.isin(subtomograms.particles.particle_id.astype(str), ids.astype(str))
 
 
-def find_rows(boxes: Subtomograms, others: Subtomograms) -> NDArray[np.int64]:
-    """The row of each particle among the others, -1 where it is none of them; see `are_among`."""
-    row = np.full(len(boxes), -1)
-    found = is_member(boxes, others)
-    name_to_row = {name: row for row, name in enumerate(others.particles.particle_id)}
-    row[found] = [name_to_row[name] for name in boxes.particles.particle_id[found]]
+def find_rows(subtomograms: Subtomograms, others: Subtomograms) -> NDArray[np.int64]:
+    """Return the row of each particle among the others, (n,), -1 where it is none of them; see `is_member`."""
+    row = np.full(len(subtomograms), -1)
+    members = is_member(subtomograms, others)
+    row_of = {name: row for row, name in enumerate(others.particles.particle_id)}
+    row[members] = [row_of[name] for name in subtomograms.particles.particle_id[members]]
     return row
 
 
-def spaced_rows_with(
-    labeled: Subtomograms, unlabeled: Subtomograms, held_out: Subtomograms, at_most: int
+def choose_unlabeled_rows(
+    labeled: Subtomograms, unlabeled: Subtomograms, held_out: Subtomograms, count: int
 ) -> NDArray[np.int64]:
-    """Rows of unlabeled particles to learn from beside the labeled ones: these, and others that are not held out."""
-    told, spared = (np.flatnonzero(is_member(unlabeled, part)) for part in (labeled, held_out))
-    return np.union1d(np.setdiff1d(unlabeled.spaced_rows(at_most), spared), told)
+    """Return rows of ``unlabeled`` for semi-supervised training, ascending.
+
+    These are at most ``count`` evenly spaced rows that are not held out, and all rows of labeled particles.
+    """
+    labeled_rows, held_out_rows = (np.flatnonzero(is_member(unlabeled, part)) for part in (labeled, held_out))
+    return np.union1d(np.setdiff1d(unlabeled.spaced_rows(count), held_out_rows), labeled_rows)
 
 
-def with_pseudo_labels(
-    boxes: Subtomograms, label: NDArray[np.int64], told: Subtomograms
+def apply_pseudo_labels(
+    subtomograms: Subtomograms, label: NDArray[np.int64], labeled: Subtomograms
 ) -> tuple[Subtomograms, NDArray[np.int64]]:
-    """The particles whose label is not -1, labeled so, and their rows; those that were told their class keep it."""
-    label, known = label.copy(), is_member(boxes, told)
-    given = dict(zip(told.particles.particle_id, told.label, strict=True))
-    label[known] = [given[name] for name in boxes.particles.particle_id[known]]
+    """Return the particles that have a pseudo-label, labeled so, and their rows.
+
+    Parameters
+    ----------
+    label
+        (n,) pseudo-label of each particle, -1 for none.
+    labeled
+        Particles with true labels, which they keep; its class names are those of the result.
+    """
+    label, members = label.copy(), is_member(subtomograms, labeled)
+    label_of = dict(zip(labeled.particles.particle_id, labeled.label, strict=True))
+    label[members] = [label_of[name] for name in subtomograms.particles.particle_id[members]]
     rows = np.flatnonzero(label >= 0)
-    names = np.array(told.class_names, dtype=object)[label[rows]]
-    return boxes.select(rows).with_labels(names, told.class_names), rows
+    names = np.array(labeled.class_names, dtype=object)[label[rows]]
+    return subtomograms.select(rows).with_labels(names, labeled.class_names), rows
 
 
-def _by_name(particles: Particles, labels: Particles, named: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    for column in _NAMES:
+def _match_by_name(particles: Particles, labels: Particles, labeled: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Row of the particle of each label, or None where the two tables do not name their particles alike."""
+    for column in _NAME_COLUMNS:
         if column in particles.columns and column in labels.columns:
-            place = {str(name): row for row, name in enumerate(particles.columns[column])}
-            wanted = [str(name) for name in labels.columns[column].iloc[named]]
-            if len(place) == len(particles) and all(name in place for name in wanted):
-                return np.array([place[name] for name in wanted], dtype=np.int64)
+            row_of = {str(name): row for row, name in enumerate(particles.columns[column])}
+            names = [str(name) for name in labels.columns[column].iloc[labeled]]
+            if len(row_of) == len(particles) and all(name in row_of for name in names):
+                return np.array([row_of[name] for name in names], dtype=np.int64)
     return None
 
 
-def _by_place(
-    particles: Particles, labels: Particles, named: NDArray[np.int64], tolerance_angstrom: float
+def _match_by_position(
+    particles: Particles, labels: Particles, labeled: NDArray[np.int64], tolerance_angstrom: float
 ) -> NDArray[np.int64]:
+    """Row of the nearest particle to each label, in the same tomogram and within the tolerance."""
     from scipy.spatial import cKDTree
 
-    def placed(position: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def is_finite(position: NDArray[np.float64]) -> NDArray[np.bool_]:
         return np.asarray(np.isfinite(position).all(axis=1))
 
-    core = np.array([canonical_name(str(name)) for name in particles.tomogram], dtype=object)
-    rows = np.full(len(named), -1)
-    distances = np.full(len(named), np.inf)
-    wanted = np.array([canonical_name(str(name)) for name in labels.tomogram[named]], dtype=object)
-    for tomogram in np.unique(wanted.astype(str)):
-        mine = np.flatnonzero((core == tomogram) & placed(particles.position_zyx_angstrom))
-        theirs = np.flatnonzero((wanted == tomogram) & placed(labels.position_zyx_angstrom[named]))
+    particle_tomogram = np.array([canonical_name(str(name)) for name in particles.tomogram], dtype=object)
+    label_tomogram = np.array([canonical_name(str(name)) for name in labels.tomogram[labeled]], dtype=object)
+    rows = np.full(len(labeled), -1)
+    distances = np.full(len(labeled), np.inf)
+    for tomogram in np.unique(label_tomogram.astype(str)):
+        mine = np.flatnonzero((particle_tomogram == tomogram) & is_finite(particles.position_zyx_angstrom))
+        theirs = np.flatnonzero((label_tomogram == tomogram) & is_finite(labels.position_zyx_angstrom[labeled]))
         if len(mine) and len(theirs):
             tree = cKDTree(particles.position_zyx_angstrom[mine])
-            distances[theirs], nearest = tree.query(labels.position_zyx_angstrom[named[theirs]])
+            distances[theirs], nearest = tree.query(labels.position_zyx_angstrom[labeled[theirs]])
             rows[theirs] = mine[nearest]
     far = np.flatnonzero(~(distances <= tolerance_angstrom))
     if len(far):
         first = far[0]
-        found = (
-            f"{distances[first]:.0f} A away"
-            if np.isfinite(distances[first])
-            else "in another tomogram or at an unknown place"
-        )
+        has_nearest = np.isfinite(distances[first])
+        distance = f"{distances[first]:.0f} A away" if has_nearest else "in another tomogram or at an unknown position"
         raise ValueError(
-            f"{len(far)} of {len(named)} labels belong to no particle within {tolerance_angstrom:g} A; the first is "
-            f"{labels.particle_id[named[first]]}, whose nearest particle is {found}; check that labels and picks use "
-            "the same tomogram names, units and centre, or raise --label-tolerance"
+            f"{len(far)} of {len(labeled)} labels belong to no particle within {tolerance_angstrom:g} A; the first is "
+            f"{labels.particle_id[labeled[first]]}, whose nearest particle is {distance}; check that labels and picks "
+            "use the same tomogram names, units and center, or raise --label-tolerance"
         )
     return rows

@@ -1,26 +1,39 @@
-"""What every method trains on."""
+"""The subtomograms that every method trains on."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from tomosift.conventions import check_same_spacing
 from tomosift.data.subtomogram_set import Subtomograms
-
-SPACING_TOLERANCE = 1e-3
-"""Relative difference of voxel spacings that still counts as the same."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSets:
-    """A few labeled and many unlabeled subtomograms, and labeled ones to judge by.
+    """A few labeled and many unlabeled subtomograms, and labeled ones for validation.
 
-    A part may be empty: a method says itself what it cannot do without. Labels of ``unlabeled`` are not to be used,
-    also where the particles have some. ``validation`` should come from other tomograms (see `splits`).
+    A part may be empty: each method refuses a part that it cannot do without. Methods ignore the labels of
+    ``unlabeled``. ``validation`` should come from other tomograms (see `tomosift.data.splits`).
 
     Raises
     ------
     ValueError
         The parts differ in box size, voxel spacing or class names, or all are empty.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from tomosift.data.set_writer import SubtomogramWriter
+    >>> from tomosift.data.training_sets import TrainingSets
+    >>> from tomosift.particles import Particles
+    >>> particles = Particles.create(["TS_01"] * 4, np.zeros((4, 3)), class_name=["ribosome", "", "apoferritin", ""])
+    >>> writer = SubtomogramWriter(tempfile.mkdtemp(), box_size=8, voxel_spacing_angstrom=10.0)
+    >>> writer.append(np.random.default_rng(0).normal(size=(4, 8, 8, 8)), particles, (-60.0, 60.0))
+    >>> subtomograms = writer.close()
+    >>> data = TrainingSets.from_labels(subtomograms.select(subtomograms.labeled_rows), subtomograms)
+    >>> len(data.labeled), len(data.unlabeled), len(data.validation), data.class_names
+    (2, 4, 0, ('apoferritin', 'ribosome'))
     """
 
     labeled: Subtomograms
@@ -37,12 +50,13 @@ class TrainingSets:
                     f"boxes of the {name} set are {part.box_size} voxels wide, those of the labeled set "
                     f"{self.box_size}; extract both with one --box-size"
                 )
-            difference = abs(part.voxel_spacing_angstrom - self.voxel_spacing_angstrom)
-            if difference > SPACING_TOLERANCE * self.voxel_spacing_angstrom:
-                raise ValueError(
-                    f"voxel spacing of the {name} set is {part.voxel_spacing_angstrom:.2f} A, that of the labeled set "
-                    f"{self.voxel_spacing_angstrom:.2f} A; extract both with one --voxel-spacing"
-                )
+            check_same_spacing(
+                part.voxel_spacing_angstrom,
+                self.voxel_spacing_angstrom,
+                f"the {name} set",
+                "that of the labeled set is",
+                "extract both with one --voxel-spacing",
+            )
         if self.validation.class_names != self.class_names and len(self.validation.labeled_rows):
             raise ValueError(
                 f"the validation set has classes {list(self.validation.class_names)}, the labeled set "
@@ -50,10 +64,17 @@ class TrainingSets:
             )
 
     @classmethod
+    def from_labels(cls, labeled: Subtomograms, unlabeled: Subtomograms) -> "TrainingSets":
+        """Return labeled and unlabeled subtomograms without a validation set."""
+        return cls(labeled, unlabeled, labeled.empty())
+
+    @classmethod
     def from_domains(cls, source: Subtomograms, target: Subtomograms) -> "TrainingSets":
-        """Labeled particles of one domain and those of another, whose labels are hidden; none to judge by."""
-        hidden = target.with_labels(np.full(len(target), ""), source.class_names)
-        return cls(source, hidden, source.select(np.zeros(0, dtype=np.int64)))
+        """Return labeled subtomograms of a source domain and unlabeled ones of a target domain.
+
+        Labels of the target are removed; there is no validation set.
+        """
+        return cls(source, target.with_labels(np.full(len(target), ""), source.class_names), source.empty())
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -62,7 +83,7 @@ class TrainingSets:
 
     @property
     def box_size(self) -> int:
-        """Edge of every box in voxels."""
+        """Edge of every subtomogram in voxels."""
         return self.labeled.box_size
 
     @property

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tomosift.acquisition import Acquisition
 from tomosift.data.extraction.crop import crop_box
-from tomosift.data.extraction.extract import extract, import_subtomograms
+from tomosift.data.extraction.extract import extract
+from tomosift.data.extraction.import_subtomograms import import_subtomograms
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.subtomogram_files import read_boxes

@@ -103,7 +103,7 @@ def test_what_was_cut_and_taken_over_before_an_interruption_is_kept(
     cut_at = boxes.stat().st_mtime_ns
     # Killed again, when all is there but the last word.
     with monkeypatch.context() as patch:
-        patch.setattr(parallel_extraction, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(parallel_extraction, "finish_set", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             extract_in_parallel(particles, tomograms, out, one_by_one, **OPTIONS)
     assert boxes.stat().st_mtime_ns == cut_at
@@ -119,7 +119,7 @@ def test_parts_are_copied_where_there_are_no_second_names(
     def refused(*_: object) -> None:
         raise PermissionError("no links here")
 
-    monkeypatch.setattr("tomosift.data.set_writer.os.link", refused)
+    monkeypatch.setattr("tomosift.data.shard_group.os.link", refused)
     made = extract_in_parallel(particles, tomograms, tmp_path / "parts", one_by_one, **OPTIONS)
     assert_same(open_subtomograms(made.path), extract(particles, tomograms, tmp_path / "whole", **OPTIONS))
 

@@ -83,7 +83,7 @@ def test_a_missing_voxel_spacing_can_be_stated(tmp_path: Path) -> None:
 def test_sources_without_tomograms_say_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no tomogram"):
         open_tomograms(tmp_path)
-    with pytest.raises(ValueError, match="name at least one"):
+    with pytest.raises(ValueError, match="name at least one file"):
         open_tomograms([])
     with pytest.raises(FormatError, match="missing"):
         open_tomograms(tmp_path / "absent")
@@ -157,12 +157,12 @@ def test_tilt_angles_are_read_from_files_beside_tomograms(tmp_path: Path) -> Non
     (tmp_path / "reconstruction" / "A.tlt").write_text("-51\n0\n58\n")
     (tmp_path / "B.xml").write_text("<TiltSeries><Angles>-30\n0\n45</Angles></TiltSeries>")
     (tmp_path / "reconstruction" / "C.xml").write_text("<objlist/>")
-    told: list[str] = []
-    found = open_tomograms(tmp_path / "reconstruction", tell=told.append)
+    sentences: list[str] = []
+    found = open_tomograms(tmp_path / "reconstruction", report=sentences.append)
     ranges = {name: found[name].acquisition.tilt_range_deg for name in found}
     assert ranges == {"A": (-51, 58), "B_10.00Apx": (-30, 45), "C": (-60, 60)}
-    assert any("2 tomograms are from files beside them" in sentence for sentence in told)
-    assert any("C.xml" in sentence and "passed over" in sentence for sentence in told)
+    assert any("2 tomograms are from files beside them" in sentence for sentence in sentences)
+    assert any("C.xml" in sentence and "passed over" in sentence for sentence in sentences)
 
 
 def test_a_table_gives_spacing_and_leaves_out_what_is_not_on_disk(tmp_path: Path) -> None:
@@ -173,11 +173,11 @@ def test_a_table_gives_spacing_and_leaves_out_what_is_not_on_disk(tmp_path: Path
     with pytest.raises(FormatError, match="give the tomograms"):
         open_tomograms(tmp_path / "tomograms.star")
     touch(tmp_path / "A.mrc", None)
-    told: list[str] = []
-    found = open_tomograms(tmp_path / "tomograms.star", tell=told.append)
+    sentences: list[str] = []
+    found = open_tomograms(tmp_path / "tomograms.star", report=sentences.append)
     assert list(found) == ["A"]
     assert found["A"].grid == Grid((9, 10, 11), 7.5)
-    assert "1 of 2 tomograms of the table have no volume" in told[0]
+    assert "1 of 2 tomograms of the table have no volume" in sentences[0]
 
 
 def test_grids_go_by_every_unique_name_of_a_tomogram() -> None:

@@ -1,4 +1,4 @@
-"""Extraction tomogram by tomogram, by whoever is there to do it; the set is the one that `extract` makes."""
+"""Extraction by independent tasks, one per tomogram; the set equals that of `extract`."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -10,25 +10,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tomosift.data.extraction.extract import DROPPED_FILE, NoBoxesError, extract, finish, plan_extraction
+from tomosift.data.extraction.dropped_particles import DROPPED_FILE, NoSubtomogramsError, finish_set
+from tomosift.data.extraction.extract import extract
+from tomosift.data.extraction.extraction_plan import plan_extraction
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms, open_finished_set, open_subtomograms
 from tomosift.particles import Particles
 
 PARTS = "parts"
-"""Folder below the set where tomograms leave theirs until all are there."""
+"""Folder below the set that holds the sets of single tomograms until all are finished."""
 
 
 @dataclass(frozen=True, eq=False)
 class CropTask:
-    """The particles of one tomogram."""
+    """The particles of one tomogram, to be extracted into a set of their own."""
 
     key: str
     tomogram: Tomogram
     particles: Particles
     folder: Path
-    """Of their set."""
+    """Of that set."""
     voxel_spacing_angstrom: float
     box_size: int
     borders: Literal["pad", "drop"]
@@ -37,9 +39,15 @@ class CropTask:
 
 
 def crop_tomogram(task: CropTask) -> dict[int, str]:
-    """Cut the boxes of one tomogram, unless that has been done; returns which of its particles gave none, and why."""
+    """Extract the particles of one tomogram, unless that is done.
+
+    Returns
+    -------
+    dict
+        Row -> reason for each particle that was left out.
+    """
     try:
-        made = extract(
+        subtomograms = extract(
             task.particles,
             {task.key: task.tomogram},
             task.folder,
@@ -49,12 +57,12 @@ def crop_tomogram(task: CropTask) -> dict[int, str]:
             halves=task.halves,
             workers=task.threads,
         )
-    except NoBoxesError as error:
+    except NoSubtomogramsError as error:
         return error.dropped
-    if not made.provenance["dropped"]:
+    if not subtomograms.provenance["dropped"]:
         return {}
-    listed = pd.read_csv(task.folder / DROPPED_FILE, usecols=["row", "reason"])
-    return dict(zip(listed["row"].tolist(), listed["reason"].tolist(), strict=True))
+    table = pd.read_csv(task.folder / DROPPED_FILE, usecols=["row", "reason"])
+    return dict(zip(table["row"].tolist(), table["reason"].tolist(), strict=True))
 
 
 def extract_in_parallel(
@@ -68,48 +76,63 @@ def extract_in_parallel(
     borders: Literal["pad", "drop"] = "pad",
     threads: int = 1,
 ) -> Subtomograms:
-    """What `extract` makes, but for the order in files: one task for each tomogram, and the parts put together.
+    """Extract one tomogram per task and join the parts; only the order in the files differs from `extract`.
 
-    Boxes are not copied where the file system knows hard links.
+    Files are not copied where the file system has hard links.
 
     Parameters
     ----------
+    particles, tomograms, out, voxel_spacing_angstrom, box_size, borders
+        As of `extract`.
     run
-        Calls `cut_tomogram` with each of the tasks, in any order and anywhere, and returns the results in order.
+        Calls `crop_tomogram` with each of the tasks, in any order and on any machine, and returns the results in order.
     threads
-        That cut within a task.
+        Threads that crop within a task.
 
     Raises
     ------
     ValueError
         As of `extract`.
     """
-    asked = plan_extraction(particles, tomograms, borders, None, None)
-    request = {**asked.request, "box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
-    if (finished := open_finished_set(out, request)) is not None:
+    plan = plan_extraction(particles, tomograms, borders, None, None)
+    grid = {"box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
+    if (finished := open_finished_set(out, {**plan.provenance, **grid})) is not None:
         return finished
-    writer = SubtomogramWriter(out, box_size, voxel_spacing_angstrom, has_halves=asked.halves, provenance=asked.request)
-    rows_of: dict[str, NDArray[np.int64]] = {key: np.flatnonzero(asked.key == key) for key in asked.tomograms}
+    writer = SubtomogramWriter(
+        out, box_size, voxel_spacing_angstrom, has_halves=plan.has_halves, provenance=plan.provenance
+    )
+    rows_of: dict[str, NDArray[np.int64]] = {key: np.flatnonzero(plan.tomogram_key == key) for key in plan.tomograms}
     tasks = [
         CropTask(
-            key,
-            tomogram,
-            particles.select(rows_of[key]),
-            out / PARTS / f"{number:05d}",
-            voxel_spacing_angstrom,
-            box_size,
-            borders,
-            asked.halves,
-            threads,
+            key=key,
+            tomogram=tomogram,
+            particles=particles.select(rows_of[key]),
+            folder=out / PARTS / f"{number:05d}",
+            voxel_spacing_angstrom=voxel_spacing_angstrom,
+            box_size=box_size,
+            borders=borders,
+            halves=plan.has_halves,
+            threads=threads,
         )
-        for number, (key, tomogram) in enumerate(asked.tomograms.items())
+        for number, (key, tomogram) in enumerate(plan.tomograms.items())
     ]
+    dropped = _join_parts(writer, tasks, list(rows_of.values()), run(tasks))
+    subtomograms = finish_set(writer, particles, dropped)
+    shutil.rmtree(out / PARTS)
+    return subtomograms
+
+
+def _join_parts(
+    writer: SubtomogramWriter,
+    tasks: Sequence[CropTask],
+    rows_of_task: Sequence[NDArray[np.int64]],
+    dropped_of_task: Sequence[dict[int, str]],
+) -> dict[int, str]:
+    """Append the set of every task; return the reason for each particle that was left out."""
     dropped: dict[int, str] = {}
-    for task, rows, lost in zip(tasks, rows_of.values(), run(tasks), strict=True):
+    for task, rows, lost in zip(tasks, rows_of_task, dropped_of_task, strict=True):
         dropped |= {int(rows[row]): reason for row, reason in lost.items()}
         kept = np.setdiff1d(np.arange(len(rows)), list(lost))
         if len(kept):
-            writer.adopt(open_subtomograms(task.folder), rows[kept])
-    made = finish(writer, particles, dropped)
-    shutil.rmtree(out / PARTS)
-    return made
+            writer.append_set(open_subtomograms(task.folder), rows[kept])
+    return dropped

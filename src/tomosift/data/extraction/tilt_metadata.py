@@ -6,41 +6,49 @@ from pathlib import Path
 from tomosift.acquisition import Acquisition
 from tomosift.data.extraction.tomograms import canonical_name
 from tomosift.errors import FormatError
-from tomosift.io.tomogram_tables import read_acquisition
+from tomosift.io.tilt_series import read_acquisition
 
 TILT_SUFFIXES = (".aln", ".tlt", ".xml", ".mdoc", ".rawtlt")
-"""In the order in which they are believed: what an alignment left before what the microscope was told."""
+"""In order of trust: angles that an alignment wrote come before those requested from the microscope."""
 
 
-def acquisitions_beside(paths: Iterable[Path], tell: Callable[[str], None] | None = None) -> dict[Path, Acquisition]:
-    """Acquisition of each tomogram that has a tilt file of its name in its folder, or in the folder above.
+def find_acquisitions(paths: Iterable[Path], report: Callable[[str], None] | None = None) -> dict[Path, Acquisition]:
+    """Return the acquisition of each tomogram that has a tilt file of its name in its folder, or the folder above.
 
-    The folder above is where Warp keeps the tilt series of ``reconstruction/``. Names are compared without what
-    programs put around them (see `canonical_name`). Files that turn out to be something else are passed over.
+    The folder above is where Warp keeps the tilt series of ``reconstruction/``. Names are compared by `canonical_name`.
+    Files of another content are skipped.
+
+    Parameters
+    ----------
+    paths
+        Volumes of the tomograms.
+    report
+        Called with a sentence about files that were used or skipped.
     """
-    say = tell or (lambda sentence: None)
-    listings: dict[Path, dict[str, list[Path]]] = {}
-    found: dict[Path, Acquisition] = {}
+    report = report or (lambda sentence: None)
+    files_of: dict[Path, dict[str, list[Path]]] = {}
+    acquisitions: dict[Path, Acquisition] = {}
     used: list[Path] = []
     for path in paths:
         for folder in (path.parent, path.absolute().parent.parent):
-            if folder not in listings:
-                listings[folder] = _tilt_files(folder)
-            if path not in found:
-                for file in listings[folder].get(canonical_name(path.name), []):
+            if folder not in files_of:
+                files_of[folder] = _tilt_files(folder)
+            if path not in acquisitions:
+                for file in files_of[folder].get(canonical_name(path.name), []):
                     try:
-                        found[path] = read_acquisition(file)
+                        acquisitions[path] = read_acquisition(file)
                     except FormatError as error:
-                        say(f"{error}; it was passed over")
+                        report(f"{error}; it was passed over")
                     else:
                         used.append(file)
                         break
     if used:
-        say(f"tilt angles of {len(used)} tomograms are from files beside them, for example {used[0]}")
-    return found
+        report(f"tilt angles of {len(used)} tomograms are from files beside them, for example {used[0]}")
+    return acquisitions
 
 
 def _tilt_files(folder: Path) -> dict[str, list[Path]]:
+    """Tilt files of a folder by canonical name, in order of trust."""
     files: dict[str, list[Path]] = {}
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in TILT_SUFFIXES and file.is_file():

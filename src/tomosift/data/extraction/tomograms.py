@@ -1,4 +1,4 @@
-"""Tomograms on disk: what a particle is cut from."""
+"""Tomograms on disk, from which particles are cropped."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from tomosift.acquisition import Acquisition
 from tomosift.conventions import center_index
 from tomosift.data.extraction.crop import crop_box
+from tomosift.errors import FormatError
 from tomosift.io.volumes import VOLUME_SUFFIXES, Volume, open_volume
 from tomosift.particles import Grid
 
 UNKNOWN_ACQUISITION = Acquisition(np.zeros(0), np.zeros(0), np.zeros(0))
-SURE = 4.0
-"""Standard errors of the mean between center and rim that make a contrast certain."""
+SIGNIFICANT = 4.0
+"""Standard errors of the mean difference between center and rim from which on its sign is reported."""
 _FRAME_SUFFIXES = (".tomostar", ".star", ".xml", ".mdoc", ".gz", ".bz2")
 _PREFIXES = ("rec_",)
 _TRAILERS = re.compile(r"(_\d+(\.\d+)?apx|_rec|_vol|_bin\d+)$", re.IGNORECASE)
@@ -28,8 +29,8 @@ _TRAILERS = re.compile(r"(_\d+(\.\d+)?apx|_rec|_vol|_bin\d+)$", re.IGNORECASE)
 class Tomogram:
     """A tomogram that is opened when it is needed.
 
-    ``inverted`` states that density is dark in the file; `crop` then turns the sign, so that density is positive in
-    memory. It is stated by the user, or found by `estimate_contrast`; no file format says it.
+    ``is_inverted`` states that density is dark in the file; `crop` then changes the sign, so that density is positive
+    in memory. The user states it, or `estimate_contrast` finds it; no file format records it.
     """
 
     name: str
@@ -41,14 +42,21 @@ class Tomogram:
     is_inverted: bool = False
 
     def open(self) -> Volume:
-        """The volume as in the file, not read."""
+        """Open the volume as in the file, without reading it."""
         return open_volume(self.path)
 
     def crop(self, center_zyx_voxel: NDArray[Any] | Sequence[float | int], box_size: int) -> NDArray[np.float32]:
-        """The box ``(d, d, d)`` whose voxel ``d // 2`` lies at this place, counted from the center of voxel 0.
+        """Read the box ``(d, d, d)`` around a position.
 
-        Reads no more than the box, and its surroundings where the center lies between voxels (see `cutting`). Voxels
-        beyond the tomogram get the mean of those that are not.
+        Reads no more than the box, and its surroundings where the center lies between voxels (see
+        `tomosift.data.extraction.crop`). Voxels beyond the tomogram get the mean of the others.
+
+        Parameters
+        ----------
+        center_zyx_voxel
+            (3,) position of voxel ``d // 2`` of the box, in voxels from the center of voxel 0 of the tomogram.
+        box_size
+            Edge of the box in voxels of the tomogram.
 
         Raises
         ------
@@ -59,13 +67,36 @@ class Tomogram:
         return -box if self.is_inverted else box
 
 
+def open_tomogram(
+    name: str,
+    path: Path,
+    voxel_spacing_angstrom: float | None = None,
+    half_paths: tuple[Path, Path] | None = None,
+) -> Tomogram:
+    """Return a tomogram after reading the headers of its files.
+
+    Raises
+    ------
+    FormatError
+        A file is no volume, states no voxel spacing where none is given, or a half has another shape.
+    """
+    grid = open_volume(path).grid(voxel_spacing_angstrom)
+    for half in half_paths or ():
+        shape = open_volume(half).shape_zyx
+        if shape != grid.shape_zyx:
+            got, expected = f"of shape {shape} (z, y, x)", f"{grid.shape_zyx} as {path.name}"
+            advice = "move it away or reconstruct it on the same grid"
+            raise FormatError(half, "the half tomogram", got, expected, advice)
+    return Tomogram(name, path, grid, UNKNOWN_ACQUISITION, half_paths)
+
+
 @dataclass(frozen=True)
 class Contrast:
-    """Whether picked places are brighter or darker in memory than what is around them."""
+    """Whether picked positions are brighter or darker in memory than their surroundings."""
 
     sign: int
-    """+1: density is positive, as it should be; -1: it is negative, so ``inverted`` is stated the wrong way round;
-    0: the boxes do not tell."""
+    """+1: density is positive, as it should be; -1: it is negative, so ``is_inverted`` is stated the wrong way round;
+    0: undecided."""
     confidence: float
     """Probability that chance alone, with as many boxes, would have shown a weaker difference."""
     boxes: int
@@ -77,12 +108,14 @@ def estimate_contrast(
 ) -> Contrast:
     """Compare the mean within a quarter of the box size around each pick with the mean of the box's rim.
 
-    The rim is the shell between 0.4 and 0.5 box sizes, so a box of about twice the particle's diameter tells best.
-    The difference, in standard deviations of each box, is tested against zero over all boxes. Picks that are no
-    particles weaken the answer; crowded neighbors can turn it, hence a sign is given only beyond four standard errors.
+    The rim is the shell between 0.4 and 0.5 box sizes, so a box of about twice the particle's diameter works best.
+    The difference, in standard deviations of each box, is tested against zero over all boxes. False picks weaken the
+    test; crowded neighbors can reverse its sign, hence a sign is reported only beyond four standard errors.
 
     Parameters
     ----------
+    position_zyx_angstrom
+        (n, 3) picks.
     box_size
         In voxels of the tomogram.
     most_boxes
@@ -94,21 +127,14 @@ def estimate_contrast(
         The box is smaller than 8 voxels, or no box lies wholly in the tomogram.
     """
     if box_size < 8:
-        raise ValueError(f"box size is {box_size} voxels, expected at least 8 to tell center from rim")
-    centers = np.rint(position_zyx_angstrom / tomogram.grid.voxel_spacing_angstrom)
-    low = centers - center_index(box_size)
-    whole = centers[((low >= 0) & (low + box_size <= np.asarray(tomogram.grid.shape_zyx))).all(axis=1)]
-    if not len(whole):
-        raise ValueError(
-            f"none of {len(centers)} boxes of {box_size} voxels lies wholly in {tomogram.name}; "
-            "check the positions and the voxel spacing, or take a smaller box"
-        )
-    whole = whole[np.unique(np.linspace(0, len(whole) - 1, most_boxes).astype(int))]
+        raise ValueError(f"box size is {box_size} voxels, expected at least 8 to separate center from rim")
+    centers = _centers_of_whole_boxes(tomogram, position_zyx_angstrom, box_size)
+    centers = centers[np.unique(np.linspace(0, len(centers) - 1, most_boxes).astype(int))]
     radius = np.linalg.norm(np.indices((box_size,) * 3) - center_index(box_size), axis=0) / box_size
     core, rim = radius <= 0.25, (radius > 0.4) & (radius <= 0.5)
     data, sign = tomogram.open().data, -1.0 if tomogram.is_inverted else 1.0
     differences = []
-    for center in whole:
+    for center in centers:
         box = sign * crop_box(data, center, box_size).volume.astype(np.float64)
         if np.isfinite(box).all() and box.std() > 0:
             differences.append((box[core].mean() - box[rim].mean()) / box.std())
@@ -116,13 +142,35 @@ def estimate_contrast(
         return Contrast(0, 0.0, len(differences))
     values = np.asarray(differences)
     errors = float(values.mean() / max(values.std(ddof=1) / np.sqrt(len(values)), 1e-12))
-    return Contrast(int(np.sign(errors)) if abs(errors) >= SURE else 0, erf(abs(errors) / sqrt(2)), len(values))
+    return Contrast(int(np.sign(errors)) if abs(errors) >= SIGNIFICANT else 0, erf(abs(errors) / sqrt(2)), len(values))
+
+
+def _centers_of_whole_boxes(
+    tomogram: Tomogram, position_zyx_angstrom: NDArray[np.float64], box_size: int
+) -> NDArray[np.float64]:
+    """Nearest voxels to the positions whose boxes lie wholly in the tomogram."""
+    centers = np.rint(position_zyx_angstrom / tomogram.grid.voxel_spacing_angstrom)
+    low = centers - center_index(box_size)
+    is_whole = ((low >= 0) & (low + box_size <= np.asarray(tomogram.grid.shape_zyx))).all(axis=1)
+    if not is_whole.any():
+        raise ValueError(
+            f"none of {len(centers)} boxes of {box_size} voxels lies wholly in {tomogram.name}; "
+            "check the positions and the voxel spacing, or take a smaller box"
+        )
+    return np.asarray(centers[is_whole])
 
 
 def canonical_name(name: str) -> str:
-    """What is left of a tomogram's name without folders and what programs put around it.
+    """Return a tomogram's name without folders and without what programs add to it.
 
-    Taken off: volume and frame-series suffixes, ``rec_`` before and ``_10.00Apx``, ``_rec``, ``_Vol``, ``_bin4`` after.
+    Removes suffixes of volumes and frame series, ``rec_`` before and ``_10.00Apx``, ``_rec``, ``_Vol``, ``_bin4`` after
+    the name.
+
+    Examples
+    --------
+    >>> from tomosift.data.extraction.tomograms import canonical_name
+    >>> canonical_name("reconstruction/TS_01_10.00Apx.mrc"), canonical_name("rec_TS_01.mrc")
+    ('TS_01', 'TS_01')
     """
     left = re.split(r"[\\/]", name.strip())[-1]
     while True:
@@ -139,17 +187,24 @@ def canonical_name(name: str) -> str:
 
 
 def match_tomograms(names: Iterable[str], tomograms: Mapping[str, Tomogram]) -> dict[str, str]:
-    """Key of the tomogram behind each name that particles use.
+    """Return the key of the tomogram behind each name that particles use.
 
-    Exact names go first, then equal file names without suffix, then equal `canonical_name`; each only where it is
-    unique. Nothing is matched by guess.
+    Exact names come first, then equal file names without suffix, then equal `canonical_name`; each only where it is
+    unique.
+
+    Parameters
+    ----------
+    names
+        Tomogram names of the particles.
+    tomograms
+        By name, as of `open_tomograms`.
 
     Raises
     ------
     ValueError
-        A name has no tomogram, or several; the sentence lists both sides.
+        A name has no tomogram, or several; the message lists both sides.
     """
-    wanted = list(dict.fromkeys(names))
+    unique_names = list(dict.fromkeys(names))
     by_stem: dict[str, list[str]] = {}
     by_core: dict[str, list[str]] = {}
     for key, tomogram in tomograms.items():
@@ -157,32 +212,32 @@ def match_tomograms(names: Iterable[str], tomograms: Mapping[str, Tomogram]) -> 
             by_stem.setdefault(stem, []).append(key)
         for core in {canonical_name(key), canonical_name(tomogram.path.name)}:
             by_core.setdefault(core, []).append(key)
-    found: dict[str, str] = {}
+    key_of: dict[str, str] = {}
     ambiguous: dict[str, list[str]] = {}
-    for name in wanted:
+    for name in unique_names:
         candidates = (
             [name]
             if name in tomograms
             else by_stem.get(name) or by_stem.get(Path(name).stem) or by_core.get(canonical_name(name), [])
         )
         if len(candidates) == 1:
-            found[name] = candidates[0]
+            key_of[name] = candidates[0]
         elif candidates:
             ambiguous[name] = candidates
     if ambiguous:
         name, keys = next(iter(ambiguous.items()))
         raise ValueError(
             f"{len(ambiguous)} tomogram names of the particles fit several tomograms, for example {name!r} fits "
-            f"{_listed(keys)}; give only one version of each tomogram"
+            f"{_join_names(keys)}; give only one version of each tomogram"
         )
-    if missing := [name for name in wanted if name not in found]:
+    if missing := [name for name in unique_names if name not in key_of]:
         raise ValueError(
-            f"{len(missing)} of {len(wanted)} tomogram names of the particles have no tomogram: {_listed(missing)}; "
-            f"the tomograms are {_listed(list(tomograms)) or 'none'}; rename one side or give the missing tomograms"
+            f"{len(missing)} of {len(unique_names)} tomogram names of the particles have no tomogram: "
+            f"{_join_names(missing)}; the tomograms are {_join_names(list(tomograms)) or 'none'}; rename one side or give the missing tomograms"
         )
-    return found
+    return key_of
 
 
-def _listed(names: list[str], most: int = 5) -> str:
+def _join_names(names: list[str], most: int = 5) -> str:
     shown = ", ".join(repr(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
