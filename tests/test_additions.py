@@ -1,0 +1,202 @@
+"""Each addition costs what CONTRIBUTING.md says: a dummy is added to a copy of the package and used there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "tomosift"
+COUNTS = {"One": 1, "Two": 2, "Three": 3}
+
+
+def read_python_files(folder: Path) -> dict[str, bytes]:
+    """Content of every Python file by its name in a folder, in order."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.py"))}
+
+
+@dataclass(frozen=True)
+class PackageCopy:
+    """A copy of the package that a test adds files to."""
+
+    folder: Path
+    originals: dict[str, bytes]
+    """Content of each Python file, by its name in the package."""
+
+    @classmethod
+    def create(cls, folder: Path) -> "PackageCopy":
+        """Copy the package into a folder."""
+        shutil.copytree(SOURCE, folder / "tomosift", ignore=shutil.ignore_patterns("__pycache__"))
+        return cls(folder, read_python_files(folder / "tomosift"))
+
+    def write(self, name: str, text: str) -> None:
+        """Write a new file of the package."""
+        path = self.folder / "tomosift" / name
+        assert path.parent.is_dir()
+        assert not path.exists()
+        path.write_text(text)
+
+    def insert_line(self, name: str, after: str, line: str) -> None:
+        """Insert a line into a file after the one that starts with ``after``."""
+        path = self.folder / "tomosift" / name
+        lines = path.read_text().splitlines(keepends=True)
+        at = next(number for number, text in enumerate(lines) if text.startswith(after))
+        path.write_text("".join([*lines[: at + 1], line + "\n", *lines[at + 1 :]]))
+
+    def changed_files(self) -> list[str]:
+        """Names of the Python files that are new or differ from the original."""
+        files = read_python_files(self.folder / "tomosift")
+        return [name for name, content in files.items() if self.originals.get(name) != content]
+
+    def run(self, code: str) -> str:
+        """Run Python code on the copy, in its folder, and return what it prints."""
+        check = f"import tomosift; assert tomosift.__file__.startswith({str(self.folder)!r}), tomosift.__file__\n"
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        process = subprocess.run(
+            [sys.executable, "-c", check + code],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.returncode == 0, process.stderr
+        return process.stdout
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> PackageCopy:
+    return PackageCopy.create(tmp_path / "copy")
+
+
+def documented_count(addition: str) -> int:
+    """The number of files with which the section of CONTRIBUTING.md on an addition begins."""
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition(f"\n## Adding {addition}\n")[2]
+    number = re.match(r"\s*(\w+) files?\b", text)
+    assert number, f"the section on adding {addition} does not begin with a number of files"
+    return COUNTS[number[1]]
+
+
+ENCODER = '''"""The mean of eight parts of the box; a test of how an encoder is added."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tomosift.models.encoder import Encoder
+
+
+class Dummy(Encoder):
+    """Means over octants and a linear layer."""
+
+    embedding_size = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, self.embedding_size)
+
+    def embed(self, volume: Tensor) -> Tensor:
+        return self.linear(functional.adaptive_avg_pool3d(volume, 2).flatten(1))
+
+
+ENCODER = Dummy
+'''
+
+USE_OF_ENCODER = """
+from pathlib import Path
+import torch
+from tomosift.inference.classifier import Classifier, ModelCard
+from tomosift.inference.model_files import load_classifier, save_classifier
+from tomosift.models.embedder import Embedder
+from tomosift.models.encoders import ENCODERS, build_encoder
+from tomosift.models.recentering import Recentering
+encoder = build_encoder("dummy").eval()
+assert ENCODERS["dummy"] == "The mean of eight parts of the box; a test of how an encoder is added."
+boxes = torch.randn(3, 16, 16, 16)
+assert encoder(boxes).shape == (3, 4)
+save_classifier(Path("model"), Classifier(Embedder(encoder, Recentering()), ModelCard("dummy", 10.0, 16)))
+assert torch.equal(load_classifier(Path("model")).encoder(boxes), encoder(boxes))
+"""
+
+
+def test_encoder_is_one_file(package: PackageCopy) -> None:
+    package.write("models/encoders/dummy.py", ENCODER)
+    package.run(USE_OF_ENCODER)
+    assert package.changed_files() == ["models/encoders/dummy.py"]
+    assert documented_count("an encoder") == 1
+
+
+FORMAT = '''"""Lines of tomogram, z, y and x in Angstrom; a test of how a format is added."""
+
+import numpy as np
+
+from tomosift.io.particles.registry import Format
+from tomosift.particles import Particles
+
+FORMAT = Format("Lines of tomogram, z, y and x (.dummy).", (".dummy",))
+
+
+def read_particles(path, *, voxel_spacing_angstrom=None, grids=None):
+    rows = [line.split() for line in path.read_text().splitlines()]
+    return Particles.create([row[0] for row in rows], np.array([row[1:] for row in rows], dtype=float), source="dummy")
+
+
+def write_particles(path, particles, *, voxel_spacing_angstrom=None, grids=None):
+    rows = zip(particles.tomogram, particles.position_zyx_angstrom, strict=True)
+    path.write_text("".join(f"{name} {z} {y} {x}\\n" for name, (z, y, x) in rows))
+'''
+
+USE_OF_FORMAT = """
+import numpy as np
+from tomosift.cli.main import main
+from tomosift.io.particles import FORMATS, read_particles, write_particles
+from tomosift.particles import Particles
+assert FORMATS["dummy"] == "Lines of tomogram, z, y and x (.dummy)."
+picks = Particles.create(["a", "b"], np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+write_particles("picks.dummy", picks)
+read = read_particles("picks.dummy")
+assert read.source == "dummy" and np.array_equal(read.position_zyx_angstrom, picks.position_zyx_angstrom)
+main(["inspect", "picks.dummy"])
+"""
+
+
+def test_particle_format_is_one_file(package: PackageCopy) -> None:
+    package.write("io/particles/dummy.py", FORMAT)
+    assert "Lines of tomogram" in package.run(USE_OF_FORMAT)
+    assert package.changed_files() == ["io/particles/dummy.py"]
+    assert documented_count("a particle format") == 1
+
+
+SECTION = '''"""The number of particles; a test of how a section is added."""
+
+from tomosift.evaluation.report.report_input import ReportInput
+from tomosift.evaluation.report.section import Section
+
+
+def render(report: ReportInput) -> str:
+    """Return one paragraph."""
+    return f'<section id="dummy"><p>A dummy counts {len(report.particles)} particles.</p></section>'
+
+
+SECTION = Section("dummy", "Dummy section", render, order=1)
+'''
+
+USE_OF_SECTION = """
+import numpy as np
+from tomosift.evaluation.report import ReportInput, render_report
+from tomosift.particles import Particles
+particles = Particles.create(["a", "a"], np.zeros((2, 3)))
+page = render_report(ReportInput("Title", particles, np.array([[0.9, 0.1], [0.2, 0.8]]), ("x", "y")))
+assert "A dummy counts 2 particles." in page and '<a href="#dummy">Dummy section</a>' in page
+"""
+
+
+def test_section_of_the_report_is_one_file(package: PackageCopy) -> None:
+    package.write("evaluation/report/sections/dummy.py", SECTION)
+    package.run(USE_OF_SECTION)
+    assert package.changed_files() == ["evaluation/report/sections/dummy.py"]
+    assert documented_count("a section to the report") == 1
