@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tomosift.errors import FormatError
-from tomosift.methods import METHODS, method
+from tomosift.methods import METHODS, load_method
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.train.config import config_from_json, rename_fields
 from tomosift.train.loop import Training
@@ -23,7 +23,7 @@ def as_json(config: Any) -> Any:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_defaults_of_every_method_survive(name: str) -> None:
-    config = method(name).Config()
+    config = load_method(name).Config()
     assert config_from_json(type(config), as_json(config), PATH) == config
 
 
@@ -95,3 +95,14 @@ def test_training_refuses_rates_that_are_not_positive() -> None:
     for rate in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match=r"learning_rate is .*, expected more than 0"):
             Training(learning_rate=rate).check()
+
+
+def test_values_of_an_earlier_version_are_read_under_their_new_names() -> None:
+    values = {"head": {"discriminant": "plda"}, "training.precision": {"full": "32-true"}}
+    stored = {"head": "discriminant", "training": {"precision": "bf16-mixed"}}
+    assert rename_fields(stored, {}, values) == {"head": "plda", "training": {"precision": "bf16-mixed"}}
+    assert rename_fields({"kind": "discriminant", "training": 3}, {"kind": "head"}, values) == {
+        "head": "plda",
+        "training": 3,
+    }
+    assert config_from_json(Training, {"precision": "full"}, PATH, {}, {"precision": {"full": "32-true"}}) == Training()

@@ -256,8 +256,8 @@ def test_command_trains_in_several_processes_with_every_launcher(
 
 def test_refusals_come_before_anything_is_written(boxes: Path, tmp_path: Path) -> None:
     for name in METHODS:
-        if not methods.method(name).SHARES_BATCHES:
-            config = replace(methods.method(name).Config(), training=Training(devices=2))
+        if not methods.load_method(name).SHARES_BATCHES:
+            config = replace(methods.load_method(name).Config(), training=Training(devices=2))
             with pytest.raises(ValueError, match=f"devices is 2, expected 1: {name} trains in one process only"):
                 methods.train(name, config, sets(boxes), tmp_path / "run", 0)
     config = contrastive.Config(training=Training(batch_size=9, devices=2))

@@ -13,8 +13,17 @@ C = TypeVar("C")
 NO_RENAMED_FIELDS: Mapping[str, str] = MappingProxyType({})
 """Every field still has the name it was stored with."""
 
+NO_RENAMED_VALUES: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+"""Every value still has the name it was stored with."""
 
-def config_from_json(kind: type[C], value: Any, path: Path, renamed: Mapping[str, str] = NO_RENAMED_FIELDS) -> C:
+
+def config_from_json(
+    kind: type[C],
+    value: Any,
+    path: Path,
+    renamed: Mapping[str, str] = NO_RENAMED_FIELDS,
+    renamed_values: Mapping[str, Mapping[str, Any]] = NO_RENAMED_VALUES,
+) -> C:
     """Return the configuration that a JSON value describes.
 
     Fields that the value lacks take their defaults. Lists become tuples and strings become paths where the dataclass
@@ -28,8 +37,8 @@ def config_from_json(kind: type[C], value: Any, path: Path, renamed: Mapping[str
         Parsed JSON, usually an object with one entry per field.
     path
         File that the value was read from; error messages name it.
-    renamed
-        Old field name -> new field name, for files of earlier versions; see `rename_fields`.
+    renamed, renamed_values
+        Names of fields and values in files of earlier versions; see `rename_fields`.
 
     Raises
     ------
@@ -49,15 +58,17 @@ def config_from_json(kind: type[C], value: Any, path: Path, renamed: Mapping[str
     # Strict about names, lenient about JSON's lists for tuples and strings for paths.
     checked = with_config(ConfigDict(extra="forbid"))(kind)
     try:
-        return TypeAdapter(checked).validate_python(rename_fields(value, renamed))
+        return TypeAdapter(checked).validate_python(rename_fields(value, renamed, renamed_values))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "config"
         raise FormatError(path, field, repr(first["input"]), first["msg"], "correct it in the file") from None
 
 
-def rename_fields(value: Any, renamed: Mapping[str, str]) -> Any:
-    """Return a copy of a JSON value in which fields of earlier versions have their new names.
+def rename_fields(
+    value: Any, renamed: Mapping[str, str], renamed_values: Mapping[str, Mapping[str, Any]] = NO_RENAMED_VALUES
+) -> Any:
+    """Return a copy of a JSON value in which fields and values of earlier versions have their new names.
 
     A field that is present under both names keeps both, so that validation refuses the old one by name.
 
@@ -68,12 +79,16 @@ def rename_fields(value: Any, renamed: Mapping[str, str]) -> Any:
     renamed
         Old name -> new name. Dots separate the levels of nested objects. Old names are looked up in the order of the
         mapping, each in the result of the renaming before it.
+    renamed_values
+        New name of a field -> old value, a string -> new value.
 
     Examples
     --------
     >>> from tomosift.train.config import rename_fields
     >>> rename_fields({"training": {"epochs": 5}}, {"training.epochs": "training.steps"})
     {'training': {'steps': 5}}
+    >>> rename_fields({"head": "discriminant"}, {}, {"head": {"discriminant": "plda"}})
+    {'head': 'plda'}
     """
     result = copy.deepcopy(value)
     for old, new in renamed.items():
@@ -87,6 +102,11 @@ def rename_fields(value: Any, renamed: Mapping[str, str]) -> Any:
         for parent in new_parents:
             target = target.setdefault(parent, {})
         target[new_name] = entry
+    for field, values in renamed_values.items():
+        *parents, name = field.split(".")
+        target = _descend(result, parents)
+        if target is not None and isinstance(target.get(name), str):
+            target[name] = values.get(target[name], target[name])
     return result
 
 

@@ -25,7 +25,7 @@ import torch
 from tomosift import __version__
 from tomosift.errors import FormatError
 from tomosift.files import write_json
-from tomosift.train.config import NO_RENAMED_FIELDS, rename_fields
+from tomosift.train.config import NO_RENAMED_FIELDS, NO_RENAMED_VALUES, rename_fields
 from tomosift.train.processes import is_first_process, run_on_first
 
 _MAY_DIFFER = ("init", "path", "devices", "nodes")
@@ -50,7 +50,13 @@ class Run:
     folder: Path
 
     @classmethod
-    def open(cls, folder: Path, config: dict[str, Any], renamed: Mapping[str, str] = NO_RENAMED_FIELDS) -> "Run":
+    def open(
+        cls,
+        folder: Path,
+        config: dict[str, Any],
+        renamed: Mapping[str, str] = NO_RENAMED_FIELDS,
+        renamed_values: Mapping[str, Mapping[str, Any]] = NO_RENAMED_VALUES,
+    ) -> "Run":
         """Create the folder, or reopen it to resume the run.
 
         Entries named ``init`` or ``path`` are locations and may differ: digests identify their contents. ``devices``
@@ -62,9 +68,9 @@ class Run:
             Folder of the run. It is created with its parents.
         config
             Configuration of the run; any JSON object.
-        renamed
-            Old name -> new name of entries of ``config``, as for `tomosift.train.config.rename_fields`. The stored
-            configuration of an earlier version is compared under the new names; the file stays as it is.
+        renamed, renamed_values
+            New names of entries of ``config`` and of their values, as for `tomosift.train.config.rename_fields`. The
+            stored configuration of an earlier version is compared under the new names; the file stays as it is.
 
         Raises
         ------
@@ -81,7 +87,7 @@ class Run:
         >>> Run.open(folder, {"config": {"steps": 5}}, renamed={"config.epochs": "config.steps"}) == run
         True
         """
-        run_on_first(lambda: _create_or_check(folder, config, renamed))
+        run_on_first(lambda: _create_or_check(folder, config, renamed, renamed_values))
         return cls(folder)
 
     @property
@@ -124,12 +130,14 @@ class Run:
             stream.write(json.dumps({"time": round(time.time(), 3), **entry}) + "\n")
 
 
-def _create_or_check(folder: Path, config: dict[str, Any], renamed: Mapping[str, str]) -> None:
+def _create_or_check(
+    folder: Path, config: dict[str, Any], renamed: Mapping[str, str], renamed_values: Mapping[str, Mapping[str, Any]]
+) -> None:
     """Write the configuration into a new folder, or compare it with the stored one; write the environment."""
     path = folder / "config.json"
     requested = json.loads(json.dumps(config))
     if path.exists():
-        _require_same(path, rename_fields(read_json(path), renamed), requested)
+        _require_same(path, rename_fields(read_json(path), renamed, renamed_values), requested)
     elif folder.exists() and any(folder.iterdir()):
         raise FormatError(folder, "folder", "not empty and not a run", "a new or empty folder", "give another --out")
     else:
