@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tomosift.physics.augmentation import ABLATION_GROUPS, NO_VIEWS, ViewRanges, normalized, view
+from tomosift.physics.augmentation import ABLATION_GROUPS, NO_VIEWS, ViewRanges, normalize, view
 from tomosift.physics.rotation import quaternions_to_matrices, rotate
 from tomosift.physics.wedge import apply_mask, wedge_mask
 
@@ -41,7 +41,9 @@ def tilts(count: int = 3, low: float = -60.0, high: float = 60.0) -> torch.Tenso
     return torch.tensor([[low, high]]).repeat(count, 1)
 
 
-def seen(ranges: ViewRanges, volume: torch.Tensor, tilt: torch.Tensor | None = None, seed: int = 1) -> torch.Tensor:
+def draw_view(
+    ranges: ViewRanges, volume: torch.Tensor, tilt: torch.Tensor | None = None, seed: int = 1
+) -> torch.Tensor:
     drawn = generator(seed)
     tilt = tilts(len(volume)) if tilt is None else tilt
     return view(volume, tilt, ranges.sample(len(volume), drawn), 10.0)
@@ -49,7 +51,7 @@ def seen(ranges: ViewRanges, volume: torch.Tensor, tilt: torch.Tensor | None = N
 
 def test_normalized_boxes_have_zero_mean_and_unit_variance_and_constant_ones_are_zero() -> None:
     volume = torch.cat([boxes(2) * 7 + 3, torch.full((1, 16, 16, 16), 4.0)])
-    result = normalized(volume)
+    result = normalize(volume)
     assert torch.allclose(result.mean((1, 2, 3)), torch.zeros(3), atol=1e-5)
     assert torch.allclose(result[:2].var((1, 2, 3), correction=0), torch.ones(2), atol=1e-4)
     assert float(result[2].abs().max()) == 0.0
@@ -58,7 +60,7 @@ def test_normalized_boxes_have_zero_mean_and_unit_variance_and_constant_ones_are
 @pytest.mark.parametrize("size", [16, 17])
 def test_ranges_without_width_give_back_the_normalized_box(size: int) -> None:
     volume = boxes(size=size) * 3 + 1
-    assert torch.allclose(seen(NO_VIEWS, volume), normalized(volume), atol=1e-4)
+    assert torch.allclose(draw_view(NO_VIEWS, volume), normalize(volume), atol=1e-4)
 
 
 def test_every_setting_belongs_to_a_group_that_can_be_switched_off() -> None:
@@ -73,23 +75,23 @@ def test_every_setting_belongs_to_a_group_that_can_be_switched_off() -> None:
 def test_a_group_alone_changes_the_box_and_switched_off_does_not(group: str) -> None:
     volume = boxes()
     alone = replace(NO_VIEWS, **ON[group])
-    assert float((seen(alone, volume) - normalized(volume)).abs().max()) > 0.05
+    assert float((draw_view(alone, volume) - normalize(volume)).abs().max()) > 0.05
     off = replace(alone, **ABLATION_GROUPS[group])
-    assert torch.allclose(seen(off, volume), normalized(volume), atol=1e-4)
+    assert torch.allclose(draw_view(off, volume), normalize(volume), atol=1e-4)
 
 
 @pytest.mark.parametrize("group", ABLATION_GROUPS)
 def test_switching_off_one_group_of_many_changes_the_view(group: str) -> None:
     volume = boxes()
     without = replace(EVERYTHING, **ABLATION_GROUPS[group])
-    assert float((seen(EVERYTHING, volume) - seen(without, volume)).abs().max()) > 0.05
+    assert float((draw_view(EVERYTHING, volume) - draw_view(without, volume)).abs().max()) > 0.05
 
 
 def test_rotation_of_a_view_is_the_one_that_was_drawn() -> None:
-    volume = normalized(boxes())
+    volume = normalize(boxes())
     ranges = replace(NO_VIEWS, rotation_max_deg=180.0)
     parameters = ranges.sample(3, generator(4))
-    expected = normalized(rotate(volume, parameters.rotation))
+    expected = normalize(rotate(volume, parameters.rotation))
     assert torch.allclose(view(volume, tilts(), parameters, 10.0), expected, atol=1e-5)
 
 
@@ -101,7 +103,7 @@ QUARTER_TURNS = [
 
 
 @pytest.mark.parametrize("low", [-60.0, -20.0])
-def test_turning_the_wedge_shows_the_turned_box_in_its_old_pose(low: float) -> None:
+def test_rotating_the_wedge_equals_rotating_the_volume_and_back(low: float) -> None:
     size = 17
     volume = torch.zeros(3, size, size, size)
     volume[:, 4:-4, 4:-4, 4:-4] = boxes(3, size - 8)  # so far inside that no shift moves anything over the border
@@ -127,16 +129,16 @@ def test_wedge_turned_views_belong_to_real_boxes_and_move_by_parts_of_a_voxel(si
     still = view(volume, tilts(1), replace(drawn, shift_zyx_voxels=torch.zeros(1, 3)), 10.0, "wedge")
     moved = view(volume, tilts(1), drawn, 10.0, "wedge")
 
-    def middle(box: torch.Tensor) -> torch.Tensor:
+    def center_of_mass(box: torch.Tensor) -> torch.Tensor:
         density = box[0] - box[0, 0, 0, 0]
         axes = torch.meshgrid(*[torch.arange(float(size))] * 3, indexing="ij")
         return torch.stack([(density * axis).sum() for axis in axes]) / density.sum()
 
-    assert torch.allclose(middle(moved) - middle(still), drawn.shift_zyx_voxels[0], atol=2e-2)
+    assert torch.allclose(center_of_mass(moved) - center_of_mass(still), drawn.shift_zyx_voxels[0], atol=2e-2)
 
 
 @pytest.mark.parametrize("group", ["scale", "elastic"])
-def test_what_needs_resampling_turns_the_box_whoever_looks(group: str) -> None:
+def test_scale_and_elastic_deformation_rotate_the_volume_in_any_case(group: str) -> None:
     volume, ranges = boxes(), replace(NO_VIEWS, impose_wedge=True, rotation_max_deg=180.0, **ON[group])
     drawn = ranges.sample(3, generator())
     box, wedge = (view(volume, tilts(), drawn, 10.0, turns) for turns in ("box", "wedge"))
@@ -156,14 +158,14 @@ def test_no_power_lies_outside_the_wedge_of_the_tomogram_frame(
 ) -> None:
     ranges = replace(EVERYTHING, log_gamma=(0.0, 0.0), noise_std=noise)
     tilt = tilts(2, low, high)
-    result = seen(ranges, boxes(2, size, seed), tilt, seed)
+    result = draw_view(ranges, boxes(2, size, seed), tilt, seed)
     outside = apply_mask(result, 1 - wedge_mask(size, tilt))
     assert float(outside.square().sum()) < 1e-8 * float(result.square().sum())
 
 
 def test_wedge_is_that_of_each_particles_own_tilt_range() -> None:
     tilt = torch.tensor([[-60.0, 60.0], [-40.0, 40.0], [-90.0, 90.0]])
-    result = seen(ViewRanges(noise_std=(1.0, 1.0)), boxes(), tilt)
+    result = draw_view(ViewRanges(noise_std=(1.0, 1.0)), boxes(), tilt)
     spectrum = torch.fft.rfftn(result, dim=(1, 2, 3)).abs()
     share = (spectrum > 1e-3).float().mean((1, 2, 3))
     assert share[1] < share[0] < share[2]
@@ -184,27 +186,27 @@ def test_without_imposing_the_wedge_a_turned_box_shows_its_old_one() -> None:
 
 
 def test_strength_of_the_noise_is_in_units_of_the_box() -> None:
-    smooth = normalized(torch.exp(-(torch.linspace(-2, 2, 24) ** 2)).expand(1, 24, 24, 24).clone())
-    result = seen(replace(NO_VIEWS, noise_std=(0.5, 0.5)), smooth)
+    smooth = normalize(torch.exp(-(torch.linspace(-2, 2, 24) ** 2)).expand(1, 24, 24, 24).clone())
+    result = draw_view(replace(NO_VIEWS, noise_std=(0.5, 0.5)), smooth)
     correlation = float((result * smooth).mean())
     assert correlation == pytest.approx(1 / (1 + 0.25) ** 0.5, abs=0.02)
 
 
 def test_gain_scales_and_contrast_curve_keeps_the_sign() -> None:
     volume = boxes()
-    louder = seen(replace(NO_VIEWS, gain=(2.0, 2.0)), volume)
-    assert torch.allclose(louder, 2 * normalized(volume), atol=1e-4)
-    curved = seen(replace(NO_VIEWS, log_gamma=(0.4, 0.4)), volume)
-    strong = normalized(volume).abs() > 0.5
-    assert bool((curved.sign() == normalized(volume).sign())[strong].all())
+    louder = draw_view(replace(NO_VIEWS, gain=(2.0, 2.0)), volume)
+    assert torch.allclose(louder, 2 * normalize(volume), atol=1e-4)
+    curved = draw_view(replace(NO_VIEWS, log_gamma=(0.4, 0.4)), volume)
+    strong = normalize(volume).abs() > 0.5
+    assert bool((curved.sign() == normalize(volume).sign())[strong].all())
 
 
 def test_hidden_and_swapped_cubes_change_no_more_voxels_than_they_have() -> None:
-    volume = normalized(boxes(1))
-    hidden = seen(replace(NO_VIEWS, hidden_cubes=1), volume)
+    volume = normalize(boxes(1))
+    hidden = draw_view(replace(NO_VIEWS, hidden_cubes=1), volume)
     scale = float((hidden.std() / volume.std()) ** -1)
     assert int((hidden[0] * scale - volume[0]).abs().gt(0.2).sum()) <= 4**3
-    swapped = seen(replace(NO_VIEWS, swapped_cubes=2), volume)
+    swapped = draw_view(replace(NO_VIEWS, swapped_cubes=2), volume)
     assert torch.allclose(swapped.flatten().sort().values, volume.flatten().sort().values, atol=1e-4)
     assert 0 < int((swapped - volume).abs().gt(1e-3).sum()) <= 2 * 2 * 2**3
 
@@ -213,7 +215,7 @@ def test_mirroring_keeps_the_center_and_turns_the_hand_of_half_of_the_views() ->
     for size in (16, 17):
         volume = torch.zeros(200, size, size, size)
         volume[:, size // 2, size // 2, size // 2 + 3] = 1.0
-        result = seen(replace(NO_VIEWS, mirror=True), volume, tilts(200))
+        result = draw_view(replace(NO_VIEWS, mirror=True), volume, tilts(200))
         mirrored = result[:, size // 2, size // 2, size // 2 - 3] > 1
         kept = result[:, size // 2, size // 2, size // 2 + 3] > 1
         assert bool((mirrored ^ kept).all())
@@ -235,26 +237,26 @@ def test_drawn_values_lie_in_their_ranges() -> None:
         assert low - 1e-5 <= float(values.min()) < float(values.max()) <= high + 1e-5
 
 
-def test_share_of_views_with_an_extra_transfer_function_is_the_one_asked_for() -> None:
+def test_share_of_views_with_an_extra_transfer_function_is_the_requested_one() -> None:
     drawn = replace(NO_VIEWS, defocus_probability=0.3).sample(4000, generator())
     assert float(drawn.defocus_um.isfinite().float().mean()) == pytest.approx(0.3, abs=0.03)
 
 
 def test_same_generator_gives_the_same_view_and_another_another() -> None:
     volume = boxes()
-    assert torch.equal(seen(EVERYTHING, volume, seed=3), seen(EVERYTHING, volume, seed=3))
-    assert not torch.allclose(seen(EVERYTHING, volume, seed=3), seen(EVERYTHING, volume, seed=4), atol=0.1)
+    assert torch.equal(draw_view(EVERYTHING, volume, seed=3), draw_view(EVERYTHING, volume, seed=3))
+    assert not torch.allclose(draw_view(EVERYTHING, volume, seed=3), draw_view(EVERYTHING, volume, seed=4), atol=0.1)
 
 
 def test_global_random_numbers_play_no_part() -> None:
     volume = boxes()
     torch.manual_seed(1)
-    one = seen(EVERYTHING, volume)
+    one = draw_view(EVERYTHING, volume)
     torch.manual_seed(2)
-    assert torch.equal(one, seen(EVERYTHING, volume))
+    assert torch.equal(one, draw_view(EVERYTHING, volume))
 
 
-def test_a_batch_is_seen_as_its_boxes_are_one_by_one() -> None:
+def test_views_of_a_batch_equal_those_one_by_one() -> None:
     volume, tilt = boxes(), torch.tensor([[-60.0, 60.0], [-40.0, 50.0], [-70.0, 70.0]])
     drawn = replace(EVERYTHING, noise_std=(0.0, 0.0)).sample(3, generator())
     together = view(volume, tilt, drawn, 10.0)
@@ -305,7 +307,7 @@ def test_views_are_the_same_in_whatever_batch_and_by_however_many_threads(turns:
 
 
 def test_zeros_stay_zeros_under_a_contrast_curve() -> None:
-    volume = normalized(boxes()) * (boxes(seed=1) > 0)
+    volume = normalize(boxes()) * (boxes(seed=1) > 0)
     parameters = replace(NO_VIEWS, log_gamma=(0.5, 0.5)).sample(3, generator())
     expected = volume.sign() * volume.abs() ** parameters.gamma[:, None, None, None]
-    torch.testing.assert_close(view(volume, tilts(), parameters, 10.0), normalized(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(view(volume, tilts(), parameters, 10.0), normalize(expected), atol=1e-5, rtol=0)

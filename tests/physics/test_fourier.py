@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from tomosift.physics.fourier import (
-    band_pass,
     fourier_shell_indices,
     frequency_radius,
     low_pass,
@@ -52,15 +51,6 @@ def test_low_pass_is_flat_then_falls_over_its_edge() -> None:
 
 def fourier_radius_below(size: int, radius: int) -> torch.Tensor:
     return squared_indices(size) <= radius**2
-
-
-def test_band_pass_removes_both_ends() -> None:
-    mask = band_pass(32, torch.tensor([0.25, 0.0]), torch.tensor([0.75, 0.75]), edge_nyquist=0.125)
-    assert mask[0, 0, 0, 0] == 0
-    assert mask[1, 0, 0, 0] == 1
-    assert bool((mask[0, 0, 0, 4:13] == 1).all())
-    assert bool((mask[0, 0, 0, 14:] == 0).all())
-    assert bool((mask[0, 0, 0, :3] == 0).all())
 
 
 def test_a_negative_edge_is_refused() -> None:

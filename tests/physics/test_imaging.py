@@ -9,7 +9,7 @@ import torch
 
 from tomosift.physics.ctf import ctf_3d
 from tomosift.physics.imaging import ImagingParameters, ImagingRanges, image, image_parts, lab_protocol
-from tomosift.physics.rotation import rotate, upsampled
+from tomosift.physics.rotation import rotate, upsample
 from tomosift.physics.wedge import apply_mask, wedge_mask
 
 PLAIN = ImagingRanges(has_ctf=False, has_noise=False, has_wedge=False)
@@ -162,7 +162,7 @@ def test_the_same_seed_gives_the_same_image_and_another_another() -> None:
 
 def test_a_finer_source_gives_the_same_image() -> None:
     density, p = blobs(2, 16), replace(wide(), has_noise=False).sample(2, generator())
-    plain, fine = image(density, p, generator()), image(upsampled(density, 2), p, generator(), upsampling=2)
+    plain, fine = image(density, p, generator()), image(upsample(density, 2), p, generator(), upsampling=2)
     assert fine.shape == plain.shape
     assert (fine - plain).norm() < 0.2 * plain.norm()
 

@@ -30,7 +30,7 @@ def test_untilted_image_is_the_sum_over_z() -> None:
     torch.testing.assert_close(project(volume, torch.zeros(1))[0], volume.sum(0))
 
 
-def test_quarter_tilt_looks_along_x() -> None:
+def test_tilt_of_90_degrees_projects_along_x() -> None:
     volume = torch.rand(7, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(project(volume, torch.tensor([90.0]))[0], volume.sum(2).T)
 
@@ -70,7 +70,7 @@ def test_projections_of_cubes_agree_with_fourier_slices(angle: float) -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(st.floats(-80, 80))
-def test_an_image_sums_to_the_volume_and_sees_only_its_slice_of_fourier_space(angle: float) -> None:
+def test_an_image_sums_to_the_volume_and_measures_one_slice_of_fourier_space(angle: float) -> None:
     volume = gaussians((24, 24, 24), 2.0)
     image = project(volume, torch.tensor([angle], dtype=torch.float64))[0]
     torch.testing.assert_close(image.sum(), volume.sum(), atol=0, rtol=1e-4)
@@ -158,7 +158,7 @@ def test_full_ramp_reconstruction_restores_the_density_scale() -> None:
     assert (result - phantom).norm() < 0.03 * phantom.norm()
 
 
-def test_uneven_steps_are_weighed_by_the_angle_they_stand_for() -> None:
+def test_uneven_steps_are_weighted_by_the_angle_they_represent() -> None:
     phantom = gaussians((40, 8, 40), 2.5)
     even = torch.arange(-90.0, 90.0, 2.0, dtype=torch.float64)
     uneven = torch.cat([even[:45], even[45::2]])
@@ -175,6 +175,6 @@ def test_single_precision_and_order_of_tilts_do_not_matter() -> None:
     torch.testing.assert_close(shuffled.double(), plain, atol=1e-5, rtol=1e-4)
 
 
-def test_nonsense_is_refused() -> None:
+def test_impossible_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="expected one each"):
         back_project(torch.zeros(2, 4, 4), torch.zeros(3), (4, 4, 4))

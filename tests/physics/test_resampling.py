@@ -24,25 +24,25 @@ def reference(volume: Tensor, matrix: Tensor, offset: Tensor, size: int, displac
     return functional.grid_sample(volume[:, None], grid, align_corners=False)[:, 0]
 
 
-def turns(n: int, edge: int, size: int, spread: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Turns about the middle with some scale, moved by up to this share of the edge."""
+def turns(n: int, edge: int, size: int, max_shift: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Rotations about the center with some scale, shifted by up to this share of the edge."""
     matrix = random_rotations(n, generator(1)) * torch.linspace(0.5, 2, n)[:, None, None] * (edge / size)
-    moved = (torch.rand(n, 3, generator=generator(2)) - 0.5) * 2 * spread * edge
+    moved = (torch.rand(n, 3, generator=generator(2)) - 0.5) * 2 * max_shift * edge
     return matrix, edge // 2 - (matrix @ torch.full((3,), float(size // 2))) + moved
 
 
 @pytest.mark.parametrize(("edge", "size"), [*((n, n) for n in range(1, 10)), (32, 32), (33, 20), (24, 48), (97, 8)])
-@pytest.mark.parametrize("spread", [0.1, 2.0])
-def test_equals_the_resampling_of_volumes(edge: int, size: int, spread: float) -> None:
+@pytest.mark.parametrize("max_shift", [0.1, 2.0])
+def test_equals_the_resampling_of_volumes(edge: int, size: int, max_shift: float) -> None:
     volume = torch.randn(6, edge, edge, edge, generator=generator())
-    matrix, offset = turns(6, edge, size, spread)
+    matrix, offset = turns(6, edge, size, max_shift)
     expected = reference(volume, matrix, offset, size)
     torch.testing.assert_close(trilinear(volume, matrix, offset, size).double(), expected, atol=1e-3, rtol=0)
     exact = trilinear(volume.double(), matrix.double(), offset.double(), size)
     torch.testing.assert_close(exact, expected, atol=1e-9, rtol=0)
 
 
-def test_a_field_bends_what_is_read() -> None:
+def test_a_displacement_field_deforms_the_result() -> None:
     volume = torch.randn(3, 12, 12, 12, generator=generator(), dtype=torch.float64)
     matrix, offset = (each.double() for each in turns(3, 12, 12))
     bent = torch.randn(3, 12, 12, 12, 3, generator=generator(3), dtype=torch.float64)
@@ -51,7 +51,7 @@ def test_a_field_bends_what_is_read() -> None:
 
 
 @pytest.mark.parametrize("edge", [16, 17, 32, 64])
-def test_whole_voxels_stay_what_they_are(edge: int) -> None:
+def test_whole_voxel_positions_keep_values(edge: int) -> None:
     volume = torch.randn(1, edge, edge, edge, generator=generator())
     quarter = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]])
     found = trilinear(volume, quarter, torch.tensor([[3.0, edge - 1.0, 0.0]]), edge)
@@ -61,7 +61,7 @@ def test_whole_voxels_stay_what_they_are(edge: int) -> None:
 
 
 @pytest.mark.parametrize("edge", [*range(1, 9), 16, 31])
-def test_nothing_is_read_that_was_not_written(edge: int) -> None:
+def test_no_uninitialized_memory_is_read(edge: int) -> None:
     """Memory that was never written to is filled with what is not a number."""
     assert torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     matrix, offset = turns(64, edge, edge, 3.0)
@@ -75,7 +75,7 @@ def test_nothing_is_read_that_was_not_written(edge: int) -> None:
     assert found.isfinite().all()
 
 
-def test_one_source_for_many_poses_is_each_of_them() -> None:
+def test_an_expanded_source_equals_its_copies() -> None:
     volume = torch.randn(1, 16, 16, 16, generator=generator())
     matrix, offset = turns(5, 16, 16)
     shared = trilinear(volume.expand(5, -1, -1, -1), matrix, offset, 16)
@@ -84,7 +84,7 @@ def test_one_source_for_many_poses_is_each_of_them() -> None:
 
 @pytest.mark.parametrize(("count", "edge"), [(0, 8), (1, 32), (19, 32), (3, 64)])
 @pytest.mark.parametrize("bent", [False, True])
-def test_boxes_read_in_memory_used_again_are_those_read_for_a_gradient(count: int, edge: int, bent: bool) -> None:
+def test_chunks_in_reused_memory_equal_the_result_with_gradient(count: int, edge: int, bent: bool) -> None:
     volume = torch.randn(count, edge, edge, edge, generator=generator())
     matrix, offset = turns(count, edge, edge)
     field = torch.randn(count, edge, edge, edge, 3, generator=generator(3)) if bent else None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-from tomosift.physics.rotation import quaternions_to_matrices, random_rotations, rotate, rotate_upsampled, upsampled
+from tomosift.physics.rotation import quaternions_to_matrices, random_rotations, rotate, rotate_upsampled, upsample
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -76,8 +76,8 @@ def test_turning_back_restores_the_object(seed: int, size: int) -> None:
     back = rotate(rotate(volume, turn), turn.transpose(-1, -2))
     inner = slice(size // 4, -(size // 4))
     assert (back - volume)[:, inner, inner, inner].norm() < 0.25 * volume.norm()
-    fine = rotate_upsampled(upsampled(volume, 4), 4, turn)
-    better = rotate_upsampled(upsampled(fine, 4), 4, turn.transpose(-1, -2))
+    fine = rotate_upsampled(upsample(volume, 4), 4, turn)
+    better = rotate_upsampled(upsample(fine, 4), 4, turn.transpose(-1, -2))
     assert (better - volume)[:, inner, inner, inner].norm() < 0.03 * volume.norm()
 
 
@@ -111,7 +111,7 @@ def test_gradient_reaches_volume_pose_shift_and_scale() -> None:
 @pytest.mark.parametrize("factor", [2, 3])
 def test_upsampling_keeps_the_samples_and_the_center(size: int, factor: int) -> None:
     volume = torch.rand(1, size, size, size, generator=generator(), dtype=torch.float64)
-    fine = upsampled(volume, factor)
+    fine = upsample(volume, factor)
     start = (factor * size) // 2 - factor * (size // 2)
     torch.testing.assert_close(fine.roll((-start,) * 3, (1, 2, 3))[:, ::factor, ::factor, ::factor], volume)
     eye = torch.eye(3, dtype=torch.float64)[None]
@@ -153,11 +153,11 @@ def test_the_same_seed_gives_the_same_rotations() -> None:
     assert torch.equal(random_rotations(4, generator(2)), random_rotations(4, generator(2)))
 
 
-def test_nonsense_is_refused() -> None:
+def test_impossible_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="expected 0 to 180"):
         random_rotations(1, generator(), max_angle_deg=200.0)
     with pytest.raises(ValueError, match="at least 1"):
-        upsampled(torch.zeros(1, 4, 4, 4), 0)
+        upsample(torch.zeros(1, 4, 4, 4), 0)
     with pytest.raises(ValueError, match="no multiple"):
         rotate_upsampled(torch.zeros(1, 5, 5, 5), 2, torch.eye(3)[None])
 

@@ -56,7 +56,7 @@ def test_phase_moves_the_sectors() -> None:
     volume = boxes(1)
     parts = [split_sectors(volume, 20.0, torch.tensor([phase]))[0] for phase in (0.0, 0.25, 0.5)]
     assert float((parts[0] - parts[1]).abs().max()) > 0.1
-    assert torch.allclose(parts[0] + parts[2], volume, atol=1e-5)  # half a period: the sectors change places
+    assert torch.allclose(parts[0] + parts[2], volume, atol=1e-5)  # half a period: the sectors are exchanged
 
 
 def test_sectors_leave_their_argument_untouched() -> None:

@@ -1,4 +1,4 @@
-"""Imaging conditions: how they vary, and those drawn for each particle."""
+"""Imaging conditions: ranges, and the parameters that are drawn from them per particle."""
 
 import math
 from dataclasses import dataclass, fields, replace
@@ -17,20 +17,28 @@ _NOT_RANGES = ("rotation_max_deg", "shifts_whole_voxels", "has_ctf", "has_noise"
 
 @dataclass(frozen=True)
 class ImagingRanges:
-    """How imaging conditions vary: (low, high) of each, drawn uniformly and independently per particle.
+    """Ranges (low, high) of imaging conditions, drawn uniformly and independently per particle.
 
     Equal ends fix a value.
 
     Raises
     ------
     ValueError
-        When a range is upside down or holds impossible values.
+        When the low end of a range is above the high end, or a value is impossible.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tomosift.physics.imaging import ImagingRanges
+    >>> parameters = ImagingRanges(max_tilt_deg=(50.0, 60.0)).sample(3, torch.Generator().manual_seed(0))
+    >>> parameters.tilt_range_deg.shape
+    torch.Size([3, 2])
     """
 
     max_tilt_deg: Range = (60.0, 60.0)
     """Half the width of the tilt range, 0 to 90; 60 means -60 to +60 degrees about the center of the range."""
     tilt_center_deg: Range = (0.0, 0.0)
-    """Middle of the tilt range; other than 0 for lopsided ranges, which end at -90 and +90 at the latest."""
+    """Center of the tilt range; not 0 for asymmetric ranges, which are limited to -90 to +90."""
     snr: Range = (0.1, 0.1)
     """Variance of the imaged signal over that of the noise, after CTF and wedge; drawn uniformly in its logarithm."""
     noise_before_ctf: Range = (0.5, 0.5)
@@ -40,13 +48,13 @@ class ImagingRanges:
     defocus_um: Range = (5.0, 5.0)
     """Underfocus is positive."""
     voltage_kv: Range = (300.0, 300.0)
-    """Acceleration voltage."""
+    """Acceleration voltage of the microscope."""
     spherical_aberration_mm: Range = (2.7, 2.7)
-    """Of the objective lens."""
+    """Spherical aberration of the objective lens."""
     amplitude_contrast: Range = (0.07, 0.07)
     """Share of amplitude contrast, 0 to 1."""
     phase_shift_deg: Range = (0.0, 0.0)
-    """Of a phase plate."""
+    """Phase shift of a phase plate."""
     b_factor_angstrom2: Range = (0.0, 0.0)
     """Envelope exp(-B f^2 / 4)."""
     envelope_nyquist: Range = (0.0, 0.0)
@@ -54,9 +62,9 @@ class ImagingRanges:
     cutoff_nyquist: Range = (2.0, 2.0)
     """Final low-pass of signal and noise alike, as a share of Nyquist; 2 passes everything."""
     voxel_spacing_angstrom: Range = (10.0, 10.0)
-    """Of the box; the CTF depends on it."""
+    """Voxel spacing of the subtomogram; the CTF depends on it."""
     rotation_max_deg: float = 180.0
-    """Poses are uniform within this angle of the reference: 180 for any orientation, 0 to keep it."""
+    """Orientations are uniform within this angle of the reference: 180 for any orientation, 0 to keep it."""
     shift_voxels: Range = (0.0, 0.0)
     """Displacement of the particle from the center of the box along each axis."""
     shifts_whole_voxels: bool = False
@@ -98,9 +106,10 @@ class ImagingRanges:
             raise ValueError(f"snr is {self.snr}; give a finite upper end, or has_noise=False for no noise")
 
     def sample(self, n: int, generator: torch.Generator) -> "ImagingParameters":
-        """Conditions of n particles, on the generator's device; the same generator state gives the same conditions.
+        """Draw the conditions of n particles, on the device of the generator.
 
-        Every condition is drawn even where its range is a point, so that fixing one leaves the others as they were.
+        The same generator state gives the same conditions. Every condition is drawn even if its range is a single
+        value, so that fixing one leaves the others unchanged.
         """
         share = {
             field.name: torch.rand(n, generator=generator, device=generator.device)
@@ -171,12 +180,12 @@ class ImagingParameters:
         return self.snr.shape[0]
 
     def select(self, rows: Tensor | slice) -> "ImagingParameters":
-        """The conditions of these particles."""
+        """Return the conditions of some of the particles."""
         chosen: dict[str, Any] = {name: value[rows] for name, value in self._tensors().items()}
         return replace(self, **chosen)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "ImagingParameters":
-        """The same conditions on another device or in another precision."""
+        """Return the same conditions on another device or in another precision."""
         moved: dict[str, Any] = {name: value.to(device, dtype) for name, value in self._tensors().items()}
         return replace(self, **moved)
 

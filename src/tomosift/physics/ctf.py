@@ -1,4 +1,4 @@
-"""The contrast transfer function, adapted from torch-ctf: units and sign are fixed here and nowhere else.
+"""The contrast transfer function (CTF), by torch-ctf; units and sign are converted here and nowhere else.
 
 CTF(f) = sin(chi + asin(w) + phase shift) with chi = pi lambda dz f^2 - pi/2 Cs lambda^3 f^4, defocus dz positive for
 underfocus and w the amplitude contrast. A dense object stays positive at low frequency: CTF(0) = w.
@@ -12,7 +12,7 @@ from torch import Tensor
 from tomosift.physics.fourier import squared_indices
 
 PerItem = float | int | Float[Tensor, "b"]
-"""One number for the whole batch, or one per item."""
+"""One number for the whole batch, or one per image or volume."""
 
 
 def ctf_2d(
@@ -28,23 +28,32 @@ def ctf_2d(
     b_factor_angstrom2: PerItem = 0.0,
     envelope_nyquist: PerItem = 0.0,
 ) -> Float[Tensor, "b y h"]:
-    """CTFs of images on the rfftn layout ``(y, x // 2 + 1)``.
+    """Return the CTFs of images on the rfftn layout ``(y, x // 2 + 1)``.
 
     Parameters
     ----------
+    shape_yx
+        Size of the images in pixels.
     defocus_um
         Mean of the two principal defoci, positive for underfocus.
     astigmatism_um, astigmatism_angle_deg
-        Half the difference (U - V) / 2, and the direction of U from the x axis towards y. Negative halves mean V > U.
+        Half the difference (U - V) / 2, and the direction of U from the x axis towards y. A negative value means V > U.
     phase_shift_deg
-        Of a phase plate.
+        Phase shift of a phase plate.
     b_factor_angstrom2
-        Multiplies by exp(-B f^2 / 4).
+        Multiplies the CTF by exp(-B f^2 / 4).
     envelope_nyquist
-        Multiplies by exp(-(f / (envelope * Nyquist))^2); 0 for none.
+        Multiplies the CTF by exp(-(f / (envelope * Nyquist))^2); 0 for no envelope.
 
     Source: torch-ctf (phase), with astigmatism as dz + a cos 2(alpha - angle) instead of its square-root form, which
     has no gradient at zero astigmatism.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tomosift.physics.ctf import ctf_2d
+    >>> ctf_2d((64, 48), pixel_size_angstrom=3.0, defocus_um=torch.tensor([2.0, 4.0])).shape
+    torch.Size([2, 64, 25])
     """
     size_y, size_x = shape_yx
     like = {"dtype": defocus_um.dtype, "device": defocus_um.device}
@@ -77,12 +86,12 @@ def ctf_3d(
     b_factor_angstrom2: PerItem = 0.0,
     envelope_nyquist: PerItem = 0.0,
 ) -> Float[Tensor, "b d d h"]:
-    """Isotropic CTFs of volumes on the rfftn layout ``(d, d, d // 2 + 1)``; parameters as in :func:`ctf_2d`.
+    """Return isotropic CTFs of volumes on the rfftn layout ``(d, d, d // 2 + 1)``; parameters as in :func:`ctf_2d`.
 
-    A volume in place of a tilt series: one defocus, no astigmatism, the same in every direction.
+    One function stands for the CTFs of a whole tilt series: one defocus, no astigmatism, the same in every direction.
     """
     index = squared_indices(box_size, defocus_um.device)
-    # A function of |k|^2, a whole number below 3 (d/2)^2: computed once for each and looked up.
+    # A function of |k|^2, an integer up to 3 (d/2)^2: computed once per value, then indexed.
     squared = torch.arange(3 * (box_size // 2) ** 2 + 1, dtype=defocus_um.dtype, device=defocus_um.device)
     curve = _ctf(
         (squared / box_size**2)[None],
@@ -109,7 +118,7 @@ def _ctf(
     b_factor_angstrom2: PerItem,
     envelope_nyquist: PerItem,
 ) -> Tensor:
-    """The CTF at squared frequencies (n, m) in cycles per pixel, for defoci (b, n or 1, m or 1)."""
+    """Return the CTF at squared frequencies (n, m) in cycles per pixel, for defoci (b, n or 1, m or 1)."""
     squared = squared_per_pixel / _column(pixel_size_angstrom, defocus_um, 2) ** 2
     phase = torch_ctf.calculate_total_phase_shift(
         defocus_um=defocus_um,
@@ -123,12 +132,12 @@ def _ctf(
     width = _column(envelope_nyquist, defocus_um, 2)
     safe = torch.where(width > 0, width, torch.ones_like(width))
     damping = damping - torch.where(width > 0, 4 * squared_per_pixel / safe**2, torch.zeros_like(damping))
-    # torch-ctf counts the phase the other way round: its underfocus is negative
+    # torch-ctf has the opposite sign of phase: its underfocus is negative.
     ctf: Tensor = torch.sin(-phase) * torch.exp(damping)
     return ctf
 
 
 def _column(value: PerItem, like: Tensor, trailing: int) -> Tensor:
-    """One number or one per item, as (1 or b, 1, 1) of the given dtype and device."""
+    """Return one number, or one per item, as (1 or b, 1, 1) with the dtype and device of ``like``."""
     column = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     return column.reshape(-1, *(1,) * trailing)

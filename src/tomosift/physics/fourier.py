@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def squared_indices(box_size: int, device: torch.device | str | None = None) -> Int[Tensor, "d d h"]:
-    """Squared distance of every coefficient from the zero frequency, in Fourier voxels; whole numbers."""
+    """Return the squared distance of every coefficient from the zero frequency, in Fourier voxels; integers."""
     k = torch.fft.fftfreq(box_size, 1 / box_size, device=device).round().to(torch.int64) ** 2
     squared: Tensor = k[:, None, None] + k[:, None] + k[: box_size // 2 + 1]
     return squared
@@ -15,26 +15,40 @@ def squared_indices(box_size: int, device: torch.device | str | None = None) -> 
 def frequency_radius(
     box_size: int, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "d d h"]:
-    """Spatial frequency of every coefficient in cycles per voxel; the Nyquist sphere lies at 0.5."""
+    """Return the spatial frequency of every coefficient in cycles per voxel; the Nyquist sphere lies at 0.5."""
     return squared_indices(box_size, device).to(dtype).sqrt() / box_size
 
 
 def fourier_shell_indices(box_size: int, device: torch.device | str | None = None) -> Int[Tensor, "d d h"]:
-    """Number of the Fourier shell of every coefficient: its radius in Fourier voxels, rounded."""
+    """Return the Fourier shell of every coefficient: its radius in Fourier voxels, rounded."""
     return squared_indices(box_size, device).to(torch.float64).sqrt().round().to(torch.int64)
 
 
 def low_pass(
     box_size: int, cutoff_nyquist: Float[Tensor, "b"], edge_nyquist: float = 0.125
 ) -> Float[Tensor, "b d d h"]:
-    """Filters that pass everything up to the cutoff and fall to zero, as a cosine, over the edge behind it.
+    """Return low-pass filters with a cosine edge on the rfftn layout.
 
-    Both are shares of the Nyquist frequency. From sqrt(3) on a cutoff removes nothing at all, corners included.
+    Parameters
+    ----------
+    box_size
+        Edge of the volumes in voxels.
+    cutoff_nyquist
+        Cutoff as a share of the Nyquist frequency. From sqrt(3) on, nothing is removed, corners included.
+    edge_nyquist
+        Width of the edge beyond the cutoff, over which the filter falls from 1 to 0, as a share of Nyquist.
 
     Raises
     ------
     ValueError
         When ``edge_nyquist`` is negative.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tomosift.physics.fourier import low_pass
+    >>> low_pass(8, torch.tensor([0.5]))[0, 0, 0].tolist()
+    [1.0, 1.0, 1.0, 0.0, 0.0]
     """
     if edge_nyquist < 0:
         raise ValueError(f"edge_nyquist is {edge_nyquist}, expected 0 or more")
@@ -46,30 +60,18 @@ def low_pass(
     return passed
 
 
-def band_pass(
-    box_size: int, low_nyquist: Float[Tensor, "b"], high_nyquist: Float[Tensor, "b"], edge_nyquist: float = 0.125
-) -> Float[Tensor, "b d d h"]:
-    """Filters that pass what lies above ``low_nyquist`` and below ``high_nyquist``, with cosine edges outside.
-
-    The low side is a low-pass taken away, its edge ending at ``low_nyquist``; 0 keeps the zero frequency too.
-    """
-    removed = low_pass(box_size, low_nyquist - edge_nyquist, edge_nyquist)
-    removed = torch.where((low_nyquist > 0)[:, None, None, None], removed, torch.zeros_like(removed))
-    return low_pass(box_size, high_nyquist, edge_nyquist) * (1 - removed)
-
-
 def power_gain(transfer: Float[Tensor, "b d d h"]) -> Float[Tensor, "b"]:
-    """Factor by which a transfer function changes the expected variance of white noise over the box.
+    """Return the factor by which a transfer function changes the expected variance of white noise over the box.
 
-    The mean of ``|transfer|^2`` over the whole spectrum, the zero frequency left out because a variance does not see
-    the mean.
+    It is the mean of ``|transfer|^2`` over the whole spectrum without the zero frequency, which holds the mean and so
+    does not contribute to a variance.
     """
     size = transfer.shape[-2]
     return _summed_power(transfer) / size**3
 
 
 def variance(spectrum: Tensor) -> Float[Tensor, "b"]:
-    """Variance over the box (divided by the number of voxels) of the real volumes with these rfftn spectra.
+    """Return the variance over the box (divided by the number of voxels) of the real volumes with these rfftn spectra.
 
     Source: Parseval's theorem.
     """
@@ -78,7 +80,7 @@ def variance(spectrum: Tensor) -> Float[Tensor, "b"]:
 
 
 def mean_power(volume: Float[Tensor, "n d d d"]) -> Float[Tensor, "d d h"]:
-    """Mean power of every coefficient over some boxes, the same for those that mirrors take into one another."""
+    """Return the mean power of every coefficient over n volumes, averaged over mirror-related coefficients."""
     axes = (-3, -2, -1)
     sums = torch.stack([torch.fft.rfftn(part, dim=axes).abs().square().sum(dim=0) for part in torch.split(volume, 64)])
     mean = sums.sum(dim=0) / len(volume)
@@ -88,7 +90,8 @@ def mean_power(volume: Float[Tensor, "n d d d"]) -> Float[Tensor, "d d h"]:
 
 
 def _summed_power(spectrum: Tensor) -> Tensor:
-    """Sum of |.|^2 over the whole spectrum except the zero frequency; stored columns with a twin count twice."""
+    """Return the sum of |.|^2 over the whole spectrum without the zero frequency."""
+    # Columns that stand for two conjugate ones count twice.
     power = spectrum.real**2 + spectrum.imag**2 if spectrum.is_complex() else spectrum**2
     columns = power.sum(dim=(-3, -2))
     single = columns[:, 0] - power[:, 0, 0, 0]

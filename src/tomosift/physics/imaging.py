@@ -1,6 +1,6 @@
-"""What the microscope makes of a particle.
+"""The image formation model: from the density of a particle to a subtomogram.
 
-:class:`ImagingRanges` says how conditions vary, ``sample`` draws one set per particle, :func:`image` applies them.
+:class:`ImagingRanges` states how conditions vary, ``sample`` draws one set per particle, :func:`image` applies them.
 Simulation, augmentation and domain randomization are three uses of this pair.
 """
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from tomosift.physics.conditions import ImagingParameters, ImagingRanges
 from tomosift.physics.ctf import ctf_3d
 from tomosift.physics.fourier import low_pass, power_gain, variance
-from tomosift.physics.noise import white_noise
 from tomosift.physics.rotation import rotate, rotate_upsampled
 from tomosift.physics.wedge import wedge_mask
 
@@ -25,25 +24,25 @@ _AXES = (-3, -2, -1)
 
 @dataclass(frozen=True)
 class ImagedParts:
-    """One particle's image taken apart; add what you need."""
+    """Signal and noise of imaged particles, kept apart."""
 
     posed: Float[Tensor, "b d d d"]
-    """The density in its pose, before anything else: threshold it for a mask."""
+    """Density in its pose, before CTF, noise and missing wedge; a threshold on it gives the mask of the particle."""
     signal: Float[Tensor, "b d d d"]
-    """The density as imaged, without noise."""
+    """Density as imaged, without noise."""
     noise: Float[Tensor, "b v d d d"]
     """Independent noise of each view."""
     mask: Float[Tensor, "b d d h"]
-    """Measured coefficients (rfftn layout)."""
+    """Missing wedge (rfftn layout): 1 for measured coefficients, 0 for missing ones."""
 
     @property
     def views(self) -> Float[Tensor, "b v d d d"]:
-        """Signal with the noise of each view."""
+        """Signal plus the noise of each view."""
         return self.signal[:, None] + self.noise
 
     @property
     def volume(self) -> Float[Tensor, "b d d d"]:
-        """The mean of the views: SNR as stated."""
+        """Mean of the views; its SNR is the stated one."""
         return self.signal + self.noise.mean(dim=1)
 
 
@@ -53,17 +52,38 @@ def image(
     generator: torch.Generator,
     upsampling: int = 1,
 ) -> Float[Tensor, "b d d d"]:
-    """Each density as the microscope would show it: pose, CTF, noise, low-pass, missing wedge.
+    """Return subtomograms of densities: pose, CTF, noise, low-pass, missing wedge.
 
-    In the tomogram frame: beam z, tilt axis y. ``parameters.snr`` is the variance of the returned signal over the
-    expected variance of the returned noise, exactly; infinity adds none. Density stays positive. Differentiable in the
-    density, the strength of the noise included. ``upsampling`` is the factor by which ``density`` is sampled finer than
-    the result (:func:`tomosift.physics.rotation.upsampled`): finer sources are posed more faithfully.
+    The result is in the tomogram frame: beam z, tilt axis y. Density stays positive. The function is differentiable in
+    the density, including the strength of the noise.
+
+    Parameters
+    ----------
+    density
+        One density per particle in the reference frame, positive, its center at voxel ``e // 2``.
+    parameters
+        One set of conditions per particle. ``snr`` is the variance of the returned signal over the expected variance
+        of the returned noise, exactly; infinity adds no noise.
+    generator
+        Source of the noise.
+    upsampling
+        Factor by which ``density`` is sampled finer than the result (see `tomosift.physics.rotation.upsample`). Finer
+        sources lose less to interpolation.
 
     Source: the order follows the public subtomogram simulator of the aitom project. Deviations: each share of the noise
-    is scaled by its own transfer, so the SNR holds to the letter; the two shares, being Gaussian and independent, are
-    drawn as one field with the sum of their spectra, which has the same distribution and costs half; voxels beyond the
-    box are vacuum.
+    is scaled by its own transfer function, so the SNR holds exactly. The two shares are Gaussian and independent, so
+    they are drawn as one field with the sum of their spectra, which has the same distribution at half the cost. Voxels
+    beyond the box are vacuum.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tomosift.physics.imaging import ImagingRanges, image
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> density = torch.zeros(2, 16, 16, 16)
+    >>> density[:, 6:10, 7:9, 7:9] = 1.0
+    >>> image(density, ImagingRanges(snr=(0.1, 0.1)).sample(2, generator), generator).shape
+    torch.Size([2, 16, 16, 16])
     """
     size = density.shape[-1] // upsampling
     _, signal, noise, _ = _spectra(density, parameters, generator, views=1, upsampling=upsampling)
@@ -79,11 +99,19 @@ def image_parts(
     upsampling: int = 1,
     is_posed: bool = False,
 ) -> ImagedParts:
-    """:func:`image` with its parts kept apart, and as several views of the same particle.
+    """Do what :func:`image` does, and return signal and noise apart, with independent noise for each view.
 
-    With two views they are the even and odd halves of a data set: the same signal, independent noise of twice the
-    variance each, so that their mean has the stated SNR. With one view, ``volume`` equals :func:`image`. A density that
-    ``is_posed`` stays as it lies, whatever pose the conditions name.
+    Two views correspond to the even and odd halves of a data set: the same signal, and independent noise of twice the
+    variance each, so that their mean has the stated SNR. With one view, ``volume`` equals :func:`image`.
+
+    Parameters
+    ----------
+    density, parameters, generator, upsampling
+        As for :func:`image`.
+    views
+        Number of noise realizations per particle.
+    is_posed
+        Whether ``density`` has its pose already; the pose of the parameters is then ignored.
 
     Raises
     ------
@@ -101,12 +129,12 @@ def image_parts(
 
 
 def lab_protocol() -> ImagingRanges:
-    """The published simulation protocol of the field: 10 A voxels, 5 um underfocus, +-60 degrees, SNR 0.1, off center.
+    """Return the published simulation protocol of the field: 10 A voxels, 5 um underfocus, +-60 degrees, SNR 0.1.
 
     Cs 2.0 mm, 300 kV, envelope at 0.4 Nyquist, half of the noise before the CTF, final low-pass at half Nyquist with
-    an edge of an eighth, particle up to 8 voxels off center along each axis in whole voxels (made for boxes of 32).
-    Crowding is not imaging: put neighbors into the density. The amplitude contrast (0.07) and the cutoff of the late
-    noise (half Nyquist) are choices of this project where the protocol is silent.
+    an edge of an eighth. The particle lies up to 8 whole voxels off center along each axis (for a box size of 32).
+    Crowding is not part of imaging: neighbors belong into the density. The amplitude contrast (0.07) and the cutoff of
+    the noise after the CTF (half Nyquist) are choices of this project, as the protocol does not state them.
     """
     return ImagingRanges(
         spherical_aberration_mm=(2.0, 2.0),
@@ -125,7 +153,7 @@ def _spectra(
     upsampling: int,
     is_posed: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Posed density, spectra of imaged signal (b, ...) and noise (b, views, ...), and the wedge."""
+    """Return the posed density, spectra of signal (b, ...) and noise (b, views, ...), and the missing wedge."""
     if len(parameters) != density.shape[0]:
         raise ValueError(f"got {density.shape[0]} densities but conditions of {len(parameters)}; expected one each")
     p = parameters.to(density.device, density.dtype)
@@ -145,9 +173,14 @@ def _spectra(
     late = last * _low_pass(size, p.noise_cutoff_nyquist)
     power = _scaled_power(first, strength * p.noise_before_ctf)
     power = power + _scaled_power(late, strength * (1 - p.noise_before_ctf))
-    white = white_noise((len(p), views, size, size, size), generator, density.device, density.dtype)
+    white = _white_noise((len(p), views, size, size, size), generator, density)
     noise = torch.fft.rfftn(white, dim=_AXES) * _root(power)[:, None]
     return posed, signal, noise, mask
+
+
+def _white_noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    """Draw Gaussian values of mean 0 and variance 1 on the generator's device, and move them to that of ``like``."""
+    return torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
 
 
 def _low_pass(size: int, cutoff_nyquist: Tensor) -> Tensor:
@@ -170,13 +203,15 @@ def _contrast_transfer(size: int, p: ImagingParameters) -> Tensor:
     )
 
 
-def _scaled_power(transfer: Tensor, wanted_variance: Tensor) -> Tensor:
-    """Power spectrum of noise shaped by ``transfer`` that has this variance over the box."""
-    per_power = wanted_variance / power_gain(transfer).clamp_min(torch.finfo(transfer.dtype).tiny)
+def _scaled_power(transfer: Tensor, target_variance: Tensor) -> Tensor:
+    """Return the power spectrum of noise with the shape of ``transfer`` and this variance over the box."""
+    per_power = target_variance / power_gain(transfer).clamp_min(torch.finfo(transfer.dtype).tiny)
     return transfer**2 * per_power[:, None, None, None]
 
 
 def _root(power: Tensor) -> Tensor:
-    """Square root whose gradient is zero, not infinite, where nothing passes."""
-    some = power > 0
-    return torch.where(some, torch.where(some, power, torch.ones_like(power)).sqrt(), torch.zeros_like(power))
+    """Return the square root, with a gradient of zero instead of infinity where the power is zero."""
+    is_positive = power > 0
+    return torch.where(
+        is_positive, torch.where(is_positive, power, torch.ones_like(power)).sqrt(), torch.zeros_like(power)
+    )

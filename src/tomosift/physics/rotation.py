@@ -1,4 +1,4 @@
-"""Poses: rotations drawn from SO(3), and volumes turned, scaled and shifted in one resampling."""
+"""Poses: random rotations from SO(3), and volumes rotated, scaled and shifted in one resampling."""
 
 import math
 
@@ -14,10 +14,10 @@ _NEWTON_STEPS = 4  # from half a radian away, at worst, to the resolution of flo
 
 
 def quaternions_to_matrices(quaternion_wxyz: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
-    """Rotation matrices on *zyx* column vectors from quaternions whose imaginary part is in the usual xyz order.
+    """Return rotation matrices on *zyx* column vectors for quaternions whose imaginary part is in the usual xyz order.
 
-    The quaternion is normalized first, so any non-zero one will do. The rotation is the right-handed one of the xyz
-    axes; only the order in which the vector's components are written is turned around.
+    Any non-zero quaternion is accepted, as it is normalized first. The rotation is the right-handed one of the xyz
+    axes; only the order of the vector components is reversed.
 
     Source: the textbook formula (e.g. Shepperd, J. Guidance and Control 1, 1978), axes reversed.
     """
@@ -39,10 +39,19 @@ def random_rotations(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "n 3 3"]:
-    """Rotations drawn uniformly from the ball of SO(3) within ``max_angle_deg`` of the identity.
+    """Draw rotations uniformly from the ball of SO(3) within ``max_angle_deg`` of the identity.
 
-    180 degrees is all of SO(3) (Haar measure), 0 gives identities. The numbers are drawn on the generator's device in
-    float64, so a seed gives the same rotations whatever ``device`` and ``dtype`` are.
+    Parameters
+    ----------
+    n
+        Number of rotations.
+    generator
+        Numbers are drawn on its device in float64, so a seed gives the same rotations for every ``device`` and
+        ``dtype``.
+    max_angle_deg
+        180 gives all of SO(3) (Haar measure), 0 gives identities.
+    device, dtype
+        Of the result; by default the device of the generator.
 
     Raises
     ------
@@ -51,6 +60,14 @@ def random_rotations(
 
     Source: the axis is uniform on the sphere; the angle has Haar density 1 - cos(angle), whose integral
     angle - sin(angle) is inverted by Newton's method (Miles, Biometrika 52, 1965).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tomosift.physics.rotation import random_rotations
+    >>> rotation = random_rotations(5, torch.Generator().manual_seed(0))
+    >>> torch.allclose(rotation @ rotation.mT, torch.eye(3), atol=1e-6)
+    True
     """
     if not 0.0 <= max_angle_deg <= 180.0:
         raise ValueError(f"max_angle_deg is {max_angle_deg}, expected 0 to 180")
@@ -77,24 +94,45 @@ def rotate(
     fill: Float[Tensor, "b"] | None = None,
     displacement_zyx_voxels: Float[Tensor, "b d d d 3"] | None = None,
 ) -> Float[Tensor, "b d d d"]:
-    """Each object turned by its rotation about voxel ``d // 2``, enlarged by ``scale``, then moved by the shift.
+    """Rotate volumes about voxel ``d // 2``, scale them about it, then shift them.
 
-    What sat at offset ``v`` from the center voxel sits at ``scale * rotation @ v + shift`` afterwards (zyx). One
-    trilinear resampling does it all: exact for quarter turns and whole-voxel shifts, otherwise it blurs slightly
-    (about 3.5 % of the norm for detail at the grid's limit). What comes in from outside is ``fill`` (one value per
-    volume, such as the background), zero without it. Differentiable in everything but the layout.
+    A point at offset ``v`` from the center voxel moves to ``scale * rotation @ v + shift`` (zyx). All of it is one
+    trilinear resampling. It is exact for quarter turns and whole-voxel shifts and otherwise blurs slightly (about 3.5 %
+    of the norm for detail at the Nyquist limit). The function is differentiable in all its tensors.
 
-    A ``displacement_zyx_voxels`` field bends the turned object as well: output voxel p shows what would have been at
-    p + displacement(p).
+    Parameters
+    ----------
+    volume
+        One volume per rotation.
+    rotation
+        Rotation matrices on zyx column vectors.
+    shift_zyx_voxels
+        Shift after rotation and scale; zero by default.
+    scale
+        Magnification; 1 by default.
+    fill
+        Value outside each volume, such as its background; zero by default.
+    displacement_zyx_voxels
+        Elastic deformation after the rotation: output voxel p shows what would have been at p + displacement(p).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tomosift.physics.rotation import rotate
+    >>> volume = torch.zeros(1, 8, 8, 8)
+    >>> volume[0, 4, 4, 5] = 1.0
+    >>> shift = torch.tensor([[0.0, 0.0, 1.0]])
+    >>> rotate(volume, torch.eye(3)[None], shift).nonzero().tolist()
+    [[0, 4, 4, 6]]
     """
     return _resample(volume, 1, rotation, shift_zyx_voxels, scale, fill, displacement_zyx_voxels)
 
 
-def upsampled(volume: Float[Tensor, "b d d d"], factor: int = 2) -> Float[Tensor, "b D D D"]:
-    """The same band-limited volumes sampled ``factor`` times finer: edge ``factor * d``, values kept, center on center.
+def upsample(volume: Float[Tensor, "b d d d"], factor: int = 2) -> Float[Tensor, "b D D D"]:
+    """Sample band-limited volumes ``factor`` times finer: edge ``factor * d``, same values, center on center.
 
-    Voxel ``d // 2`` becomes voxel ``(factor * d) // 2``. For templates that are turned many times: the finer source
-    lets :func:`rotate_upsampled` interpolate four times more faithfully.
+    Voxel ``d // 2`` becomes voxel ``(factor * d) // 2``. Use it for templates that are rotated many times: with
+    ``factor`` 2, :func:`rotate_upsampled` has about a quarter of the interpolation error of :func:`rotate`.
 
     Raises
     ------
@@ -111,8 +149,7 @@ def upsampled(volume: Float[Tensor, "b d d d"], factor: int = 2) -> Float[Tensor
     fine = factor * size
     spectrum = torch.fft.rfftn(volume, dim=(-3, -2, -1))
     if size % 2 == 0:
-        halved = torch.cat([spectrum[..., :-1], 0.5 * spectrum[..., -1:]], dim=-1)
-        spectrum = halved
+        spectrum = torch.cat([spectrum[..., :-1], 0.5 * spectrum[..., -1:]], dim=-1)
     spectrum = F.pad(spectrum, (0, fine // 2 + 1 - spectrum.shape[-1]))
     for axis in (-3, -2):
         spectrum = _pad_spectrum(spectrum, axis, fine)
@@ -129,10 +166,10 @@ def rotate_upsampled(
     scale: Float[Tensor, "b"] | None = None,
     fill: Float[Tensor, "b"] | None = None,
 ) -> Float[Tensor, "b d d d"]:
-    """:func:`rotate` read from a source made by :func:`upsampled`, returned on the coarse grid (edge ``D // factor``).
+    """Do what :func:`rotate` does for volumes from :func:`upsample`; return the coarse grid (edge ``D // factor``).
 
-    Shifts are in voxels of the coarse grid. The result carries about 1 % interpolation error where :func:`rotate`
-    carries 3.5 %.
+    Shifts are in voxels of the coarse grid. The interpolation error is about 1 %, where that of :func:`rotate` is
+    3.5 %.
 
     Raises
     ------
@@ -140,7 +177,7 @@ def rotate_upsampled(
         When the edge is no multiple of ``factor``.
     """
     if factor < 1 or fine_volume.shape[-1] % factor:
-        raise ValueError(f"edge {fine_volume.shape[-1]} is no multiple of factor {factor}; make it with upsampled()")
+        raise ValueError(f"edge {fine_volume.shape[-1]} is no multiple of factor {factor}; make it with upsample()")
     return _resample(fine_volume, factor, rotation, shift_zyx_voxels, scale, fill)
 
 
@@ -155,23 +192,23 @@ def _resample(
 ) -> Tensor:
     source_size = volume.shape[-1]
     size = source_size // factor
-    # A voxel at offset p from the center reads the source at factor * R^T (p - shift) / scale.
+    # A voxel at offset p from the center shows the source at factor * R^T (p - shift) / scale.
     inverse = factor * rotation.to(volume.dtype).transpose(-1, -2)
     if scale is not None:
         inverse = inverse / scale.to(volume.dtype)[:, None, None]
-    moved = inverse.new_full((len(volume), 3), size // 2)
+    origin = inverse.new_full((len(volume), 3), size // 2)
     if shift_zyx_voxels is not None:
-        moved = moved + shift_zyx_voxels.to(volume.dtype)
-    offset = source_size // 2 - (inverse @ moved[:, :, None])[:, :, 0]
-    bent = None if displacement_zyx_voxels is None else displacement_zyx_voxels.to(volume.dtype)
+        origin = origin + shift_zyx_voxels.to(volume.dtype)
+    offset = source_size // 2 - (inverse @ origin[:, :, None])[:, :, 0]
+    displacement = None if displacement_zyx_voxels is None else displacement_zyx_voxels.to(volume.dtype)
     if fill is None:
-        return trilinear(volume, inverse, offset, size, bent)
+        return trilinear(volume, inverse, offset, size, displacement)
     level = fill.to(volume.dtype)[:, None, None, None]
-    return trilinear(volume - level, inverse, offset, size, bent) + level
+    return trilinear(volume - level, inverse, offset, size, displacement) + level
 
 
 def _pad_spectrum(spectrum: Tensor, axis: int, size: int) -> Tensor:
-    """Zero padding of one full-spectrum axis to ``size``; an even edge's Nyquist plane is shared by both signs."""
+    """Zero-pad one full-spectrum axis to ``size``; the Nyquist plane of an even edge is split between both signs."""
     old = spectrum.shape[axis]
     positive = spectrum.narrow(axis, 0, (old + 1) // 2)
     negative = spectrum.narrow(axis, old - (old - 1) // 2, (old - 1) // 2)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_TOLERANCE = 1e-6  # on sin * sin of the angles to both borders: keeps border coefficients whatever the rounding
+_TOLERANCE = 1e-6  # on sin * sin of the angles to both borders: keeps border coefficients despite rounding
 
 
 def wedge_mask(
@@ -18,17 +18,20 @@ def wedge_mask(
     dual_axis: bool = False,
     edge_voxels: float = 0.0,
 ) -> Float[Tensor, "b d d h"]:
-    """Masks of measured coefficients on the rfftn layout ``(d, d, d // 2 + 1)``: 1 measured, 0 missing.
+    """Return masks of measured coefficients on the rfftn layout ``(d, d, d // 2 + 1)``: 1 measured, 0 missing.
 
-    In the tomogram frame the beam is z and the tilt axis y. ``rotation`` is how the content has been turned since it
-    was cut from the tomogram: the mask turns with it, mask(R^T k). (-90, 90) is all ones; the mean (zero frequency) is
-    always kept. Each mask is Hermitian, mask(k) = mask(-k), also on the Nyquist planes, where a coefficient counts as
-    measured when either of its two aliases is: a masked spectrum therefore still belongs to a real volume.
+    In the tomogram frame the beam is z and the tilt axis y. The mean (zero frequency) is always kept. Each mask is
+    Hermitian, mask(k) = mask(-k), also on the Nyquist planes: there a coefficient counts as measured if either of its
+    two aliases is. A masked spectrum therefore still belongs to a real volume.
 
     Parameters
     ----------
+    box_size
+        Edge of the volumes in voxels.
     tilt_range_deg
-        Lowest and highest tilt, within -90 to 90.
+        Lowest and highest tilt, within -90 to 90; (-90, 90) gives all ones.
+    rotation
+        Rotation of the content since it was cut from the tomogram. The mask rotates with it: mask(R^T k).
     dual_axis
         Adds the coefficients of a second series: the first with x and y exchanged.
     edge_voxels
@@ -38,6 +41,14 @@ def wedge_mask(
     ------
     ValueError
         When a range is not low <= high within -90 to 90, or the edge is negative.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tomosift.physics.wedge import wedge_mask
+    >>> mask = wedge_mask(32, torch.tensor([[-60.0, 60.0]]))
+    >>> mask.shape, round(float(mask.mean()), 2)
+    (torch.Size([1, 32, 32, 17]), 0.7)
     """
     low, high = tilt_range_deg.unbind(-1)
     if bool(((low > high) | (low < -90) | (high > 90)).any()):
@@ -54,7 +65,7 @@ def wedge_mask(
 
 
 def apply_mask(volume: Float[Tensor, "b d d d"], mask: Float[Tensor, "#b d d h"]) -> Float[Tensor, "b d d d"]:
-    """The volumes with their Fourier coefficients multiplied by a mask or transfer function on the rfftn layout."""
+    """Multiply the Fourier coefficients of volumes by a mask or transfer function on the rfftn layout."""
     spectrum = torch.fft.rfftn(volume, dim=(-3, -2, -1))
     masked: Tensor = torch.fft.irfftn(spectrum * mask, s=volume.shape[-3:], dim=(-3, -2, -1))
     return masked
@@ -63,10 +74,10 @@ def apply_mask(volume: Float[Tensor, "b d d d"], mask: Float[Tensor, "#b d d h"]
 def _one_series(
     box_size: int, tilt_range_deg: Tensor, rotation: Tensor | None, edge_voxels: float, second_axis: bool
 ) -> Tensor:
-    """A coefficient is measured when it lies between the two planes that bound the range, on either side.
+    """Return the mask of one tilt series: a coefficient is measured if it lies between the two bounding planes.
 
-    With n(t) the normal of the plane filled by tilt t, n(low).k and n(high).k have opposite signs exactly there; their
-    product is even in k, which makes the mask symmetric to the last bit, and needs no angles.
+    With n(t) the normal of the plane that tilt t measures, n(low).k and n(high).k have opposite signs exactly there.
+    Their product is even in k, which makes the mask symmetric to the last bit, and needs no angles.
     """
     radians = torch.deg2rad(tilt_range_deg)
     none = torch.zeros_like(radians)
@@ -78,7 +89,7 @@ def _one_series(
     half = k[: box_size // 2 + 1].abs()  # the last one of an even edge is stored as -d/2
     along_z = normals[..., 0, None] * k
     plane = normals[..., 1, None, None] * k[:, None] + normals[..., 2, None, None] * half
-    # Whole planes are added at once, which is several times as fast as rows.
+    # Adding whole planes is several times as fast as adding rows.
     to_planes = (along_z[..., None] + plane.flatten(2)[:, :, None]).unflatten(3, plane.shape[2:])
     to_low, to_high = to_planes.unbind(1)
     squared = k[:, None, None] ** 2 + k[:, None] ** 2 + half**2
