@@ -9,10 +9,12 @@ import tyro
 
 from tomosift.acquisition import Acquisition
 from tomosift.cli.terminal import print_table
-from tomosift.data.set_reader import SET_FILE
+from tomosift.data.set_files import SET_FILE
 from tomosift.errors import FormatError
-from tomosift.io.particles import describe, suffix_of
-from tomosift.io.tomogram_tables import TomogramEntry, read_acquisition, read_tomogram_table
+from tomosift.io.describe import describe
+from tomosift.io.file_content import suffix_of
+from tomosift.io.tilt_series import read_acquisition
+from tomosift.io.tomogram_tables import TomogramEntry, read_tomogram_table
 
 Lines = list[tuple[str, str]]
 _TILT_SUFFIXES = {".mdoc", ".tlt", ".rawtlt", ".aln", ".tomostar"}
@@ -121,7 +123,7 @@ def _lines_of_acquisition(acquisition: Acquisition) -> Lines:
 
 
 def _lines_of_set(path: Path) -> Lines:
-    from tomosift.data.set_reader import open_subtomograms
+    from tomosift.data.subtomogram_set import open_subtomograms
 
     found = open_subtomograms(path)
     named = Counter(found.class_names[label] for label in found.label if label >= 0)

@@ -15,7 +15,7 @@ from tomosift.errors import FormatError
 from tomosift.io.angles import from_relion
 from tomosift.io.particles import relion as star
 from tomosift.io.particles import relion_columns as relion
-from tomosift.io.particles.star_text import read_star
+from tomosift.io.star_text import read_star
 from tomosift.particles import Particles
 
 IMAGE_LABEL = "rlnImageName"

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,50 +12,89 @@ from numpy.typing import NDArray
 
 from tomosift.acquisition import Acquisition
 from tomosift.errors import FormatError
-from tomosift.io.particles import relion_columns as relion
-from tomosift.io.particles.star_text import read_bytes, read_star, read_text
+from tomosift.io.file_content import parse_xml, read_text, suffix_of
+from tomosift.io.particles import relion_columns
+from tomosift.io.star_text import read_star
 
-_NOTHING = np.empty(0)
+_UNKNOWN = np.empty(0)
 _TILT_LABELS = ("rlnTomoYTilt", "rlnTomoNominalStageTiltAngle", "wrpAngleTilt", "tilt_angle")
 
 
 def read_acquisition(path: Path) -> Acquisition:
-    """Tilt angles, and dose and defocus where the file has them.
+    """Read tilt angles, and dose and defocus where the file has them.
 
     ========================  ==========================================================================================
     ``.star``                 RELION tilt series, Warp ``.tomostar``; aligned tilts (``rlnTomoYTilt``) before nominal
     ``.mdoc``                 SerialEM; dose is ``PriorRecordDose``, or summed ``ExposureDose`` in order of ``DateTime``
-    ``.tlt .rawtlt``          IMOD, one angle in a line
+    ``.tlt .rawtlt``          IMOD, one angle per line
     ``.aln``                  AreTomo; excluded images are not listed
     ``.xml``                  Warp; images that are not used are left out
     ========================  ==========================================================================================
 
     Angles keep the sign of the file. Warp's differ from IMOD's where a tilt series was imported inverted.
 
+    Parameters
+    ----------
+    path
+        The file, plain or gzipped; its suffix says which kind it is.
+
+    Returns
+    -------
+    Acquisition
+        Angles in degree ``(t,)``; dose before each image in e/A^2 and underfocus in um, empty where unknown.
+
     Raises
     ------
     FormatError
-        For a file of another kind or without tilt angles.
+        The file is of another kind or has no tilt angles.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "TS_01.tlt")
+    ...     _ = path.write_text("-60.0\\n0.0\\n60.0\\n")
+    ...     read_acquisition(path).tilt_angles_deg.tolist()
+    [-60.0, 0.0, 60.0]
     """
     path = Path(path)
-    suffix = [s for s in path.suffixes if s != ".gz"][-1:] or [""]
-    readers = {".star": _star, ".tomostar": _star, ".mdoc": _mdoc, ".aln": _aln, ".xml": _xml}
-    if suffix[0] in (".tlt", ".rawtlt"):
-        return Acquisition(_floats(path, "tilt angles", read_text(path).split()), _NOTHING, _NOTHING)
-    if suffix[0] not in readers:
-        known = ", ".join([*readers, ".tlt", ".rawtlt"])
-        raise FormatError(path, "suffix", repr(suffix[0]), f"one of {known}")
-    return readers[suffix[0]](path)
+    readers = {
+        ".star": _read_star,
+        ".tomostar": _read_star,
+        ".mdoc": _read_mdoc,
+        ".aln": _read_aln,
+        ".xml": _read_xml,
+        ".tlt": _read_angles,
+        ".rawtlt": _read_angles,
+    }
+    suffix = suffix_of(path)
+    if suffix not in readers:
+        raise FormatError(path, "suffix", repr(suffix), f"one of {', '.join(readers)}")
+    return readers[suffix](path)
 
 
 def acquisition_of_table(path: Path, table: pd.DataFrame, optics: Mapping[Any, Any]) -> Acquisition:
-    """From the rows of a RELION or Warp tilt series; ``optics`` has voltage, aberration and amplitude contrast.
+    """Return the acquisition of a tilt series in RELION's or Warp's columns.
 
     RELION 4 lists no angles: the tilt is that of the third row of its projection matrix, ``rlnTomoProjZ``.
+
+    Parameters
+    ----------
+    path
+        The file, for error messages.
+    table
+        One row for each image.
+    optics
+        Voltage, spherical aberration and amplitude contrast by RELION's labels; the field's usual values where absent.
+
+    Raises
+    ------
+    FormatError
+        A tilt angle is missing or no number.
     """
     label = next((label for label in _TILT_LABELS if label in table), None)
     if label is not None:
-        angles = relion.numbers(path, table, (label,))[:, 0]
+        angles = relion_columns.numbers(path, table, (label,))[:, 0]
     elif "rlnTomoProjZ" in table:
         rows = np.array([ast.literal_eval(str(value)) for value in table["rlnTomoProjZ"]], dtype=np.float64)
         angles = np.rad2deg(np.arctan2(-rows[:, 0], rows[:, 2]))
@@ -64,28 +102,28 @@ def acquisition_of_table(path: Path, table: pd.DataFrame, optics: Mapping[Any, A
         raise FormatError(path, "tilt angles", "missing", f"a column among {', '.join(_TILT_LABELS)}")
     if angles.size == 0 or not np.isfinite(angles).all():
         raise FormatError(path, label or "rlnTomoProjZ", "empty or no number", "a tilt angle for each image")
-    dose = _NOTHING
+    dose = _UNKNOWN
     if "rlnMicrographPreExposure" in table:
-        dose = relion.numbers(path, table, ("rlnMicrographPreExposure",))[:, 0]
+        dose = relion_columns.numbers(path, table, ("rlnMicrographPreExposure",))[:, 0]
     elif "wrpDose" in table:
-        dose = _before(relion.numbers(path, table, ("wrpDose",))[:, 0])
-    defocus = _NOTHING
+        dose = _dose_before(relion_columns.numbers(path, table, ("wrpDose",))[:, 0])
+    defocus = _UNKNOWN
     axes = tuple(label for label in ("rlnDefocusU", "rlnDefocusV") if label in table)
     if axes:
-        defocus = relion.numbers(path, table, axes).mean(axis=1) / 1e4
-    usual = Acquisition(_NOTHING, _NOTHING, _NOTHING)
+        defocus = relion_columns.numbers(path, table, axes).mean(axis=1) / 1e4
+    usual = Acquisition(_UNKNOWN, _UNKNOWN, _UNKNOWN)
     return Acquisition(
         angles,
         dose,
         defocus,
-        voltage_kv=_number(optics.get("rlnVoltage"), usual.voltage_kv),
-        spherical_aberration_mm=_number(optics.get("rlnSphericalAberration"), usual.spherical_aberration_mm),
-        amplitude_contrast=_number(optics.get("rlnAmplitudeContrast"), usual.amplitude_contrast),
+        voltage_kv=_parse_number(optics.get("rlnVoltage"), usual.voltage_kv),
+        spherical_aberration_mm=_parse_number(optics.get("rlnSphericalAberration"), usual.spherical_aberration_mm),
+        amplitude_contrast=_parse_number(optics.get("rlnAmplitudeContrast"), usual.amplitude_contrast),
     )
 
 
-def _number(value: object, default: float) -> float:
-    """A value as number; the field's usual one where it is absent or no number."""
+def _parse_number(value: object, default: float) -> float:
+    """Return a value as number, the default where it is absent or no number."""
     try:
         number = float(str(value))
     except ValueError:
@@ -93,7 +131,8 @@ def _number(value: object, default: float) -> float:
     return number if np.isfinite(number) else default
 
 
-def _floats(path: Path, field: str, words: list[str]) -> NDArray[np.float64]:
+def _parse_floats(path: Path, field: str, words: list[str]) -> NDArray[np.float64]:
+    """Return words as finite numbers, at least one."""
     try:
         values = np.array([float(word) for word in words], dtype=np.float64)
     except ValueError as error:
@@ -103,7 +142,13 @@ def _floats(path: Path, field: str, words: list[str]) -> NDArray[np.float64]:
     return values
 
 
-def _star(path: Path) -> Acquisition:
+def _read_angles(path: Path) -> Acquisition:
+    """Read IMOD's list of angles."""
+    return Acquisition(_parse_floats(path, "tilt angles", read_text(path).split()), _UNKNOWN, _UNKNOWN)
+
+
+def _read_star(path: Path) -> Acquisition:
+    """Read the one tilt series of a STAR file."""
     blocks = read_star(path)
     tables = [t for t in blocks.values() if any(label in t for label in _TILT_LABELS) or "rlnTomoProjZ" in t]
     if len(tables) != 1:
@@ -112,7 +157,29 @@ def _star(path: Path) -> Acquisition:
     return acquisition_of_table(path, tables[0], {str(k): v.iloc[0] for k, v in tables[0].items()})
 
 
-def _mdoc(path: Path) -> Acquisition:
+def _read_mdoc(path: Path) -> Acquisition:
+    """Read SerialEM's metadata: a header, then a section for each image."""
+    header, sections = _parse_mdoc(path)
+    if not all("TiltAngle" in section for section in sections):
+        raise FormatError(path, "TiltAngle", "missing", "one in every ZValue section")
+
+    def values(key: str) -> NDArray[np.float64]:
+        return _parse_floats(path, key, [section[key] for section in sections])
+
+    angles, dose = values("TiltAngle"), _UNKNOWN
+    if all("PriorRecordDose" in section for section in sections):
+        dose = values("PriorRecordDose")
+    elif all("ExposureDose" in section and "DateTime" in section for section in sections):
+        exposure = values("ExposureDose")
+        times = pd.to_datetime([s["DateTime"] for s in sections], format="mixed", dayfirst=True)
+        order = np.argsort(times.to_numpy(), kind="stable")
+        dose = np.empty(len(exposure))
+        dose[order] = np.cumsum(exposure[order]) - exposure[order]
+    return Acquisition(angles, dose, _UNKNOWN, voltage_kv=_parse_number(header.get("Voltage"), 300.0))
+
+
+def _parse_mdoc(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """Return the values of the header and of each image's section."""
     sections: list[dict[str, str]] = []
     header: dict[str, str] = {}
     current = header
@@ -123,40 +190,22 @@ def _mdoc(path: Path) -> Acquisition:
         elif "=" in line and not line.startswith("["):
             key, value = line.split("=", 1)
             current[key.strip()] = value.strip()
-    if not all("TiltAngle" in section for section in sections):
-        raise FormatError(path, "TiltAngle", "missing", "one in every ZValue section")
-    angles = _floats(path, "TiltAngle", [section["TiltAngle"] for section in sections])
-    dose = _NOTHING
-    if all("PriorRecordDose" in section for section in sections):
-        dose = _floats(path, "PriorRecordDose", [section["PriorRecordDose"] for section in sections])
-    elif all("ExposureDose" in section and "DateTime" in section for section in sections):
-        each = _floats(path, "ExposureDose", [section["ExposureDose"] for section in sections])
-        times = pd.to_datetime([s["DateTime"] for s in sections], format="mixed", dayfirst=True)
-        order = np.argsort(times.to_numpy(), kind="stable")
-        dose = np.empty(len(each))
-        dose[order] = np.cumsum(each[order]) - each[order]
-    return Acquisition(angles, dose, _NOTHING, voltage_kv=_number(header.get("Voltage"), 300.0))
+    return header, sections
 
 
-def _aln(path: Path) -> Acquisition:
-    """Global alignment: rows of ten numbers, tilt last; local shifts that follow have seven."""
+def _read_aln(path: Path) -> Acquisition:
+    """Read AreTomo's global alignment: rows of ten numbers, tilt last; local shifts that follow have seven."""
     rows = [line.split() for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
-    return Acquisition(_floats(path, "TILT", [row[9] for row in rows if len(row) == 10]), _NOTHING, _NOTHING)
+    tilts = [row[9] for row in rows if len(row) == 10]
+    return Acquisition(_parse_floats(path, "TILT", tilts), _UNKNOWN, _UNKNOWN)
 
 
-def _xml(path: Path) -> Acquisition:
-    """Warp: ``Angles``, ``Dose`` and the defocus grid with one node for each image."""
-    content = read_bytes(path)
-    # Entity definitions have no place here and could grow without end; the encoding may be UTF-16.
-    if b"<!DOCTYPE" in content.replace(b"\0", b""):
-        raise FormatError(path, "XML", "with a DOCTYPE", "a tilt series of Warp")
-    try:
-        root = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
-        raise FormatError(path, "XML", str(error), "a tilt series of Warp") from error
-    if root.tag != "TiltSeries" or root.find("Angles") is None:
-        raise FormatError(path, "root element", root.tag, "TiltSeries with Angles")
-    angles = _floats(path, "Angles", (root.findtext("Angles") or "").split())
+def _read_xml(path: Path) -> Acquisition:
+    """Read Warp's ``Angles``, ``Dose`` and the defocus grid with one node for each image."""
+    root = parse_xml(path, "TiltSeries")
+    if root.find("Angles") is None:
+        raise FormatError(path, "Angles", "missing", "a TiltSeries with Angles")
+    angles = _parse_floats(path, "Angles", (root.findtext("Angles") or "").split())
     used = np.array([word == "True" for word in (root.findtext("UseTilt") or "").split()], dtype=bool)
     used = used if used.size == angles.size and used.any() else np.ones(angles.size, dtype=bool)
     dose = (root.findtext("Dose") or "").split()
@@ -165,15 +214,15 @@ def _xml(path: Path) -> Acquisition:
     values = {node.get("Name"): node.get("Value") for node in root.findall("CTF/Param")}
     return Acquisition(
         angles[used],
-        _before(_floats(path, "Dose", dose))[used] if len(dose) == angles.size else _NOTHING,
-        _floats(path, "GridCTF", defocus)[used] if len(defocus) == angles.size else _NOTHING,
-        voltage_kv=_number(values.get("Voltage"), 300.0),
-        spherical_aberration_mm=_number(values.get("Cs"), 2.7),
-        amplitude_contrast=_number(values.get("Amplitude"), 0.07),
+        _dose_before(_parse_floats(path, "Dose", dose))[used] if len(dose) == angles.size else _UNKNOWN,
+        _parse_floats(path, "GridCTF", defocus)[used] if len(defocus) == angles.size else _UNKNOWN,
+        voltage_kv=_parse_number(values.get("Voltage"), 300.0),
+        spherical_aberration_mm=_parse_number(values.get("Cs"), 2.7),
+        amplitude_contrast=_parse_number(values.get("Amplitude"), 0.07),
     )
 
 
-def _before(dose_after: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Warp accumulates the dose *up to and with* each image: one exposure, the smallest step, is taken off."""
+def _dose_before(dose_after: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the dose before each image: Warp includes the image itself, so the smallest step is subtracted."""
     steps = np.diff(np.unique(dose_after))
     return dose_after - (steps.min() if steps.size else dose_after)

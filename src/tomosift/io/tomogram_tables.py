@@ -1,8 +1,7 @@
 """Tables of tomograms and tilt series: sizes, paths and tilt angles by tomogram name.
 
-Paths in these files are relative to the project folder of the program that wrote them. A path is taken only where a
-file exists there; otherwise it is None, and no file is ever opened because a table names it, apart from the tilt
-series that a RELION table points to.
+Paths in these files are relative to the project folder of the program that wrote them. A path to a file that does not
+exist is None. No file is opened because a table names it, apart from the tilt series of a RELION table.
 """
 
 from collections.abc import Mapping
@@ -14,17 +13,15 @@ import pandas as pd
 
 from tomosift.acquisition import Acquisition
 from tomosift.errors import FormatError
-from tomosift.io.particles import relion_columns as relion
-from tomosift.io.particles.star_text import read_star
-from tomosift.io.tilt_series import acquisition_of_table, read_acquisition
+from tomosift.io.particles import relion_columns
+from tomosift.io.star_text import read_star
+from tomosift.io.tilt_series import acquisition_of_table
 from tomosift.particles import Grid
-
-__all__ = ["TomogramEntry", "read_acquisition", "read_tomogram_table"]
 
 
 @dataclass(frozen=True)
 class TomogramEntry:
-    """What a table says about one tomogram; None where it does not say, or where a named file does not exist."""
+    """One tomogram of a table; None where the table does not say, or where the file does not exist."""
 
     name: str
     grid: Grid | None
@@ -37,25 +34,24 @@ class TomogramEntry:
 
 
 def read_tomogram_table(path: Path) -> dict[str, TomogramEntry]:
-    """Tomograms of RELION 4 or 5 (``tomograms.star``, ``tilt_series.star``) by ``rlnTomoName``.
+    """Read the tomograms of RELION 4 or 5 (``tomograms.star``, ``tilt_series.star``) by ``rlnTomoName``.
 
-    The size of the volume is ``rlnTomoSize`` / ``rlnTomoTomogramBinning`` rounded, its spacing the pixel size times
-    the binning; without a binning it is the size in bin-1 pixels. ``rlnTomoTiltSeriesPixelSize`` is the pixel size.
+    The size of the volume is ``rlnTomoSize`` / ``rlnTomoTomogramBinning``, rounded. Its spacing is the pixel size,
+    ``rlnTomoTiltSeriesPixelSize``, times the binning. Without a binning it is the size in bin-1 pixels.
+
+    Parameters
+    ----------
+    path
+        The table.
 
     Raises
     ------
     FormatError
-        For a file that is no table of tomograms, and for sizes or pixel sizes that are no positive numbers.
+        The file is no table of tomograms, or a size or pixel size is no positive number.
     """
     path = Path(path)
     blocks = read_star(path)
-    table = next((blocks[name] for name in ("global", *blocks) if name in blocks and _is_table(blocks[name])), None)
-    if table is None:
-        labels = {str(label) for block in blocks.values() for label in block.columns}
-        advice = "give the tomograms.star of the reconstruction"
-        if "rlnTomoTomogramsFile" in labels:
-            advice = f"give {next(iter(blocks.values()))['rlnTomoTomogramsFile'].iloc[0]}"
-        raise FormatError(path, "rlnTomoName", "missing or without tomograms", "a table of tomograms by RELION", advice)
+    table = _find_table(path, blocks)
     names = table["rlnTomoName"].astype(str)
     if not names.is_unique:
         raise FormatError(path, "rlnTomoName", f"{names[names.duplicated()].iloc[0]} twice", "each tomogram once")
@@ -76,22 +72,37 @@ def read_tomogram_table(path: Path) -> dict[str, TomogramEntry]:
     return entries
 
 
+def _find_table(path: Path, blocks: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the block that lists tomograms, ``global`` first."""
+    for name in ("global", *blocks):
+        if name in blocks and _is_table(blocks[name]):
+            return blocks[name]
+    labels = {str(label) for block in blocks.values() for label in block.columns}
+    advice = "give the tomograms.star of the reconstruction"
+    if "rlnTomoTomogramsFile" in labels:
+        advice = f"give {next(iter(blocks.values()))['rlnTomoTomogramsFile'].iloc[0]}"
+    raise FormatError(path, "rlnTomoName", "missing or without tomograms", "a table of tomograms by RELION", advice)
+
+
 def _is_table(table: pd.DataFrame) -> bool:
-    """Particle lists have tomogram names too, but no tilt series and no size."""
+    """Whether a block lists tomograms: particle lists name them too, but have no tilt series and no size."""
     return "rlnTomoName" in table and bool(
         {"rlnTomoTiltSeriesStarFile", "rlnTomoTiltSeriesName", "rlnTomoSizeX"} & set(table.columns)
-        and not relion.dialect(table, None)
+        and not relion_columns.dialect(table, None)
     )
 
 
 def _grids(path: Path, table: pd.DataFrame) -> list[Grid | None]:
-    pixel = relion.pixel_size(path, table, None, ("rlnTomoTiltSeriesPixelSize", "rlnMicrographOriginalPixelSize"))
-    if pixel is None or not relion.has(table, relion.TOMOGRAM_SIZE):
+    """Return the grid of each tomogram; None without a size or pixel size."""
+    pixel = relion_columns.pixel_size(
+        path, table, None, ("rlnTomoTiltSeriesPixelSize", "rlnMicrographOriginalPixelSize")
+    )
+    if pixel is None or not relion_columns.has(table, relion_columns.TOMOGRAM_SIZE):
         return [None] * len(table)
-    sizes = relion.coordinates(path, table, relion.TOMOGRAM_SIZE)
+    sizes = relion_columns.coordinates(path, table, relion_columns.TOMOGRAM_SIZE)
     binning = np.ones(len(table))
     if "rlnTomoTomogramBinning" in table:
-        binning = relion.coordinates(path, table, ("rlnTomoTomogramBinning",))[:, 0]
+        binning = relion_columns.coordinates(path, table, ("rlnTomoTomogramBinning",))[:, 0]
     for label, values in (("rlnTomoSizeX/Y/Z", sizes.min(axis=1)), ("rlnTomoTomogramBinning", binning)):
         if (values <= 0).any():
             row = int(np.argmax(values <= 0))
@@ -103,22 +114,22 @@ def _grids(path: Path, table: pd.DataFrame) -> list[Grid | None]:
     return grids
 
 
-def _existing(table: Path, named: object) -> Path | None:
-    """The file that a table names: absolute, or beside the table or any folder above it; None where there is none."""
-    if not isinstance(named, str) or named in ("", "None"):
+def _existing(table: Path, name: object) -> Path | None:
+    """Return the file of this name: absolute, or relative to the table's folder or one above it; None without one."""
+    if not isinstance(name, str) or name in ("", "None"):
         return None
-    if Path(named).is_absolute():
-        return Path(named) if Path(named).is_file() else None
-    return next((folder / named for folder in table.absolute().parents if (folder / named).is_file()), None)
+    if Path(name).is_absolute():
+        return Path(name) if Path(name).is_file() else None
+    return next((folder / name for folder in table.absolute().parents if (folder / name).is_file()), None)
 
 
 def _acquisition(
     path: Path, name: str, row: "pd.Series[float]", blocks: Mapping[str, pd.DataFrame]
 ) -> Acquisition | None:
-    """From the tilt series' own file (RELION 5) or from the block with the tomogram's name (RELION 4)."""
+    """Return the acquisition of the tilt series' own file (RELION 5) or of the tomogram's block (RELION 4)."""
     tilt_series = _existing(path, row.get("rlnTomoTiltSeriesStarFile"))
     table = blocks.get(name)
     if tilt_series is not None:
-        found = list(read_star(tilt_series).values())
-        table = found[0] if len(found) == 1 else next((t for t in found if "rlnMicrographPreExposure" in t), None)
+        tables = list(read_star(tilt_series).values())
+        table = tables[0] if len(tables) == 1 else next((t for t in tables if "rlnMicrographPreExposure" in t), None)
     return None if table is None else acquisition_of_table(tilt_series or path, table, row.to_dict())

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from tomosift.files import write_json
 from tomosift.io.particles.relion import write_particles
-from tomosift.io.particles.star_text import write_star
+from tomosift.io.star_text import write_star
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 from tomosift.simulate.dataset_config import TomogramDatasetConfig, class_name_of, read_config

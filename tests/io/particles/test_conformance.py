@@ -8,6 +8,7 @@ import gzip
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import dynamotable
 import emfile
@@ -20,8 +21,10 @@ import starfile
 from scipy.spatial.transform import Rotation
 
 from tomosift.errors import FormatError
-from tomosift.io.particles import FORMATS, describe, read_particles, write_particles
-from tomosift.io.particles import relion as star
+from tomosift.io.describe import describe
+from tomosift.io.particles import FORMATS, read_particles, relion, write_particles
+from tomosift.io.particles.registry import find_formats
+from tomosift.io.particles.relion_blocks import Dialect
 from tomosift.io.volumes import open_volume
 from tomosift.particles import Grid, Particles
 
@@ -114,12 +117,12 @@ SPACING = 7.3
 GRIDS = {name: Grid((31, 63, 101), SPACING) for name in ("TS_01", "TS_02")}
 
 
-def read(path: Path) -> Particles:
-    return read_particles(path, voxel_spacing_angstrom=SPACING, grids=GRIDS)
+def read(path: Path, format: str | None = None) -> Particles:
+    return read_particles(path, voxel_spacing_angstrom=SPACING, grids=GRIDS, format=format)
 
 
 def count_independently(path: Path, folder: Path) -> int | None:
-    """Number of particles by a reader of somebody else; None where there is no such reader."""
+    """Number of particles by an independent reader; None where there is none."""
     name = path.name.removesuffix(".gz")
     if name.endswith(".star"):
         if path.suffix == ".gz":
@@ -151,7 +154,7 @@ def test_every_odd_map_of_the_folder_is_listed(real_data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_each_table_is_read_or_refused_as_stated(real_data: Path, tmp_path: Path, name: str) -> None:
+def test_each_table_is_read_or_refused_as_expected(real_data: Path, tmp_path: Path, name: str) -> None:
     path, expected = real_data / "metadata" / name, TABLES[name]
     if isinstance(expected, str):
         with pytest.raises(FormatError, match=re.escape(expected)):
@@ -166,7 +169,7 @@ def test_each_table_is_read_or_refused_as_stated(real_data: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_each_odd_map_is_read_or_refused_as_stated(real_data: Path, name: str) -> None:
+def test_each_odd_map_is_read_or_refused_as_expected(real_data: Path, name: str) -> None:
     path, expected = real_data / "maps" / "mrcfile_conformance" / name, MAPS[name]
     if isinstance(expected, str):
         with pytest.raises(FormatError, match=re.escape(expected)):
@@ -198,47 +201,41 @@ def test_a_half_of_the_unpacked_text_is_refused_or_read(real_data: Path, tmp_pat
         read(half)
 
 
-WRITERS = {
-    "relion3": "TS_01.star",
-    "relion31": "TS_01.star",
-    "relion4": "TS_01.star",
-    "relion5": "TS_01.star",
-    "warp": "TS_01.star",
-    "csv": "TS_01.csv",
-    "dynamo": "TS_01.tbl",
-    "motive_list": "TS_01.em",
-    "imod": "TS_01.mod",
-    "portal": "TS_01.ndjson",
-    "copick": "TS_01.json",
-    "deepfinder": "TS_01.xml",
-    "pytom": "TS_01.xml",
-}
+DIALECTS = [("relion", ".star", dialect) for dialect in get_args(Dialect)]
+WAYS = DIALECTS + [
+    (name, suffix, "") for name, declared in find_formats().items() if name != "relion" for suffix in declared.suffixes
+]
+"""Name, suffix and dialect of everything that can be written."""
 
 
-def written(folder: Path, name: str, particles: Particles) -> Particles:
-    """Particles after a journey through the format ``name``."""
+def send_through(folder: Path, way: tuple[str, str, str], particles: Particles) -> Particles:
+    """Write the particles in one format and read them again."""
     folder.mkdir()
-    path = folder / WRITERS[name]
-    if path.suffix == ".star":
-        star.write_particles(path, particles, voxel_spacing_angstrom=SPACING, grids=GRIDS, dialect=name)
+    name, suffix, dialect = way
+    path = folder / f"TS_01{suffix}"
+    if dialect:
+        relion.write_particles(path, particles, voxel_spacing_angstrom=SPACING, grids=GRIDS, dialect=dialect)
     else:
         write_particles(path, particles, voxel_spacing_angstrom=SPACING, grids=GRIDS, format=name)
-    return read(path)
+    return read(path, name)
 
 
-def test_the_pairs_below_visit_every_format() -> None:
-    assert {name for name in WRITERS if not WRITERS[name].endswith(".star")} | {"relion"} == set(FORMATS)
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_has_tests_of_its_own(name: str) -> None:
+    assert Path(__file__).with_name(f"test_{name}.py").is_file()
 
 
-@pytest.mark.parametrize("first", WRITERS)
-def test_off_centre_particles_survive_the_way_from_each_format_to_every_other(tmp_path: Path, first: str) -> None:
+@pytest.mark.parametrize("first", WAYS, ids="".join)
+def test_off_center_particles_survive_the_way_from_each_format_to_every_other(
+    tmp_path: Path, first: tuple[str, str, str]
+) -> None:
     rotation = Rotation.from_euler("ZYZ", [[23, 57, -101], [-170, 121, 8], [91, 3, -45]], degrees=True).as_matrix()
     position = SPACING * np.array([[3.25, 60.1, 7.7], [29.9, 0.05, 99.3], [12.0, 31.5, 50.5]])
     particles = Particles.create(["TS_01"] * 3, position, rotation=rotation, class_name=["class 2"] * 3)
-    once = written(tmp_path / "once", first, particles)
-    for back in (once, *(written(tmp_path / second, second, once) for second in WRITERS)):
+    once = send_through(tmp_path / "once", first, particles)
+    for back in (once, *(send_through(tmp_path / "".join(way), way, once) for way in WAYS)):
         np.testing.assert_allclose(back.position_zyx_angstrom, position, atol=0.01 * SPACING)
-        known = np.isfinite(back.rotation).all(axis=(1, 2))
-        assert known.all() or not known.any()
-        np.testing.assert_allclose(back.rotation[known], rotation[known], atol=1e-4)
+        is_oriented = np.isfinite(back.rotation).all(axis=(1, 2))
+        assert is_oriented.all() or not is_oriented.any()
+        np.testing.assert_allclose(back.rotation[is_oriented], rotation[is_oriented], atol=1e-4)
         assert [str(tomogram).removesuffix(".tomostar") for tomogram in back.tomogram] == ["TS_01"] * 3

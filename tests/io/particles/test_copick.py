@@ -1,4 +1,4 @@
-"""copick projects: roots, choice of picks, tomograms, what is written and what is refused."""
+"""copick projects: roots, choice of picks, what is written and what is refused."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from tomosift.errors import FormatError
 from tomosift.io.angles import swap_xyz_zyx
-from tomosift.io.particles import copick
+from tomosift.io.particles import copick, copick_project
 from tomosift.particles import Particles
 
 
@@ -114,17 +114,6 @@ def test_links_that_lead_out_of_the_project_are_not_followed(config: Path, tmp_p
     assert copick.read_particles(config).tomogram.tolist() == ["TS_1"]
 
 
-def test_tomograms_are_listed_with_spacing_and_kind(config: Path) -> None:
-    for root, kind in (("overlay", "wbp"), ("static", "wbp"), ("static", "denoised"), ("static", "wbp_edge_features")):
-        (config.parent / root / "ExperimentRuns" / "TS_1" / "VoxelSpacing10.012" / f"{kind}.zarr").mkdir(parents=True)
-    listed = copick.list_tomograms(config)
-    assert [(t.run, t.voxel_spacing_angstrom, t.kind) for t in listed] == [
-        ("TS_1", 10.012, "denoised"),
-        ("TS_1", 10.012, "wbp"),
-    ]
-    assert listed[1].path.is_relative_to(config.parent / "overlay")
-
-
 def test_a_folder_and_a_relative_root_work_too(config: Path) -> None:
     add_picks(config.parent / "overlay", "TS_1", "me_1_ribosome", [point(1, 1, 1)])
     relative = config.with_name("relative.json")
@@ -143,7 +132,11 @@ def test_a_folder_and_a_relative_root_work_too(config: Path) -> None:
 def test_real_configurations_without_local_folders_say_so(real_data: Path, name: str, sentence: str) -> None:
     with pytest.raises(FormatError, match=sentence):
         copick.read_particles(real_data / "metadata" / "copick_configs" / name)
-    assert copick.object_names(real_data / "metadata" / "copick_configs" / name) == ["ribosome", "atpase", "membrane"]
+    assert copick_project.object_names(real_data / "metadata" / "copick_configs" / name) == [
+        "ribosome",
+        "atpase",
+        "membrane",
+    ]
 
 
 def test_real_picks_are_read_with_their_rotations(real_data: Path) -> None:

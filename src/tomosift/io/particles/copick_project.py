@@ -1,32 +1,23 @@
-"""copick projects on disk: the configuration, its local roots, runs and tomograms.
+"""copick projects on disk: the configuration, its local roots and the files below them.
 
 Only local roots are read: of a project on S3 or on the data portal, its local overlay. Links that lead out of a root
-are not followed, and nothing inside a file is ever used as a path except the configuration's own roots.
+are not followed. Nothing inside a file is used as a path except the configuration's own roots.
 
 Source: copick's filesystem layout and its model ``CopickConfig``.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tomosift.errors import FormatError
-from tomosift.io.particles.portal import SPACING_FOLDER
 
-
-@dataclass(frozen=True)
-class Tomogram:
-    """A tomogram of a project: its run, where it lies, its spacing and how it was made (``wbp``, ``denoised`` ...)."""
-
-    run: str
-    path: Path
-    voxel_spacing_angstrom: float
-    kind: str
+RUNS_FOLDER = "ExperimentRuns"
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a configuration or picks file."""
     try:
         content = json.loads(path.read_text())
     except (ValueError, OSError) as error:
@@ -36,23 +27,26 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _root(config: Path, field: str, value: Any) -> Path:
-    """The local folder that a root of the configuration names; relative ones count from the configuration."""
+def _root_folder(config: Path, field: str, value: Any) -> Path:
+    """Return the local folder that a root of the configuration names; relative ones count from the configuration."""
     if not isinstance(value, str):
         raise FormatError(config, field, repr(value), "a folder such as local:///data/project")
-    scheme, found, rest = value.partition("://")
-    if found and scheme not in {"local", "file"}:
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme not in {"local", "file"}:
         raise FormatError(
             config, field, value, "a local folder", f"copy the project from {scheme}:// to a disk and name it there"
         )
-    folder = Path(rest if found else value).expanduser()
+    folder = Path(rest if separator else value).expanduser()
     return folder if folder.is_absolute() else config.parent / folder
 
 
-def roots(project: Path) -> list[Path]:
-    """The project's local folders: the overlay, which may be written, before the static one.
+def root_folders(project: Path) -> list[Path]:
+    """Return the project's local folders: the overlay, which may be written, before the static one.
 
-    ``project`` is the configuration file or a root folder itself.
+    Parameters
+    ----------
+    project
+        The configuration file, or a root folder itself.
 
     Raises
     ------
@@ -64,16 +58,17 @@ def roots(project: Path) -> list[Path]:
     config = read_json(project)
     if "pickable_objects" not in config:
         raise FormatError(project, "pickable_objects", "missing", "a list of objects", "name a copick configuration")
-    found = [_root(project, name, config[name]) for name in ("overlay_root", "static_root") if config.get(name)]
-    if not found:
+    names = [name for name in ("overlay_root", "static_root") if config.get(name)]
+    folders = [_root_folder(project, name, config[name]) for name in names]
+    if not folders:
         raise FormatError(project, "overlay_root", "missing", "a local folder")
-    if not any(folder.is_dir() for folder in found):
-        raise FormatError(project, "overlay_root", str(found[0]), "a folder that exists", "correct it in the file")
-    return found
+    if not any(folder.is_dir() for folder in folders):
+        raise FormatError(project, "overlay_root", str(folders[0]), "a folder that exists", "correct it in the file")
+    return folders
 
 
 def object_names(config: Path) -> list[str]:
-    """Names of the pickable objects of a configuration, in its order; empty for a folder."""
+    """Return the names of the pickable objects of a configuration, in its order; none for a folder."""
     if config.is_dir():
         return []
     objects = read_json(config).get("pickable_objects")
@@ -82,26 +77,19 @@ def object_names(config: Path) -> list[str]:
     return [str(item["name"]) for item in objects]
 
 
-def files_inside(root: Path, pattern: str) -> Iterator[Path]:
-    """Files of a root, sorted; links that lead out of it are left alone."""
+def list_files(root: Path, pattern: str) -> Iterator[Path]:
+    """Yield the files of a root that match a pattern, sorted; links that lead out of the root are skipped."""
     home = root.resolve()
     yield from (path for path in sorted(root.glob(pattern)) if path.resolve().is_relative_to(home))
 
 
-def list_tomograms(project: Path) -> list[Tomogram]:
-    """Every OME-Zarr tomogram of the project, overlay before static, by run, spacing and kind."""
-    found: dict[tuple[str, float, str], Tomogram] = {}
-    for root in roots(project):
-        for path in files_inside(root, "ExperimentRuns/*/VoxelSpacing*/*.zarr"):
-            spacing = SPACING_FOLDER.fullmatch(path.parent.name)
-            if spacing and "_" not in path.stem:  # features of a tomogram are <kind>_<feature>_features.zarr
-                entry = Tomogram(path.parents[1].name, path, float(spacing[1]), path.stem)
-                found.setdefault((entry.run, entry.voxel_spacing_angstrom, entry.kind), entry)
-    return [found[key] for key in sorted(found)]
-
-
 def plain_name(name: str) -> str:
-    """A name as copick allows it in a file name: underscores become hyphens.
+    """Return a name as copick allows it in a file name: underscores become hyphens.
+
+    Examples
+    --------
+    >>> plain_name("beta_amylase")
+    'beta-amylase'
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Plain tables of particles: CSV, TSV and other separators, with or without a header.
 
-Coordinates are read by the first rule that fits, upper and lower case alike; a separating ``_``, blank or bracket does
-not matter. The unit is stated by the name, by the kind of table, or by the caller, and never guessed.
+Coordinates are read by the first rule that fits. Upper and lower case are equal, and a separating ``_``, blank or
+bracket does not matter. The unit is stated by the name, by the kind of table, or by the caller, and never guessed.
 
 ==============================================================  ===================================================
 columns                                                         unit
@@ -13,8 +13,8 @@ columns                                                         unit
 no header, the last three of three or four columns              voxels, of ``voxel_spacing_angstrom``
 ==============================================================  ===================================================
 
-Bare coordinates are voxels, counted from the center of voxel 0, and need ``voxel_spacing_angstrom``; a table in
-Angstrom with bare names is read with a voxel spacing of 1.
+Bare coordinates are voxels, counted from the center of voxel 0, and need ``voxel_spacing_angstrom``. A table in
+Angstrom with bare names is read with a voxel spacing of 1. Angles ``rot, tilt, psi`` are RELION's.
 """
 
 import csv
@@ -30,9 +30,13 @@ from numpy.typing import NDArray
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
 from tomosift.io.angles import from_relion, to_relion
-from tomosift.io.particles.star_text import read_text
+from tomosift.io.file_content import read_text
+from tomosift.io.particles.pixel_tables import PixelConvention, PixelSize
+from tomosift.io.particles.registry import Format
 from tomosift.particles import Grid, Particles
 
+FORMAT = Format("A table with named columns, or plain x, y, z (.csv, .tsv).", suffixes=(".csv", ".tsv"))
+CONVENTION = PixelConvention("csv", (0.0, 0.0, 0.0), from_relion, to_relion)
 _ANGSTROM = ("angstrom", "angstroms", "angst", "ang", "a", "å")
 _VOXEL = ("voxel", "voxels", "vox", "vx", "pixel", "pixels", "px", "pix")
 _BARE = ("", "coord", "coordinate", "center", "centre", "pos", "position")
@@ -55,12 +59,12 @@ def read_particles(
     voxel_spacing_angstrom: float | None = None,
     grids: Mapping[str, Grid] | None = None,
 ) -> Particles:
-    """Particles of a delimited text file; see the module for how coordinates and units are recognized.
-
-    The tomogram is the file's name where no column tells it. Angles ``rot, tilt, psi`` are RELION's.
+    """Read a delimited text file; see the module for how coordinates and units are recognized.
 
     Parameters
     ----------
+    path
+        The table; its name is the tomogram where no column names one.
     voxel_spacing_angstrom
         Size of the voxels that coordinates count, where they are not in Angstrom.
     grids
@@ -69,43 +73,43 @@ def read_particles(
     Raises
     ------
     FormatError
-        For tables without coordinates, rows of different length, text in place of numbers, and an unknown unit.
+        The table has no coordinates, rows of different length, text in place of numbers, or an unknown unit.
     """
     path = Path(path)
-    columns, has_header = _table(path)
+    columns, has_header = _read_table(path)
     keys = {_key(label): label for label in columns.columns}
     labels, unit = _coordinate_columns(path, keys, columns, has_header)
-    position = np.stack([_numbers(path, columns, label) for label in labels], axis=1)
-    tomogram_label = next((keys[k] for k in _TOMOGRAM if k in keys), None)
+    xyz = np.stack([_numbers(path, columns, label) for label in labels], axis=1)
+    tomogram_label = _label(keys, _TOMOGRAM)
     tomogram = (
         np.full(len(columns), path.name.removesuffix(".gz").rsplit(".", 1)[0], dtype=object)
         if tomogram_label is None
         else columns[tomogram_label].to_numpy(dtype=object)
     )
+    spacing = np.ones(len(columns))
     if unit == "voxel":
-        position = position * _spacing(path, labels, tomogram, voxel_spacing_angstrom, grids)[:, None]
+        spacing = _spacing(path, labels, tomogram, PixelSize(voxel_spacing_angstrom, grids))
     angles = next((names for names in _ANGLES if all(name in keys for name in names)), None)
     rotation = None
     if angles is not None:
         values = [_numbers(path, columns, keys[name], may_be_empty=True) for name in angles]
         rotation = from_relion(np.stack(values, axis=1))
-    class_label = next((keys[k] for k in _CLASS if k in keys), None)
-    score_label = next((keys[k] for k in _SCORE if k in keys), None)
+    class_label, score_label = _label(keys, _CLASS), _label(keys, _SCORE)
     id_label = next((keys[k] for k in _IDS if k in keys and columns[keys[k]].is_unique), None)
     return Particles.create(
         tomogram=tomogram,
-        position_zyx_angstrom=position[:, ::-1],
+        position_zyx_angstrom=CONVENTION.positions(path, xyz, spacing),
         rotation=rotation,
         class_name=None if class_label is None else columns[class_label].to_numpy(dtype=object),
         score=None if score_label is None else _numbers(path, columns, score_label, may_be_empty=True),
         particle_id=None if id_label is None else columns[id_label].to_numpy(dtype=object),
         columns=columns,
-        source="csv",
+        source=CONVENTION.source,
     )
 
 
-def _table(path: Path) -> tuple[pd.DataFrame, bool]:
-    """Every column as text, and whether the first line names them."""
+def _read_table(path: Path) -> tuple[pd.DataFrame, bool]:
+    """Return every column as text, and whether the first line names them."""
     text = "\n".join(line for line in read_text(path).lstrip("\ufeff").splitlines() if line.strip())
     lines = [line for line in text.split("\n") if line and not line.startswith("#")]
     if not lines:
@@ -136,14 +140,20 @@ def _is_number(cell: str) -> bool:
     return True
 
 
+def _label(keys: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    """Return the column with the first of these names that the table has, or None."""
+    return next((keys[name] for name in names if name in keys), None)
+
+
 def _key(label: str) -> str:
+    """Return a column's name in lower case, with one underscore for every separator."""
     return re.sub(r"[\s\[\]()_-]+", "_", label.strip()).strip("_").lower()
 
 
 def _coordinate_columns(
     path: Path, keys: Mapping[str, str], columns: pd.DataFrame, has_header: bool
 ) -> tuple[list[str], str]:
-    """Labels of x, y, z and their unit, ``angstrom`` or ``voxel``."""
+    """Return the labels of x, y, z and their unit, ``angstrom`` or ``voxel``."""
     if not has_header:
         if len(columns.columns) not in (3, 4):
             raise FormatError(path, "header", "missing", "column names, or rows of x, y, z",
@@ -162,6 +172,7 @@ def _coordinate_columns(
 
 
 def _numbers(path: Path, columns: pd.DataFrame, label: str, may_be_empty: bool = False) -> NDArray[np.float64]:
+    """Return a column as numbers; NaN for empty cells where they are allowed."""
     parsed = pd.to_numeric(columns[label], errors="coerce").to_numpy(np.float64)
     allowed = columns[label].str.lower().isin(["", "nan"]).to_numpy(bool) if may_be_empty else False
     wrong = np.flatnonzero(~np.isfinite(parsed) & ~np.asarray(allowed))
@@ -170,17 +181,11 @@ def _numbers(path: Path, columns: pd.DataFrame, label: str, may_be_empty: bool =
     return parsed
 
 
-def _spacing(
-    path: Path,
-    labels: list[str],
-    tomogram: NDArray[np.object_],
-    voxel_spacing_angstrom: float | None,
-    grids: Mapping[str, Grid] | None,
-) -> NDArray[np.float64]:
-    if voxel_spacing_angstrom is not None:
-        return np.full(len(tomogram), float(voxel_spacing_angstrom))
-    if grids is not None and set(tomogram) <= set(grids):
-        return np.array([grids[name].voxel_spacing_angstrom for name in tomogram], dtype=np.float64)
+def _spacing(path: Path, labels: list[str], tomogram: NDArray[np.object_], size: PixelSize) -> NDArray[np.float64]:
+    """Return Angstrom per voxel of each row ``(n,)``."""
+    spacing = size.of(tomogram)
+    if spacing is not None:
+        return spacing
     raise FormatError(path, f"unit of {', '.join(labels)}", "not stated", "names such as x_angstrom or a voxel spacing",
                       "give --picks-spacing if they are voxels, or --picks-spacing 1 if they are Angstrom")  # fmt: skip
 
@@ -194,30 +199,44 @@ def write_particles(
 ) -> None:
     """Write ``particle_id, tomogram, x_angstrom, y_angstrom, z_angstrom, rot, tilt, psi, class, score``.
 
-    Unknown angles and scores are empty. Every other column that the particles came with follows; a table that was
-    read from CSV and not moved since keeps its columns as they are and gains ``tomosiftClass`` where classes are new.
-    The unit is always Angstrom, so neither ``voxel_spacing_angstrom`` nor ``grids`` is needed. Tabs for ``.tsv``.
+    Unknown angles and scores are empty. Every other column that the particles came with follows. A table that was
+    read from CSV and not moved since keeps its columns as they are, and gains ``tomosiftClass`` where classes differ.
+
+    Parameters
+    ----------
+    path
+        The table to write; separated by tabs for ``.tsv``.
+    particles
+        What to write.
+    voxel_spacing_angstrom, grids
+        Not needed: the unit is always Angstrom.
     """
-    if particles.source == "csv" and len(particles.columns.columns):
-        table = particles.columns
-        keys = {_key(str(label)): label for label in table.columns}
-        label = next((keys[k] for k in _CLASS if k in keys), None)
-        known = np.full(len(particles), "", dtype=object) if label is None else table[label].to_numpy(dtype=object)
-        if not np.array_equal(known, particles.class_name):
-            table = table.assign(tomosiftClass=particles.class_name)
-    else:
-        x, y, z = particles.position_zyx_angstrom[:, ::-1].T
-        rot, tilt, psi = to_relion(particles.rotation).T
-        table = pd.DataFrame(
-            {
-                "particle_id": particles.particle_id, "tomogram": particles.tomogram,
-                "x_angstrom": x, "y_angstrom": y, "z_angstrom": z, "rot": rot, "tilt": tilt, "psi": psi,
-                "class": particles.class_name, "score": particles.score,
-            }
-        )  # fmt: skip
-        carried = [label for label in particles.columns.columns if not _GEOMETRY.fullmatch(str(label))]
-        table = table.join(particles.columns[carried])
+    is_unchanged = particles.source == CONVENTION.source and len(particles.columns.columns)
+    table = _table_as_read(particles) if is_unchanged else _derive_table(particles)
     with written_then_renamed(Path(path)) as temporary:
         separator = "\t" if ".tsv" in path.suffixes else ","
-        named = not all(re.fullmatch(r"column_\d+", str(label)) for label in table.columns)
-        table.to_csv(temporary, index=False, sep=separator, header=named)
+        has_header = not all(re.fullmatch(r"column_\d+", str(label)) for label in table.columns)
+        table.to_csv(temporary, index=False, sep=separator, header=has_header)
+
+
+def _table_as_read(particles: Particles) -> pd.DataFrame:
+    """Return the columns as they were read, with ``tomosiftClass`` where the classes differ from them."""
+    table = particles.columns
+    label = _label({_key(str(label)): label for label in table.columns}, _CLASS)
+    names = np.full(len(particles), "", dtype=object) if label is None else table[label].to_numpy(dtype=object)
+    return table if np.array_equal(names, particles.class_name) else table.assign(tomosiftClass=particles.class_name)
+
+
+def _derive_table(particles: Particles) -> pd.DataFrame:
+    """Return the columns of positions, rotations, classes and scores, then those that do not contradict them."""
+    x, y, z = particles.position_zyx_angstrom[:, ::-1].T
+    rot, tilt, psi = CONVENTION.angles_deg(particles).T
+    table = pd.DataFrame(
+        {
+            "particle_id": particles.particle_id, "tomogram": particles.tomogram,
+            "x_angstrom": x, "y_angstrom": y, "z_angstrom": z, "rot": rot, "tilt": tilt, "psi": psi,
+            "class": particles.class_name, "score": particles.score,
+        }
+    )  # fmt: skip
+    others = [label for label in particles.columns.columns if not _GEOMETRY.fullmatch(str(label))]
+    return table.join(particles.columns[others])

@@ -1,6 +1,6 @@
 """Dynamo tables (``.tbl``): one row of 26 to 42 numbers per particle, without a header.
 
-Coordinates are pixels in which the *corner* of the tomogram is 0, so the centre of its first voxel is 0.5; columns 4 to
+Coordinates are pixels in which the *corner* of the tomogram is 0, so the center of its first voxel is 0.5; columns 4 to
 6 hold a shift that is added. Angles (columns 7 to 9) are zero in every row of a table that has none yet.
 
 Source: Dynamo's wiki, "Table convention" and "Volume center" ("the origin of coordinates in a volume is the corner of
@@ -20,9 +20,13 @@ from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
 from tomosift.io import angles
 from tomosift.io.particles import pixel_tables
+from tomosift.io.particles.pixel_tables import PixelConvention, PixelSize
+from tomosift.io.particles.registry import Format
 from tomosift.particles import Grid, Particles
 
+FORMAT = Format("A Dynamo table with 26 to 42 columns (.tbl) and its list of tomograms (.doc).", suffixes=(".tbl",))
 FIRST_VOXEL_XYZ = (0.5, 0.5, 0.5)
+CONVENTION = PixelConvention("dynamo", FIRST_VOXEL_XYZ, angles.from_dynamo, angles.to_dynamo, zeros_are_unknown=True)
 FEWEST_COLUMNS = 26
 STANDARD_COLUMNS = 35
 ANGLES = ["tdrot", "tilt", "narot"]
@@ -30,7 +34,7 @@ TILT_RANGE = {"ftype": 1, "ymintilt": -60, "ymaxtilt": 60}
 
 
 def _real(path: Path, column: pd.Series) -> NDArray[np.float64]:
-    """The numbers of a column; MATLAB writes complex numbers where a root went below zero, and the real part counts."""
+    """Return the numbers of a column, the real part of complex ones: MATLAB writes those for roots below zero."""
     if column.dtype.kind in "ifb":
         return column.to_numpy(dtype=np.float64)
     try:
@@ -41,7 +45,7 @@ def _real(path: Path, column: pd.Series) -> NDArray[np.float64]:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The table with Dynamo's own column names, complex numbers replaced by their real part.
+    """Return the table with Dynamo's own column names; complex numbers are replaced by their real part.
 
     Raises
     ------
@@ -62,7 +66,14 @@ def read_table(path: Path) -> pd.DataFrame:
 def read_particles(
     path: Path, *, voxel_spacing_angstrom: float | None = None, grids: Mapping[str, Grid] | None = None
 ) -> Particles:
-    """Read a Dynamo table; tomograms are named by the ``.doc`` beside it, otherwise by their number.
+    """Read a Dynamo table.
+
+    Parameters
+    ----------
+    path
+        The table; the ``.doc`` beside it names the tomograms, which otherwise have their number as name.
+    voxel_spacing_angstrom, grids
+        Size of one pixel, see `tomosift.io.particles.read_particles`.
 
     Raises
     ------
@@ -71,21 +82,21 @@ def read_particles(
     """
     table = read_table(path)
     tomogram = pixel_tables.read_tomogram_names(path, table["tomo"].to_numpy())
-    spacings = pixel_tables.spacings_to_read(path, tomogram, voxel_spacing_angstrom, grids)
     xyz = table[["x", "y", "z"]].to_numpy() + np.nan_to_num(table[["dx", "dy", "dz"]].to_numpy())
-    triples = table[ANGLES].to_numpy()
-    return Particles.create(
+    return CONVENTION.particles(
+        path,
         tomogram,
-        pixel_tables.positions(path, xyz, FIRST_VOXEL_XYZ, spacings),
-        rotation=pixel_tables.unknown_where_never_set(angles.from_dynamo(triples), triples),
+        xyz,
+        PixelSize(voxel_spacing_angstrom, grids),
+        angles_deg=table[ANGLES].to_numpy(),
         class_name=pixel_tables.class_names(table["class"].to_numpy()),
         score=table["cc"].to_numpy(),
         columns=table,
-        source="dynamo",
     )
 
 
-def _new_table(particles: Particles, spacings: NDArray[np.float64]) -> pd.DataFrame:
+def _derive_table(particles: Particles, size: PixelSize) -> pd.DataFrame:
+    """Return 35 columns from positions, rotations, classes and scores."""
     n = len(particles)
     columns: dict[str, Any] = {name: np.zeros(n) for name in _names(STANDARD_COLUMNS)}
     columns["tag"] = np.arange(1, n + 1)
@@ -95,12 +106,13 @@ def _new_table(particles: Particles, spacings: NDArray[np.float64]) -> pd.DataFr
     columns["tomo"] = pixel_tables.tomogram_numbers(particles.tomogram)
     columns["class"] = pixel_tables.class_numbers(particles)
     columns["cc"] = np.nan_to_num(particles.score)
-    columns.update(zip("xyz", pixel_tables.pixels(particles, FIRST_VOXEL_XYZ, spacings).T, strict=True))
-    columns.update(zip(ANGLES, np.nan_to_num(angles.to_dynamo(particles.rotation)).T, strict=True))
+    columns.update(zip("xyz", CONVENTION.pixels(particles, size).T, strict=True))
+    columns.update(zip(ANGLES, CONVENTION.angles_deg(particles).T, strict=True))
     return pd.DataFrame(columns)
 
 
 def _names(count: int) -> list[str]:
+    """Return Dynamo's names of the first columns."""
     return list(dynamotable.utils.generate_column_names(count))
 
 
@@ -114,22 +126,26 @@ def write_particles(
     """Write a Dynamo table, and a ``.doc`` with the tomogram names unless they are numbers.
 
     A table that came from Dynamo keeps its columns; only its class column follows ``rlnClassNumber`` where that was
-    added. Otherwise 35 columns are written; an unknown orientation becomes three zeros, which is Dynamo's word for it.
-    Text columns have no place in this format and stay behind.
+    added. Otherwise 35 columns are written, and an unknown orientation becomes three zeros, as in Dynamo. The format
+    holds no text, so text columns are not written.
+
+    Parameters
+    ----------
+    path
+        The table to write.
+    particles
+        What to write.
+    voxel_spacing_angstrom, grids
+        Size of one pixel, see `tomosift.io.particles.write_particles`.
 
     Raises
     ------
     ValueError
         Nothing says the pixel size.
     """
-    if particles.source == "dynamo":
-        kept = [name for name in particles.columns if name in set(_names(len(particles.columns.columns)))]
-        table = particles.columns[kept].copy()
-        if "rlnClassNumber" in particles.columns:
-            table["class"] = pixel_tables.class_numbers(particles)
-    else:
-        spacings = pixel_tables.spacings_to_write(particles.tomogram, voxel_spacing_angstrom, grids)
-        table = _new_table(particles, spacings)
+    table = CONVENTION.rows_as_read(particles, _names(len(particles.columns.columns)))
+    if table is None:
+        table = _derive_table(particles, PixelSize(voxel_spacing_angstrom, grids))
     with written_then_renamed(path) as temporary:
         table.to_csv(temporary, sep=" ", header=False, index=False, float_format="%.12g")
     pixel_tables.write_tomogram_names(path, particles.tomogram, table["tomo"].to_numpy().astype(np.int64))

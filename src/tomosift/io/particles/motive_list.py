@@ -19,9 +19,13 @@ from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
 from tomosift.io import angles
 from tomosift.io.particles import pixel_tables
+from tomosift.io.particles.pixel_tables import PixelConvention, PixelSize
+from tomosift.io.particles.registry import Format
 from tomosift.particles import Grid, Particles
 
+FORMAT = Format("A TOM or AV3 motive list with 20 rows (.em).", suffixes=(".em",))
 FIRST_VOXEL_XYZ = (1.0, 1.0, 1.0)
+CONVENTION = PixelConvention("motive_list", FIRST_VOXEL_XYZ, angles.from_tom, angles.to_tom, zeros_are_unknown=True)
 ROWS = [
     *["score", "x_mark", "y_mark", "particle", "tomogram", "object", "wedge"],
     *["x", "y", "z", "shift_x", "shift_y", "shift_z", "before_x", "before_y", "before_z"],
@@ -31,7 +35,7 @@ ANGLES = ["phi", "psi", "theta"]
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The list with one named column for each of its 20 rows.
+    """Return the list with one named column for each of its 20 rows.
 
     Raises
     ------
@@ -61,7 +65,12 @@ def read_particles(
 ) -> Particles:
     """Read a motive list; the tomogram is row 5, or row 7 where row 5 is zero throughout.
 
-    A ``.doc`` beside the list (number and name per line) names the tomograms; otherwise the number is the name.
+    Parameters
+    ----------
+    path
+        The list; a ``.doc`` beside it (number and name per line) names the tomograms, else the number is the name.
+    voxel_spacing_angstrom, grids
+        Size of one pixel, see `tomosift.io.particles.read_particles`.
 
     Raises
     ------
@@ -69,35 +78,36 @@ def read_particles(
         The list is malformed, or nothing says the pixel size.
     """
     table = read_table(path)
-    numbers = table["tomogram"] if table["tomogram"].any() else table["wedge"]
-    tomogram = pixel_tables.read_tomogram_names(path, numbers.to_numpy())
-    spacings = pixel_tables.spacings_to_read(path, tomogram, voxel_spacing_angstrom, grids)
+    tomogram = pixel_tables.read_tomogram_names(path, _tomogram_numbers(table).to_numpy())
     xyz = table[["x", "y", "z"]].to_numpy() + table[["shift_x", "shift_y", "shift_z"]].to_numpy()
-    triples = table[ANGLES].to_numpy()
-    return Particles.create(
+    return CONVENTION.particles(
+        path,
         tomogram,
-        pixel_tables.positions(path, xyz, FIRST_VOXEL_XYZ, spacings),
-        rotation=pixel_tables.unknown_where_never_set(angles.from_tom(triples), triples),
+        xyz,
+        PixelSize(voxel_spacing_angstrom, grids),
+        angles_deg=table[ANGLES].to_numpy(),
         class_name=pixel_tables.class_names(table["class"].to_numpy()),
         score=table["score"].to_numpy(),
         columns=table,
-        source="motive_list",
     )
 
 
-def _new_table(
-    particles: Particles, voxel_spacing_angstrom: float | None, grids: Mapping[str, Grid] | None
-) -> pd.DataFrame:
-    spacings = pixel_tables.spacings_to_write(particles.tomogram, voxel_spacing_angstrom, grids)
+def _tomogram_numbers(table: pd.DataFrame) -> "pd.Series[float]":
+    """Return row 5, or row 7 where row 5 is zero throughout."""
+    return table["tomogram"] if table["tomogram"].any() else table["wedge"]
+
+
+def _derive_table(particles: Particles, size: PixelSize) -> pd.DataFrame:
+    """Return the 20 rows from positions, rotations, classes and scores; coordinates are whole pixels plus a shift."""
+    xyz = CONVENTION.pixels(particles, size)
     table = pd.DataFrame(0.0, index=range(len(particles)), columns=ROWS)
     table["score"] = np.nan_to_num(particles.score)
     table["particle"] = np.arange(1, len(particles) + 1)
     table["tomogram"] = table["wedge"] = pixel_tables.tomogram_numbers(particles.tomogram)
     table["class"] = pixel_tables.class_numbers(particles)
-    xyz = pixel_tables.pixels(particles, FIRST_VOXEL_XYZ, spacings)
     table[["x", "y", "z"]] = np.round(xyz)
     table[["shift_x", "shift_y", "shift_z"]] = xyz - np.round(xyz)
-    table[ANGLES] = np.nan_to_num(angles.to_tom(particles.rotation))
+    table[ANGLES] = CONVENTION.angles_deg(particles)
     return table
 
 
@@ -113,21 +123,27 @@ def write_particles(
     A list that came from an EM file keeps its rows; only row 20 follows ``rlnClassNumber`` where that was added.
     Otherwise coordinates are whole pixels with the rest in the shift, and an unknown orientation becomes three zeros.
 
+    Parameters
+    ----------
+    path
+        The list to write.
+    particles
+        What to write.
+    voxel_spacing_angstrom, grids
+        Size of one pixel, see `tomosift.io.particles.write_particles`.
+
     Raises
     ------
     ValueError
-        There are no particles, which an EM file cannot say, or nothing says the pixel size.
+        There are no particles, which an EM file cannot hold, or nothing says the pixel size.
     """
     if not len(particles):
         raise ValueError("a motive list cannot hold 0 particles, expected at least 1; write .star instead")
-    if particles.source == "motive_list":
-        table = particles.columns[ROWS].copy()
-        if "rlnClassNumber" in particles.columns:
-            table["class"] = pixel_tables.class_numbers(particles)
-    else:
-        table = _new_table(particles, voxel_spacing_angstrom, grids)
+    table = CONVENTION.rows_as_read(particles, ROWS)
+    if table is None:
+        table = _derive_table(particles, PixelSize(voxel_spacing_angstrom, grids))
     blank = {"comment": "", "username": "", "date": "", "userdata": ""}
     with written_then_renamed(path) as temporary:
         emfile.write(temporary, table.to_numpy(dtype=np.float32)[None], header_params=blank)
-    numbers = table["tomogram"] if table["tomogram"].any() else table["wedge"]
-    pixel_tables.write_tomogram_names(path, particles.tomogram, numbers.to_numpy().astype(np.int64))
+    numbers = _tomogram_numbers(table).to_numpy().astype(np.int64)
+    pixel_tables.write_tomogram_names(path, particles.tomogram, numbers)

@@ -1,9 +1,12 @@
-"""What tables in pixels have in common: the pixel size, numbered tomograms and classes, angles that were never set."""
+"""What formats in pixels share: the pixel size, the first pixel, angles, and numbers in place of names.
 
-import gzip
+A format states its convention once, as a `PixelConvention`, and hands over its rows. Conversion to `Particles` and back
+is written here and nowhere else.
+"""
+
 import re
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,88 +20,188 @@ from tomosift.particles import Grid, Particles
 
 NUMBERED_CLASS = re.compile(r"(?:class )?(\d+)")
 ADVICE = "give the size of one pixel in Angstrom with --picks-spacing"
+Angles = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
-def content(path: Path) -> bytes:
-    """The bytes of a file, unpacked where it is gzipped."""
-    raw = path.read_bytes()
-    if raw[:2] != b"\x1f\x8b":
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise FormatError(path, "compressed content", "cut short or damaged", "a complete gzip file") from error
+@dataclass(frozen=True)
+class PixelSize:
+    """What says how large one pixel is: the caller, else the file, else the grid of the tomogram.
+
+    Attributes
+    ----------
+    voxel_spacing_angstrom
+        Size that the caller requests.
+    grids
+        Voxel grid by tomogram name.
+    stated
+        Size in Angstrom that the file itself states.
+    """
+
+    voxel_spacing_angstrom: float | None
+    grids: Mapping[str, Grid] | None
+    stated: float | None = None
+
+    def of(self, tomogram: NDArray[Any]) -> NDArray[np.float64] | None:
+        """Return Angstrom per pixel of each particle ``(n,)``, or None where nothing says it."""
+        if self.voxel_spacing_angstrom is not None:
+            if not self.voxel_spacing_angstrom > 0:
+                raise ValueError(f"voxel_spacing_angstrom is {self.voxel_spacing_angstrom}, expected a positive number")
+            return np.full(len(tomogram), self.voxel_spacing_angstrom, dtype=np.float64)
+        if self.stated is not None:
+            return np.full(len(tomogram), self.stated)
+        if self.grids is not None and len(tomogram) and all(name in self.grids for name in set(tomogram)):
+            return np.array([self.grids[name].voxel_spacing_angstrom for name in tomogram], dtype=np.float64)
+        return None
+
+    def to_read(self, path: Path, tomogram: NDArray[Any]) -> NDArray[np.float64]:
+        """Return `of`; `FormatError` where nothing says the pixel size."""
+        spacing = self.of(tomogram)
+        if spacing is None:
+            raise FormatError(path, "pixel size of the coordinates", "not in the file", "a number of Angstrom", ADVICE)
+        return spacing
+
+    def to_write(self, tomogram: NDArray[Any]) -> NDArray[np.float64]:
+        """Return `of`; ``ValueError`` where nothing says the pixel size."""
+        spacing = self.of(tomogram)
+        if spacing is None:
+            raise ValueError(f"this format holds coordinates in pixels and no pixel size is known; {ADVICE}")
+        return spacing
 
 
-def _spacings(
-    tomogram: NDArray[Any], voxel_spacing_angstrom: float | None, grids: Mapping[str, Grid] | None, stated: float | None
-) -> NDArray[np.float64] | None:
-    if voxel_spacing_angstrom is not None:
-        if not voxel_spacing_angstrom > 0:
-            raise ValueError(f"voxel_spacing_angstrom is {voxel_spacing_angstrom}, expected a positive number")
-        return np.full(len(tomogram), voxel_spacing_angstrom)
-    if stated is not None:
-        return np.full(len(tomogram), stated)
-    if grids is not None and len(tomogram) and all(name in grids for name in set(tomogram)):
-        return np.array([grids[name].voxel_spacing_angstrom for name in tomogram])
-    return None
+@dataclass(frozen=True)
+class PixelConvention:
+    """How a format counts pixels and writes orientations.
+
+    Attributes
+    ----------
+    source
+        Name of the format, kept as the dialect of the particles.
+    first_voxel_xyz
+        Coordinates of the center of voxel 0.
+    from_angles, to_angles
+        Conversion between angles in degree ``(n, 3)`` and rotations ``(n, 3, 3)``, see `tomosift.io.angles`.
+    zeros_are_unknown
+        Whether a table whose angles are all zero has no orientations yet, and zeros are written for unknown ones.
+    """
+
+    source: str
+    first_voxel_xyz: tuple[float, float, float]
+    from_angles: Angles | None = None
+    to_angles: Angles | None = None
+    zeros_are_unknown: bool = False
+
+    def particles(
+        self,
+        path: Path,
+        tomogram: NDArray[Any],
+        xyz: NDArray[np.float64],
+        size: PixelSize,
+        *,
+        columns: pd.DataFrame,
+        angles_deg: NDArray[np.float64] | None = None,
+        rotation: NDArray[np.float64] | None = None,
+        class_name: NDArray[Any] | None = None,
+        score: NDArray[np.float64] | None = None,
+    ) -> Particles:
+        """Return the particles of n rows.
+
+        Parameters
+        ----------
+        path
+            The file, for error messages.
+        tomogram
+            ``(n,)`` names.
+        xyz
+            ``(n, 3)`` coordinates in pixels with every shift applied.
+        size
+            Size of one pixel.
+        columns
+            The rows as they stand in the file.
+        angles_deg, rotation
+            Orientations as the format's angles ``(n, 3)`` or as matrices ``(n, 3, 3)``; NaN where unknown.
+        class_name, score
+            ``(n,)``
+
+        Raises
+        ------
+        FormatError
+            A coordinate is not finite, or nothing says the pixel size.
+        """
+        spacing = size.to_read(path, tomogram)
+        if angles_deg is not None and self.from_angles is not None:
+            rotation = self.from_angles(angles_deg)
+            if self.zeros_are_unknown and not np.any(angles_deg):
+                rotation = np.full_like(rotation, np.nan)
+        return Particles.create(
+            tomogram,
+            self.positions(path, xyz, spacing),
+            rotation=rotation,
+            class_name=class_name,
+            score=score,
+            columns=columns,
+            source=self.source,
+        )
+
+    def positions(
+        self, path: Path, xyz: NDArray[np.float64], spacing_angstrom: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return zyx positions ``(n, 3)`` in Angstrom from the center of voxel 0, of xyz coordinates in pixels."""
+        check_coordinates(path, xyz)
+        position: NDArray[np.float64] = (xyz - np.asarray(self.first_voxel_xyz))[:, ::-1] * spacing_angstrom[:, None]
+        return position
+
+    def pixels(self, particles: Particles, size: PixelSize) -> NDArray[np.float64]:
+        """Return xyz coordinates ``(n, 3)`` in pixels, the inverse of `positions`; ``ValueError`` without a size."""
+        spacing = size.to_write(particles.tomogram)
+        in_pixels = particles.position_zyx_angstrom[:, ::-1] / spacing[:, None]
+        xyz: NDArray[np.float64] = in_pixels + np.array(self.first_voxel_xyz)
+        return xyz
+
+    def angles_deg(self, particles: Particles) -> NDArray[np.float64]:
+        """Return the format's angles ``(n, 3)``; unknown ones are zero or NaN as the format has it."""
+        if self.to_angles is None:
+            return np.full((len(particles), 3), np.nan)
+        angles = self.to_angles(particles.rotation)
+        return np.nan_to_num(angles) if self.zeros_are_unknown else angles
+
+    def rows_as_read(self, particles: Particles, names: list[str]) -> pd.DataFrame | None:
+        """Return these columns as they were read, or None for particles of another format or moved since.
+
+        The column ``class`` follows ``rlnClassNumber`` where that was added.
+        """
+        if particles.source != self.source:
+            return None
+        table = particles.columns[[name for name in particles.columns if name in set(names)]].copy()
+        if "rlnClassNumber" in particles.columns:
+            table["class"] = class_numbers(particles)
+        return table
 
 
-def spacings_to_read(
-    path: Path,
-    tomogram: NDArray[Any],
-    voxel_spacing_angstrom: float | None,
-    grids: Mapping[str, Grid] | None,
-    stated: float | None = None,
-) -> NDArray[np.float64]:
-    """(n,) Angstrom per pixel of each particle: as asked for, as stated by the file, or of its tomogram's grid."""
-    spacings = _spacings(tomogram, voxel_spacing_angstrom, grids, stated)
-    if spacings is None:
-        raise FormatError(path, "pixel size of the coordinates", "not in the file", "a number of Angstrom", ADVICE)
-    return spacings
-
-
-def spacings_to_write(
-    tomogram: NDArray[Any], voxel_spacing_angstrom: float | None, grids: Mapping[str, Grid] | None
-) -> NDArray[np.float64]:
-    """(n,) Angstrom per pixel that coordinates are divided by; ``ValueError`` where nothing says it."""
-    spacings = _spacings(tomogram, voxel_spacing_angstrom, grids, None)
-    if spacings is None:
-        raise ValueError(f"this format holds coordinates in pixels and no pixel size is known; {ADVICE}")
-    return spacings
-
-
-def positions(
-    path: Path, xyz: NDArray[np.float64], first_voxel_xyz: tuple[float, float, float], spacings: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(n, 3) zyx Angstrom of coordinates in pixels whose value at the centre of voxel 0 is ``first_voxel_xyz``."""
+def check_coordinates(path: Path, xyz: NDArray[np.float64]) -> None:
+    """Raise a `FormatError` that names the first particle whose coordinates ``(n, 3)`` are not finite."""
     if not np.isfinite(xyz).all():
         row = int(np.flatnonzero(~np.isfinite(xyz).all(axis=1))[0])
-        raise FormatError(path, f"coordinates of particle {row + 1}", f"{xyz[row].tolist()}", "three finite numbers")
-    offset: NDArray[np.float64] = (xyz - np.asarray(first_voxel_xyz))[:, ::-1] * spacings[:, None]
-    return offset
+        field = f"coordinates of particle {row + 1}"
+        raise FormatError(path, field, f"{xyz[row].tolist()}", "three finite numbers")
 
 
-def pixels(
-    particles: Particles, first_voxel_xyz: tuple[float, float, float], spacings: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(n, 3) xyz in pixels; the inverse of ``positions``."""
-    xyz: NDArray[np.float64] = particles.position_zyx_angstrom[:, ::-1] / spacings[:, None] + np.array(first_voxel_xyz)
-    return xyz
+def class_names(values: NDArray[Any], is_unset_when_uniform: bool = True) -> NDArray[Any]:
+    """Return names of classes ``(n,)``; the number 3 becomes ``class 3``, and 0, which is "none", the empty name.
 
+    Parameters
+    ----------
+    values
+        ``(n,)`` numbers or names.
+    is_unset_when_uniform
+        Whether one number in every row names nothing: programs that have not classified write that.
 
-def unknown_where_never_set(rotation: NDArray[np.float64], angles_deg: NDArray[np.float64]) -> NDArray[np.float64]:
-    """NaN throughout where every angle of the table is zero: that is how these formats spell "no orientation yet"."""
-    return np.full_like(rotation, np.nan) if not np.any(angles_deg) else rotation
-
-
-def class_names(values: NDArray[Any], unset_when_uniform: bool = True) -> NDArray[Any]:
-    """(n,) names of classes; the number 3 becomes ``class 3``, and 0, which is "none", the empty name.
-
-    ``unset_when_uniform``: one number in every row is what programs write that have not classified, and names nothing.
+    Examples
+    --------
+    >>> class_names(np.array([0, 3, 1])).tolist()
+    ['', 'class 3', 'class 1']
     """
     numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce")
-    if unset_when_uniform and numbers.notna().all() and numbers.nunique() <= 1:
+    if is_unset_when_uniform and numbers.notna().all() and numbers.nunique() <= 1:
         return np.full(len(values), "", dtype=object)
     names = [
         str(value) if np.isnan(number) else f"class {number:g}" if number else ""
@@ -108,46 +211,61 @@ def class_names(values: NDArray[Any], unset_when_uniform: bool = True) -> NDArra
 
 
 def class_numbers(particles: Particles) -> NDArray[np.int64]:
-    """(n,) a number for each class, 0 for none: ``rlnClassNumber`` where that column exists, the number in the name
-    where every name is one (``class 3`` or ``3``), otherwise the rank among the sorted names, from 1."""
+    """Return a number for each class ``(n,)``, 0 for none.
+
+    The number is ``rlnClassNumber`` where that column exists. Else it is the number in the name where every name has
+    one (``class 3`` or ``3``), and otherwise the rank among the sorted names, from 1.
+    """
     if "rlnClassNumber" in particles.columns:
         return pd.to_numeric(particles.columns["rlnClassNumber"]).to_numpy().astype(np.int64)
     names = sorted({str(name) for name in particles.class_name} - {""})
-    stated = [NUMBERED_CLASS.fullmatch(name) for name in names]
-    rank = {"": 0} | {name: int(found[1]) for name, found in zip(names, stated, strict=True) if found}
+    matches = [NUMBERED_CLASS.fullmatch(name) for name in names]
+    rank = {"": 0} | {name: int(match[1]) for name, match in zip(names, matches, strict=True) if match}
     if len(rank) <= len(names):
         rank = {"": 0} | {name: k + 1 for k, name in enumerate(names)}
     return np.array([rank[str(name)] for name in particles.class_name], dtype=np.int64)
 
 
 def tomogram_numbers(tomogram: NDArray[Any]) -> NDArray[np.int64]:
-    """(n,) the names as numbers where all of them are, otherwise numbers from 1 in order of first appearance."""
+    """Return the names as numbers ``(n,)`` where all are, else numbers from 1 in order of first appearance.
+
+    Examples
+    --------
+    >>> tomogram_numbers(np.array(["TS_7", "TS_3", "TS_7"])).tolist()
+    [1, 2, 1]
+    """
     order = list(dict.fromkeys(str(name) for name in tomogram))
-    numeric = all(name.isdecimal() and str(int(name)) == name for name in order)
-    number = {name: int(name) if numeric else k + 1 for k, name in enumerate(order)}
+    is_numeric = all(name.isdecimal() and str(int(name)) == name for name in order)
+    number = {name: int(name) if is_numeric else k + 1 for k, name in enumerate(order)}
     return np.array([number[str(name)] for name in tomogram], dtype=np.int64)
 
 
 def names_file(path: Path) -> Path:
-    """The list of tomograms beside a table: the same name with the suffix ``.doc``, as Dynamo has it."""
+    """Return the list of tomograms beside a table: the same name with the suffix ``.doc``, as Dynamo has it."""
     bare = path.with_suffix("") if path.suffix.lower() in {".gz", ".bz2"} else path
     return bare.with_suffix(".doc")
 
 
-def read_tomogram_names(path: Path, numbers: NDArray[np.float64]) -> NDArray[Any]:
-    """(n,) the name of each numbered tomogram from the ``.doc`` beside ``path``; the number itself without one."""
+def read_tomogram_names(path: Path, numbers: NDArray[Any]) -> NDArray[Any]:
+    """Return the name of each numbered tomogram ``(n,)`` from the ``.doc`` beside ``path``; else the number itself.
+
+    Raises
+    ------
+    FormatError
+        A line of the list is malformed, or a number is missing.
+    """
     listing = names_file(path)
-    named: dict[int, str] = {}
+    names: dict[int, str] = {}
     if listing.is_file():
         for k, line in enumerate(listing.read_text(errors="replace").splitlines()):
             number, _, name = line.strip().partition(" ")
             if line.strip():
                 if not number.isdecimal() or not name.strip():
                     raise FormatError(listing, f"line {k + 1}", repr(line[:60]), "a tomogram number and its file")
-                named[int(number)] = name.strip()
+                names[int(number)] = name.strip()
     if not np.isfinite(numbers).all():
         raise FormatError(path, "tomogram number", "not a number", "an integer in every row")
-    return np.array([named.get(int(number), str(int(number))) for number in numbers], dtype=object)
+    return np.array([names.get(int(number), str(int(number))) for number in numbers], dtype=object)
 
 
 def write_tomogram_names(path: Path, tomogram: NDArray[Any], numbers: NDArray[np.int64]) -> None:

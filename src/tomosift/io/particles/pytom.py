@@ -1,57 +1,70 @@
 """PyTom particle lists (``.xml``) and lists of coordinates (``.txt``).
 
 ``PickPosition`` plus ``Shift`` is a voxel index from 0 in the tomogram that was picked. ``Rotation`` has TOM's angles
-under other names: Z1 is phi, Z2 is psi, X is theta, and it takes the reference into the tomogram. Coordinates lists
-hold x, y, z per line below comments, one of which names the tomogram. The SHREC challenges' lists, an object's name
-before x, y, z and three angles behind, are read too; the angles are kept as columns only, because the lists do not say
-in which order they stand.
+under other names: Z1 is phi, Z2 is psi, X is theta, and it takes the reference into the tomogram. Lists of coordinates
+hold x, y, z per line below comments, one of which names the tomogram. The SHREC challenges' lists (an object's name,
+then x, y, z and three angles) are read too. Their angles are kept as columns only, because the lists do not say in
+which order they are.
 
 Source: PyTom's ``ParticleList`` XML and coordinate list.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
 from tomosift.io import angles
-from tomosift.io.particles import pixel_tables
-from tomosift.io.particles.deepfinder import numbers, parse_xml
+from tomosift.io.file_content import parse_xml, read_bytes
+from tomosift.io.particles.deepfinder import parse_numbers
+from tomosift.io.particles.pixel_tables import PixelConvention, PixelSize, class_names
+from tomosift.io.particles.registry import Format, Opening
 from tomosift.particles import Grid, Particles
 
+
+def _is_particle_list(opening: Opening) -> bool:
+    """Whether the XML holds PyTom's root element."""
+    return "<ParticleList" in opening.text
+
+
+FORMAT = Format(
+    "A PyTom particle list (.xml) or list of coordinates (.txt).",
+    suffixes=(".txt", ".xml"),
+    recognizes=_is_particle_list,
+)
+CONVENTION = PixelConvention("pytom", (0.0, 0.0, 0.0), angles.from_tom, angles.to_tom)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 OBJECT_NAME = re.compile(r"(?=.*[A-Za-z])\d[A-Za-z0-9]{3}|[A-Za-z]\w*")
-FIRST_VOXEL_XYZ = (0.0, 0.0, 0.0)
 
 
-def _parts(path: Path, element: ElementTree.Element, k: int) -> dict[str, Any]:
-    """One particle as a row of named values."""
+def _parse_particle(path: Path, element: ElementTree.Element, k: int) -> dict[str, Any]:
+    """Return particle k (from 0) as a row of values by name."""
     position, shift, rotation = (element.find(name) for name in ("PickPosition", "Shift", "Rotation"))
     if position is None:
         raise FormatError(path, f"particle {k + 1}", "without PickPosition", "a position in a tomogram")
     row: dict[str, Any] = {"Filename": element.get("Filename", ""), "Origin": position.get("Origin", "")}
-    row |= dict(zip("XYZ", numbers(path, position, ["X", "Y", "Z"], k), strict=True))
-    moved = numbers(path, shift, ["X", "Y", "Z"], k) if shift is not None else [0.0] * 3
-    row |= dict(zip(["ShiftX", "ShiftY", "ShiftZ"], moved, strict=True))
-    turned = numbers(path, rotation, ["Z1", "Z2", "X"], k) if rotation is not None else [np.nan] * 3
-    row |= dict(zip(["Z1", "Z2", "X_rotation"], turned, strict=True))
+    row |= dict(zip("XYZ", parse_numbers(path, position, ["X", "Y", "Z"], k), strict=True))
+    shifts = parse_numbers(path, shift, ["X", "Y", "Z"], k) if shift is not None else [0.0] * 3
+    row |= dict(zip(["ShiftX", "ShiftY", "ShiftZ"], shifts, strict=True))
+    triple = parse_numbers(path, rotation, ["Z1", "Z2", "X"], k) if rotation is not None else [np.nan] * 3
+    row |= dict(zip(["Z1", "Z2", "X_rotation"], triple, strict=True))
     score, label = element.find("Score"), element.find("Class")
-    row["Score"] = numbers(path, score, ["Value"], k)[0] if score is not None else np.nan
+    row["Score"] = parse_numbers(path, score, ["Value"], k)[0] if score is not None else np.nan
     row["Class"] = label.get("Name", "") if label is not None else ""
     return row
 
 
-def _read_coordinates(path: Path) -> Particles:
-    """The lines of a coordinate list in voxels: ``x y z``, or ``object x y z`` with three angles or none."""
+def _read_coordinates(path: Path, size: PixelSize) -> Particles:
+    """Read a list of coordinates: lines ``x y z``, or ``object x y z`` with three angles or none."""
     name, rows = path.name.split(".")[0], []
-    for k, line in enumerate(pixel_tables.content(path).decode(errors="replace").splitlines()):
+    for k, line in enumerate(read_bytes(path).decode(errors="replace").splitlines()):
         words = line.split()
         if words and words[0].startswith("#"):
             name = PurePosixPath(words[1]).name if words[0] == "#TOMONAME" and len(words) > 1 else name
@@ -64,44 +77,51 @@ def _read_coordinates(path: Path) -> Particles:
     if not rows:
         raise FormatError(path, "number of coordinates", "0", "at least one line of x, y and z")
     table = pd.DataFrame(rows, columns=["object", "x", "y", "z", "angle1", "angle2", "angle3"])
-    return Particles.create(
+    return CONVENTION.particles(
+        path,
         np.full(len(rows), name, dtype=object),
-        pixel_tables.positions(path, table[["x", "y", "z"]].to_numpy(), FIRST_VOXEL_XYZ, np.ones(len(rows))),
+        table[["x", "y", "z"]].to_numpy(),
+        size,
         class_name=table["object"].to_numpy(dtype=object),
         columns=table.replace("", np.nan).dropna(axis="columns", how="all"),
-        source="pytom",
     )
 
 
 def read_particles(
     path: Path, *, voxel_spacing_angstrom: float | None = None, grids: Mapping[str, Grid] | None = None
 ) -> Particles:
-    """Read a particle list or a coordinate list; an XML list without a tomogram is named after itself.
+    """Read a particle list or a list of coordinates; an XML list without a tomogram has its own name as tomogram.
+
+    Parameters
+    ----------
+    path
+        The list.
+    voxel_spacing_angstrom, grids
+        Size of one pixel, see `tomosift.io.particles.read_particles`.
 
     Raises
     ------
     FormatError
         The list is malformed, or nothing says the voxel spacing.
     """
+    size = PixelSize(voxel_spacing_angstrom, grids)
     if ".txt" in path.name.lower():
-        listed = _read_coordinates(path)
-        spacings = pixel_tables.spacings_to_read(path, listed.tomogram, voxel_spacing_angstrom, grids)
-        return replace(listed, position_zyx_angstrom=listed.position_zyx_angstrom * spacings[:, None])
+        return _read_coordinates(path, size)
     items = list(parse_xml(path, "ParticleList").iter("Particle"))
     if not items:
         raise FormatError(path, "number of particles", "0", "at least one <Particle>")
-    table = pd.DataFrame([_parts(path, item, k) for k, item in enumerate(items)])
+    table = pd.DataFrame([_parse_particle(path, item, k) for k, item in enumerate(items)])
     tomogram = table["Origin"].replace("", path.stem).to_numpy(dtype=object)
-    spacings = pixel_tables.spacings_to_read(path, tomogram, voxel_spacing_angstrom, grids)
     xyz = table[["X", "Y", "Z"]].to_numpy() + table[["ShiftX", "ShiftY", "ShiftZ"]].to_numpy()
-    return Particles.create(
+    return CONVENTION.particles(
+        path,
         tomogram,
-        pixel_tables.positions(path, xyz, FIRST_VOXEL_XYZ, spacings),
-        rotation=angles.from_tom(table[["Z1", "Z2", "X_rotation"]].to_numpy()),
-        class_name=pixel_tables.class_names(table["Class"].to_numpy(dtype=object)),
+        xyz,
+        size,
+        angles_deg=table[["Z1", "Z2", "X_rotation"]].to_numpy(),
+        class_name=class_names(table["Class"].to_numpy(dtype=object)),
         score=table["Score"].to_numpy(),
         columns=table,
-        source="pytom",
     )
 
 
@@ -114,32 +134,51 @@ def write_particles(
 ) -> None:
     """Write a particle list (``.xml``), or bare coordinates of one tomogram (``.txt``).
 
+    Parameters
+    ----------
+    path
+        The list to write; its suffix says which.
+    particles
+        What to write.
+    voxel_spacing_angstrom, grids
+        Size of one pixel, see `tomosift.io.particles.write_particles`.
+
     Raises
     ------
     ValueError
         Particles of several tomograms for a ``.txt``, or nothing says the voxel spacing.
     """
-    spacings = pixel_tables.spacings_to_write(particles.tomogram, voxel_spacing_angstrom, grids)
-    xyz = pixel_tables.pixels(particles, FIRST_VOXEL_XYZ, spacings)
+    xyz = CONVENTION.pixels(particles, PixelSize(voxel_spacing_angstrom, grids))
     if path.suffix.lower() == ".txt":
-        names = sorted({str(name) for name in particles.tomogram})
-        if len(names) > 1:
-            raise ValueError(f"a coordinate list holds one tomogram but {len(names)} were given; write .xml or .star")
-        with written_then_renamed(path) as temporary:
-            np.savetxt(temporary, xyz, fmt="%.8g", header=f"\nTOMONAME \t{''.join(names)}\n", comments="#")
+        _write_coordinates(path, particles, xyz)
         return
-    triples = angles.to_tom(particles.rotation)
+    root = _build_list(particles, xyz)
+    with written_then_renamed(path) as temporary:
+        ElementTree.ElementTree(root).write(temporary, encoding="utf-8")
+
+
+def _write_coordinates(path: Path, particles: Particles, xyz: NDArray[np.float64]) -> None:
+    """Write bare coordinates in pixels below a comment with the tomogram's name."""
+    names = sorted({str(name) for name in particles.tomogram})
+    if len(names) > 1:
+        raise ValueError(f"a coordinate list holds one tomogram but {len(names)} were given; write .xml or .star")
+    with written_then_renamed(path) as temporary:
+        np.savetxt(temporary, xyz, fmt="%.8g", header=f"\nTOMONAME \t{''.join(names)}\n", comments="#")
+
+
+def _build_list(particles: Particles, xyz: NDArray[np.float64]) -> ElementTree.Element:
+    """Return the XML of a particle list; unknown rotations and scores have no element."""
+    triples = CONVENTION.angles_deg(particles)
     root = ElementTree.Element("ParticleList")
     for k in range(len(particles)):
         item = ElementTree.SubElement(root, "Particle", {"Filename": str(particles.particle_id[k])})
         if np.isfinite(triples[k]).all():
-            turned = {name: f"{value:.10g}" for name, value in zip(["Z1", "Z2", "X"], triples[k], strict=True)}
-            ElementTree.SubElement(item, "Rotation", turned | {"Paradigm": "ZXZ"})
-        picked = {axis: f"{value:.10g}" for axis, value in zip("XYZ", xyz[k], strict=True)}
-        ElementTree.SubElement(item, "PickPosition", picked | {"Origin": str(particles.tomogram[k]), "Binning": "1"})
+            triple = {name: f"{value:.10g}" for name, value in zip(["Z1", "Z2", "X"], triples[k], strict=True)}
+            ElementTree.SubElement(item, "Rotation", triple | {"Paradigm": "ZXZ"})
+        position = {axis: f"{value:.10g}" for axis, value in zip("XYZ", xyz[k], strict=True)}
+        ElementTree.SubElement(item, "PickPosition", position | {"Origin": str(particles.tomogram[k]), "Binning": "1"})
         if np.isfinite(particles.score[k]):
             ElementTree.SubElement(item, "Score", {"Type": "FLCFScore", "Value": f"{particles.score[k]:.10g}"})
         ElementTree.SubElement(item, "Class", {"Name": str(particles.class_name[k])})
     ElementTree.indent(root)
-    with written_then_renamed(path) as temporary:
-        ElementTree.ElementTree(root).write(temporary, encoding="utf-8")
+    return root

@@ -12,11 +12,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
-from tomosift.io.particles import relion_columns as relion
-from tomosift.io.particles.relion_blocks import Dialect, derived_blocks
+from tomosift.io.particles import relion_columns
+from tomosift.io.particles.registry import Format, Opening
+from tomosift.io.particles.relion_blocks import Dialect, derive_blocks
 from tomosift.io.particles.relion_columns import Center
-from tomosift.io.particles.star_text import read_star, write_star
+from tomosift.io.star_text import read_star, write_star
 from tomosift.particles import Grid, Particles
+
+
+def _is_star(opening: Opening) -> bool:
+    """Whether a data block begins in the text."""
+    return opening.text.startswith("data_") or "\ndata_" in opening.text
+
+
+FORMAT = Format(
+    "Particle lists of RELION 3, 3.1, 4 and 5, Warp, M and PyTom (.star).", suffixes=(".star",), recognizes=_is_star
+)
 
 SCORE_COLUMNS = ("rlnAutopickFigureOfMerit", "rlnLCCmax", "ptmLCCmax", "wrpCCScore")
 _BLOCK_NAMES = ("particles", "images", "")
@@ -32,13 +43,15 @@ def read_particles(
     center: Center = "relion",
     class_column: str | None = None,
 ) -> Particles:
-    """Particles of a STAR file, also gzipped, with every shift and subtomogram angle applied.
+    """Read a particle list, plain or gzipped, with every shift and subtomogram angle applied.
 
     The tomogram is ``rlnTomoName``, ``rlnMicrographName`` or ``wrpSourceName``, in this order, and the name of the
     file where it has none of them.
 
     Parameters
     ----------
+    path
+        The list.
     voxel_spacing_angstrom
         One pixel of the coordinates; used only where the file states no pixel size.
     grids
@@ -52,24 +65,25 @@ def read_particles(
     Raises
     ------
     FormatError
-        For malformed text, a file that lists something else, and what cannot be guessed: pixel size, tomogram size.
+        The text is malformed, the file lists other things, or it lacks the pixel size or a tomogram size.
     """
     path = Path(path)
     blocks = read_star(path)
-    name = _particle_block(path, blocks)
+    name = _find_particle_block(path, blocks)
     columns = blocks.pop(name)
     if len(columns) == 0:
         raise FormatError(path, f"block data_{name}", "empty", "at least one particle")
     optics = blocks.get("optics")
-    source = relion.dialect(columns, optics)
-    tomogram = relion.tomogram_names(columns, path.name.removesuffix(".gz").removesuffix(".star"))
-    rotation, subtomogram = relion.rotations(path, columns)
+    source = relion_columns.dialect(columns, optics)
+    tomogram = relion_columns.tomogram_names(columns, path.name.removesuffix(".gz").removesuffix(".star"))
+    rotation, subtomogram = relion_columns.rotations(path, columns)
     spacing = voxel_spacing_angstrom
     position_xyz = _coordinates_angstrom(path, columns, optics, source, tomogram, spacing, grids, center)
     shift_zyx = _shift_zyx_angstrom(path, columns, optics, spacing)
     if shift_zyx is not None:
-        turned = shift_zyx if subtomogram is None else np.einsum("nij,nj->ni", subtomogram, shift_zyx)
-        position_xyz = position_xyz - turned[:, ::-1]
+        # The shift is in the frame of the subtomogram.
+        shift_zyx = shift_zyx if subtomogram is None else np.einsum("nij,nj->ni", subtomogram, shift_zyx)
+        position_xyz = position_xyz - shift_zyx[:, ::-1]
     return Particles.create(
         tomogram=tomogram,
         position_zyx_angstrom=position_xyz[:, ::-1],
@@ -96,10 +110,14 @@ def write_particles(
 
     Particles that were read in the dialect to be written, and not moved since, keep all columns and all other blocks
     with equal values. Otherwise coordinates and angles are derived anew, shifts are zero, and every other column is
-    carried. Added where they are not there yet: ``tomosiftClass``, and ``rlnAutopickFigureOfMerit`` for the score.
+    kept. ``tomosiftClass``, and ``rlnAutopickFigureOfMerit`` for the score, are added where they are missing.
 
     Parameters
     ----------
+    path
+        The list to write.
+    particles
+        What to write.
     voxel_spacing_angstrom
         One pixel of the coordinates to be written, unless the particles came with the pixel size of a tilt series.
     grids
@@ -113,9 +131,9 @@ def write_particles(
     Raises
     ------
     ValueError
-        For an unknown dialect, or where no pixel size is known.
+        The dialect does not exist, or no pixel size is known.
     FormatError
-        Where ``relion5`` lacks the size of a tomogram.
+        ``relion5`` lacks the size of a tomogram.
     """
     path = Path(path)
     if dialect is not None and dialect not in get_args(Dialect):
@@ -126,40 +144,43 @@ def write_particles(
         blocks = {**tables, "" if single else "particles": particles.columns}
         version = _VERSIONS.get(particles.source)
     else:
-        target: Dialect = dialect or ("relion5" if _all_known(particles, grids) else "relion4")
-        blocks = derived_blocks(path, particles, target, voxel_spacing_angstrom, grids, center)
+        target: Dialect = dialect or ("relion5" if _has_all_grids(particles, grids) else "relion4")
+        blocks = derive_blocks(path, particles, target, voxel_spacing_angstrom, grids, center)
         version = _VERSIONS.get(target)
     name = next(reversed(blocks))
-    blocks[name] = _with_class_and_score(path, blocks[name], particles)
+    blocks[name] = _add_class_and_score(path, blocks[name], particles)
     write_star(path, blocks, version)
 
 
-def _all_known(particles: Particles, grids: Mapping[str, Grid] | None) -> bool:
-    known = {name.removesuffix(".tomostar") for name in grids or {}}
-    return all(str(name).removesuffix(".tomostar") in known for name in set(particles.tomogram))
+def _has_all_grids(particles: Particles, grids: Mapping[str, Grid] | None) -> bool:
+    """Whether there is a grid for every tomogram, with or without Warp's ``.tomostar``."""
+    names = {name.removesuffix(".tomostar") for name in grids or {}}
+    return all(str(name).removesuffix(".tomostar") in names for name in set(particles.tomogram))
 
 
-def _with_class_and_score(path: Path, columns: pd.DataFrame, particles: Particles) -> pd.DataFrame:
+def _add_class_and_score(path: Path, columns: pd.DataFrame, particles: Particles) -> pd.DataFrame:
+    """Return the table with classes and scores, where it does not have the same already."""
     added: dict[str, NDArray[np.object_] | NDArray[np.float64]] = {}
-    written = _classes(path, columns, None)
-    if (particles.class_name != "").any() and (written is None or not np.array_equal(written, particles.class_name)):
+    names = _classes(path, columns, None)
+    if (particles.class_name != "").any() and (names is None or not np.array_equal(names, particles.class_name)):
         added["tomosiftClass"] = particles.class_name
     if np.isfinite(particles.score).any() and not any(label in columns for label in SCORE_COLUMNS):
         # RELION reads no nan.
-        added["rlnAutopickFigureOfMerit"] = np.where(np.isnan(particles.score), relion.UNSET, particles.score)
+        added["rlnAutopickFigureOfMerit"] = np.where(np.isnan(particles.score), relion_columns.UNSET, particles.score)
     return columns.assign(**added)
 
 
-def _particle_block(path: Path, blocks: Mapping[str, pd.DataFrame]) -> str:
+def _find_particle_block(path: Path, blocks: Mapping[str, pd.DataFrame]) -> str:
+    """Return the name of the block with particles."""
     ordered = [name for name in _BLOCK_NAMES if name in blocks] + [name for name in blocks if name not in _BLOCK_NAMES]
     for name in ordered:
-        if relion.dialect(blocks[name], None):
+        if relion_columns.dialect(blocks[name], None):
             return name
-    raise _no_particles(path, blocks, ordered[0])
+    raise _explain_no_particles(path, blocks, ordered[0])
 
 
-def _no_particles(path: Path, blocks: Mapping[str, pd.DataFrame], block: str) -> FormatError:
-    """What the file is instead, and which file to give."""
+def _explain_no_particles(path: Path, blocks: Mapping[str, pd.DataFrame], block: str) -> FormatError:
+    """Return an error that says what the file is, and which file to give."""
     labels = {label for table in blocks.values() for label in table.columns}
     first = next(iter(blocks.values()))
     advice = "give the particle list"
@@ -177,16 +198,19 @@ def _no_particles(path: Path, blocks: Mapping[str, pd.DataFrame], block: str) ->
         ("motl_idx", "a motive list of STOPGAP", "save it as a RELION STAR file or an EM motive list"),
         ("rlnReferenceImage", "RELION's list of classes", advice),
     )
-    for label, kind, what_to_do in kinds:
+    for label, kind, kind_advice in kinds:
         if label in labels:
-            return FormatError(path, "file", kind, "a particle list", what_to_do)
-    axes = [label for label in relion.PIXEL_COORDINATES + relion.CENTERED_COORDINATES if label in labels]
+            return FormatError(path, "file", kind, "a particle list", kind_advice)
+    axes = [
+        label for label in relion_columns.PIXEL_COORDINATES + relion_columns.CENTERED_COORDINATES if label in labels
+    ]
     if {"rlnCoordinateX", "rlnCoordinateY"} <= set(axes) and "rlnCoordinateZ" not in axes:
         return FormatError(path, "rlnCoordinateZ", "missing", "coordinates in three dimensions",
                            "lists of two-dimensional micrographs are not tomography")  # fmt: skip
-    wanted = relion.CENTERED_COORDINATES if any("Centered" in label for label in axes) else relion.PIXEL_COORDINATES
-    absent = [label for label in wanted if label not in labels]
-    return FormatError(path, f"{absent[0]} of block data_{block}", "missing", f"columns {', '.join(wanted)}", advice)
+    is_centered = any("Centered" in label for label in axes)
+    expected = relion_columns.CENTERED_COORDINATES if is_centered else relion_columns.PIXEL_COORDINATES
+    missing = next(label for label in expected if label not in labels)
+    return FormatError(path, f"{missing} of block data_{block}", "missing", f"columns {', '.join(expected)}", advice)
 
 
 def _coordinates_angstrom(
@@ -199,27 +223,28 @@ def _coordinates_angstrom(
     grids: Mapping[str, Grid] | None,
     center: Center,
 ) -> NDArray[np.float64]:
-    """(n, 3) xyz from the center of voxel 0, before shifts."""
+    """Return xyz from the center of voxel 0 ``(n, 3)``, before shifts."""
     if source == "m":
-        labels = next(labels for labels in relion.M_COORDINATES if relion.has(columns, labels))
-        return relion.coordinates(path, columns, labels)
+        labels = next(labels for labels in relion_columns.M_COORDINATES if relion_columns.has(columns, labels))
+        return relion_columns.coordinates(path, columns, labels)
     if source == "relion5":
-        middle = relion.center_xyz_angstrom(path, tomogram, columns, optics, grids, center)
-        return middle + relion.coordinates(path, columns, relion.CENTERED_COORDINATES)
-    pixels = relion.coordinates(path, columns, relion.PIXEL_COORDINATES)
-    return pixels * _pixel(path, columns, optics, relion.COORDINATE_PIXEL_SIZES, spacing)[:, None]
+        center_xyz = relion_columns.center_xyz_angstrom(path, tomogram, columns, optics, grids, center)
+        return center_xyz + relion_columns.coordinates(path, columns, relion_columns.CENTERED_COORDINATES)
+    pixels = relion_columns.coordinates(path, columns, relion_columns.PIXEL_COORDINATES)
+    return pixels * _pixel_size(path, columns, optics, relion_columns.COORDINATE_PIXEL_SIZES, spacing)[:, None]
 
 
-def _pixel(
+def _pixel_size(
     path: Path,
     columns: pd.DataFrame,
     optics: pd.DataFrame | None,
     candidates: tuple[str, ...],
     spacing: float | None,
 ) -> NDArray[np.float64]:
-    found = relion.pixel_size(path, columns, optics, candidates)
-    if found is not None:
-        return found
+    """Return Angstrom per pixel ``(n,)``, from the file and else from the caller."""
+    stated = relion_columns.pixel_size(path, columns, optics, candidates)
+    if stated is not None:
+        return stated
     if spacing is None:
         raise FormatError(path, "pixel size", "missing", f"one of {', '.join(candidates)}",
                           "give the size of one pixel of the coordinates with --picks-spacing")  # fmt: skip
@@ -229,45 +254,48 @@ def _pixel(
 def _shift_zyx_angstrom(
     path: Path, columns: pd.DataFrame, optics: pd.DataFrame | None, spacing: float | None
 ) -> NDArray[np.float64] | None:
-    """(n, 3) what is to be subtracted, in the subtomogram's frame; None without shifts."""
-    in_angstrom = tuple(label for label in relion.ORIGIN_ANGSTROM if label in columns)
-    labels = in_angstrom or tuple(label for label in relion.ORIGIN_PIXELS if label in columns)
+    """Return what is to be subtracted ``(n, 3)``, in the subtomogram's frame; None without shifts."""
+    in_angstrom = tuple(label for label in relion_columns.ORIGIN_ANGSTROM if label in columns)
+    labels = in_angstrom or tuple(label for label in relion_columns.ORIGIN_PIXELS if label in columns)
     if not labels:
         return None
     shift = np.zeros((len(columns), 3))
     for label in labels:
-        shift[:, "ZYX".index(label[len("rlnOrigin")])] = relion.coordinates(path, columns, (label,))[:, 0]
+        shift[:, "ZYX".index(label[len("rlnOrigin")])] = relion_columns.coordinates(path, columns, (label,))[:, 0]
     if not in_angstrom and shift.any():
-        candidates = relion.IMAGE_PIXEL_SIZES + relion.COORDINATE_PIXEL_SIZES
-        shift *= _pixel(path, columns, optics, candidates, spacing)[:, None]
+        candidates = relion_columns.IMAGE_PIXEL_SIZES + relion_columns.COORDINATE_PIXEL_SIZES
+        shift *= _pixel_size(path, columns, optics, candidates, spacing)[:, None]
     return shift
 
 
 def _ids(columns: pd.DataFrame, tomogram: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return the names of the particles ``(n,)``, of a column or counted."""
     for label in ("tomosiftParticleId", "rlnTomoParticleName"):
         if label in columns and columns[label].is_unique:
             return columns[label].astype(str).to_numpy(dtype=object)
-    return relion.counted_ids(tomogram)
+    return relion_columns.counted_ids(tomogram)
 
 
 def _scores(path: Path, columns: pd.DataFrame) -> NDArray[np.float64] | None:
+    """Return the scores ``(n,)``, NaN where unset, or None where no column holds them."""
     for label in SCORE_COLUMNS:
         if label in columns:
-            score = relion.numbers(path, columns, (label,))[:, 0]
-            return np.where(score == relion.UNSET, np.nan, score)
+            score = relion_columns.numbers(path, columns, (label,))[:, 0]
+            return np.where(score == relion_columns.UNSET, np.nan, score)
     return None
 
 
 def _classes(path: Path, columns: pd.DataFrame, class_column: str | None) -> NDArray[np.object_] | None:
+    """Return the class names ``(n,)``, or None where no column holds them."""
     label = class_column or "tomosiftClass"
     if label not in columns:
         if class_column is None:
             return None
-        raise FormatError(path, class_column, "missing", "the column that was asked for",
+        raise FormatError(path, class_column, "missing", "the requested column of classes",
                           f"choose one of {', '.join(columns.columns)}")  # fmt: skip
     values = columns[label]
     if values.dtype.kind in "iuf":
-        whole = values.dtype.kind == "f" and bool((values.dropna() % 1 == 0).all())
-        texts = ["" if pd.isna(value) else f"class {int(value) if whole else value}" for value in values]
+        are_whole = values.dtype.kind == "f" and bool((values.dropna() % 1 == 0).all())
+        texts = ["" if pd.isna(value) else f"class {int(value) if are_whole else value}" for value in values]
         return np.array(texts, dtype=object)
     return np.array(["" if pd.isna(value) else str(value) for value in values], dtype=object)

@@ -17,11 +17,12 @@ dialect        recognized by
 
 One pixel of ``rlnCoordinateX/Y/Z`` is, from the particle's own row and else from its optics group:
 ``rlnTomoTiltSeriesPixelSize``, ``rlnMicrographPixelSize``, ``rlnPixelSize``, ``rlnImagePixelSize``,
-``rlnDetectorPixelSize`` (times 10000 / ``rlnMagnification`` where that stands), ``rlnMicrographOriginalPixelSize``;
-only a file without any of them is read with the caller's voxel spacing.
+``rlnDetectorPixelSize`` (times 10000 / ``rlnMagnification`` where the file has that),
+``rlnMicrographOriginalPixelSize``. Only a file without any of them is read with the caller's voxel spacing.
 
-``rlnOriginX/Y/ZAngst`` (Angstrom) wins over ``rlnOriginX/Y/Z`` (pixels of the image) and is subtracted, turned by
+``rlnOriginX/Y/ZAngst`` (Angstrom) goes before ``rlnOriginX/Y/Z`` (pixels of the image). It is subtracted, rotated by
 the ``rlnTomoSubtomogramRot/Tilt/Psi`` of the particle where it has them. Orientations are subtomogram times particle.
+
 Source: RELION, ``ParticleSet::getPosition`` and ``getMatrix3x3``.
 """
 
@@ -73,7 +74,15 @@ def has(columns: pd.DataFrame, labels: tuple[str, ...]) -> bool:
 
 
 def dialect(columns: pd.DataFrame, optics: pd.DataFrame | None) -> str:
-    """The program whose particle list this is, by the table in the module's docstring; empty for no particle list."""
+    """Return the program whose particle list this is, by the table in the module's docstring; empty for none.
+
+    Parameters
+    ----------
+    columns
+        A block of a STAR file.
+    optics
+        The optics block beside it, if any.
+    """
     if any(has(columns, labels) for labels in M_COORDINATES):
         return "m"
     if has(columns, CENTERED_COORDINATES):
@@ -93,12 +102,12 @@ def dialect(columns: pd.DataFrame, optics: pd.DataFrame | None) -> str:
 
 
 def numbers(path: Path, columns: pd.DataFrame, labels: tuple[str, ...]) -> NDArray[np.float64]:
-    """(n, k) the columns as float64.
+    """Return the columns with these labels as float64 ``(n, k)``.
 
     Raises
     ------
     FormatError
-        Naming the column and the first row (from 1) that holds no number.
+        A row holds no number; the message names the column and the row, from 1.
     """
     values = np.empty((len(columns), len(labels)))
     for k, label in enumerate(labels):
@@ -113,7 +122,7 @@ def numbers(path: Path, columns: pd.DataFrame, labels: tuple[str, ...]) -> NDArr
 
 
 def coordinates(path: Path, columns: pd.DataFrame, labels: tuple[str, ...]) -> NDArray[np.float64]:
-    """(n, 3) xyz, finite; raises `FormatError` where one is missing."""
+    """Return the columns with these labels ``(n, k)``; `FormatError` where a value is not finite."""
     values = numbers(path, columns, labels)
     rows, axes = np.nonzero(~np.isfinite(values))
     if rows.size:
@@ -125,26 +134,41 @@ def coordinates(path: Path, columns: pd.DataFrame, labels: tuple[str, ...]) -> N
 def pixel_size(
     path: Path, columns: pd.DataFrame, optics: pd.DataFrame | None, candidates: tuple[str, ...]
 ) -> NDArray[np.float64] | None:
-    """(n,) Angstrom per pixel from the first of these labels that the file has, or None."""
+    """Return Angstrom per pixel ``(n,)`` from the first of these labels that the file has, or None.
+
+    Parameters
+    ----------
+    path
+        The file, for error messages.
+    columns, optics
+        The particles and the optics block, if any.
+    candidates
+        Labels, such as `COORDINATE_PIXEL_SIZES`. One that is 0 or unset in some row is passed over.
+
+    Raises
+    ------
+    FormatError
+        A pixel size is negative or not finite, or a particle's optics group does not exist.
+    """
     for label in candidates:
-        found = _of_particles(path, columns, optics, label)
-        if found is None:
+        size = _values_of_particles(path, columns, optics, label)
+        if size is None:
             continue
         if label == "rlnDetectorPixelSize":
-            magnification = _of_particles(path, columns, optics, "rlnMagnification")
-            found = found if magnification is None else found * 1e4 / magnification
-        wrong = np.flatnonzero(~(np.isfinite(found) & (found > 0)))
+            magnification = _values_of_particles(path, columns, optics, "rlnMagnification")
+            size = size if magnification is None else size * 1e4 / magnification
+        wrong = np.flatnonzero(~(np.isfinite(size) & (size > 0)))
         if wrong.size == 0:
-            return found
-        if not np.isin(found[wrong], (0.0, UNSET)).all():
-            raise FormatError(path, f"{label} of row {wrong[0] + 1}", str(found[wrong[0]]), "a positive pixel size")
+            return size
+        if not np.isin(size[wrong], (0.0, UNSET)).all():
+            raise FormatError(path, f"{label} of row {wrong[0] + 1}", str(size[wrong[0]]), "a positive pixel size")
     return None
 
 
-def _of_particles(
+def _values_of_particles(
     path: Path, columns: pd.DataFrame, optics: pd.DataFrame | None, label: str
 ) -> NDArray[np.float64] | None:
-    """(n,) values of a label that stands with the particles or with their optics groups."""
+    """Return the values of a label ``(n,)``, of the particles' own table or of their optics groups, or None."""
     if label in columns:
         return numbers(path, columns, (label,))[:, 0]
     if optics is None or label not in optics or len(optics) == 0:
@@ -155,18 +179,21 @@ def _of_particles(
             return np.full(len(columns), values[0])
         raise FormatError(path, "rlnOpticsGroup", "missing", f"the group of each particle, for {len(optics)} groups")
     groups = numbers(path, optics, ("rlnOpticsGroup",))[:, 0]
-    wanted = numbers(path, columns, ("rlnOpticsGroup",))[:, 0]
+    group = numbers(path, columns, ("rlnOpticsGroup",))[:, 0]
     rank = np.argsort(groups)
-    place = rank[np.searchsorted(groups, wanted, sorter=rank).clip(0, len(groups) - 1)]
-    absent = np.flatnonzero(groups[place] != wanted)
+    index = rank[np.searchsorted(groups, group, sorter=rank).clip(0, len(groups) - 1)]
+    absent = np.flatnonzero(groups[index] != group)
     if absent.size:
-        raise FormatError(path, f"rlnOpticsGroup of row {absent[0] + 1}", f"{wanted[absent[0]]:g}",
+        raise FormatError(path, f"rlnOpticsGroup of row {absent[0] + 1}", f"{group[absent[0]]:g}",
                           f"one of {', '.join(f'{g:g}' for g in groups)}, as in data_optics")  # fmt: skip
-    return np.asarray(values[place], dtype=np.float64)
+    return np.asarray(values[index], dtype=np.float64)
 
 
 def rotations(path: Path, columns: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Orientation of the particles (n, 3, 3; NaN where unknown), and of their subtomograms or None; zyx vectors."""
+    """Return the orientations of the particles, and of their subtomograms or None; both ``(n, 3, 3)``.
+
+    They act on zyx vectors and are NaN where unknown.
+    """
     n = len(columns)
     subtomogram = _rotation(path, columns, SUBTOMOGRAM_ANGLES)
     particle = _rotation(path, columns, ANGLES)
@@ -180,6 +207,7 @@ def rotations(path: Path, columns: pd.DataFrame) -> tuple[NDArray[np.float64], N
 
 
 def _rotation(path: Path, columns: pd.DataFrame, labels: tuple[str, ...]) -> NDArray[np.float64] | None:
+    """Return the rotations of these angles ``(n, 3, 3)``, or None where the table lacks them."""
     if not has(columns, labels):
         return None
     angles = numbers(path, columns, labels)
@@ -187,7 +215,7 @@ def _rotation(path: Path, columns: pd.DataFrame, labels: tuple[str, ...]) -> NDA
 
 
 def tomogram_names(columns: pd.DataFrame, fallback: str) -> NDArray[np.object_]:
-    """(n,) names as they stand in the file; ``fallback`` where the list has no column for them."""
+    """Return the tomogram names ``(n,)`` as they are in the file; ``fallback`` where no column holds them."""
     for label in NAME_COLUMNS:
         if label in columns:
             return columns[label].astype(str).to_numpy(dtype=object)
@@ -195,13 +223,19 @@ def tomogram_names(columns: pd.DataFrame, fallback: str) -> NDArray[np.object_]:
 
 
 def counted_ids(names: NDArray[np.object_]) -> NDArray[np.object_]:
-    """(n,) ``tomogram/000001`` and so on, without Warp's ``.tomostar``, so that ids outlive a change of dialect."""
+    """Return ``tomogram/000001`` and so on ``(n,)``, without Warp's ``.tomostar``: equal in every dialect.
+
+    Examples
+    --------
+    >>> counted_ids(np.array(["TS_1.tomostar", "TS_1.tomostar"], dtype=object)).tolist()
+    ['TS_1/000001', 'TS_1/000002']
+    """
     plain = [str(name).removesuffix(".tomostar") for name in names]
     return Particles.create(plain, np.zeros((len(names), 3))).particle_id
 
 
 def grid_of(path: Path, name: str, grids: Mapping[str, Grid]) -> Grid:
-    """The grid of a tomogram, whether or not the name carries Warp's ``.tomostar``."""
+    """Return the grid of a tomogram, whether or not its name has Warp's ``.tomostar``; `FormatError` without one."""
     plain = name.removesuffix(".tomostar")
     for key in (name, plain, f"{plain}.tomostar"):
         if key in grids:
@@ -219,9 +253,14 @@ def center_xyz_angstrom(
     grids: Mapping[str, Grid] | None,
     center: Center,
 ) -> NDArray[np.float64]:
-    """(n, 3) where centered coordinates count from, in Angstrom from the center of voxel 0.
+    """Return where centered coordinates count from ``(n, 3)``, in Angstrom from the center of voxel 0.
 
     Sizes come from ``rlnTomoSizeX/Y/Z`` (pixels of the tilt series) beside the particles and else from ``grids``.
+
+    Raises
+    ------
+    FormatError
+        The size of a tomogram is unknown.
 
     Source: RELION ``TomogramSet::loadTomogram``, center = size / 2.0, also for odd sizes.
     """
@@ -231,10 +270,10 @@ def center_xyz_angstrom(
         spacing = pixel
     else:
         distinct, inverse = np.unique(names.astype(str), return_inverse=True)
-        found = [grid_of(path, name, grids or {}) for name in distinct]
-        extent = np.stack([grid.extent_zyx_angstrom[::-1] for grid in found])[inverse]
-        spacing = np.array([grid.voxel_spacing_angstrom for grid in found])[inverse]
-    middle = extent / 2
+        listed = [grid_of(path, name, grids or {}) for name in distinct]
+        extent = np.stack([grid.extent_zyx_angstrom[::-1] for grid in listed])[inverse]
+        spacing = np.array([grid.voxel_spacing_angstrom for grid in listed])[inverse]
+    center_xyz = extent / 2
     if center == "relion-python":
-        middle = middle - (spacing if pixel is None else pixel)[:, None]
-    return np.asarray(middle, dtype=np.float64)
+        center_xyz = center_xyz - (spacing if pixel is None else pixel)[:, None]
+    return np.asarray(center_xyz, dtype=np.float64)

@@ -1,12 +1,11 @@
-"""STAR text, to and from tables, with every value as it stands in the file.
+"""STAR text, to and from tables, with every value as it is in the file.
 
 A column becomes numbers only where writing the numbers again gives equal values: names such as ``017`` or ``000001``
-stay text. Malformed text ends in one `FormatError` that names the block, the column or the line.
+stay text. A `FormatError` on malformed text names the block, the column or the line.
 """
 
 import gzip
 import re
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from io import StringIO
@@ -21,49 +20,33 @@ import pyarrow.compute as pc
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
+from tomosift.io.file_content import read_text
 
 _TEXT_LABEL = re.compile(r"(Name|File|Image|Path|Hash|Directory|VisibleFrames|tomosiftClass|tomosiftParticleId)\d*$")
-"""Labels that hold text in RELION and Warp whatever their values look like."""
+"""Labels that hold text in RELION and Warp whatever their values are."""
 
 _ZERO_PADDED = r"^0\d+$"
 _ZERO_PADDED_IN_ROWS = re.compile(r"[ \t\n]0\d+(?=[ \t\n])")
 _SINGLE_QUOTED = re.compile(r"(?<!\S)'([^'\"\n]*)'(?!\S)")
 _TOKEN = re.compile(r'"[^"]*"|\'[^\']*\'|\S+')
-_GZIP_MAGIC = b"\x1f\x8b"
-
-
-def read_bytes(path: Path) -> bytes:
-    """Content of a plain or gzipped file.
-
-    Raises
-    ------
-    FormatError
-        For a file that cannot be read or whose gzip stream is cut short.
-    """
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content[:2] == _GZIP_MAGIC else content
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise FormatError(path, "gzip stream", "cut short", "a complete .gz file", "copy the file again") from error
-    except OSError as error:
-        raise FormatError(path, "file", str(error.strerror or error), "a readable file") from error
-
-
-def read_text(path: Path) -> str:
-    """The text of a plain or gzipped file; raises `FormatError` for one that is no text."""
-    content = read_bytes(path)
-    if b"\0" in content[:4096]:
-        raise FormatError(path, "file", "binary", "text")
-    return content.decode("utf-8", errors="surrogateescape")
 
 
 def read_star(path: Path) -> dict[str, pd.DataFrame]:
-    """Every block of a STAR file by name, without the leading ``data_``; a block without ``loop_`` has one row.
+    """Return every block of a STAR file by name, without the leading ``data_``; one without ``loop_`` has one row.
 
     Raises
     ------
     FormatError
-        For text that is no STAR file, labels given twice, rows that are too short or too long, rows without ``loop_``.
+        The text is no STAR file, repeats a label or a block, or has rows of another length or without ``loop_``.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "a.star")
+    ...     write_star(path, {"particles": pd.DataFrame({"rlnTomoName": ["017"], "rlnCoordinateX": [2.5]})})
+    ...     read_star(path)["particles"].to_dict("list")
+    {'rlnTomoName': ['017'], 'rlnCoordinateX': [2.5]}
     """
     lines = [line.strip() for line in read_text(path).splitlines()]
     starts = [k for k, line in enumerate(lines) if line.startswith("data_")]
@@ -75,16 +58,17 @@ def read_star(path: Path) -> dict[str, pd.DataFrame]:
         name = lines[start][5:].split("#")[0].strip()
         if name in blocks:
             raise FormatError(path, f"block data_{name}", "given twice", "one block of each name")
-        blocks[name] = _block(path, name, lines[start + 1 : end], first_line=start + 2)
+        blocks[name] = _parse_block(path, name, lines[start + 1 : end], first_line=start + 2)
     return blocks
 
 
-def _block(path: Path, name: str, lines: list[str], first_line: int) -> pd.DataFrame:
+def _parse_block(path: Path, name: str, lines: list[str], first_line: int) -> pd.DataFrame:
+    """Return the table of a block's lines, loop or list of values."""
     numbered = [(k, line) for k, line in enumerate(lines, first_line) if line and not line.startswith("#")]
     if numbered and numbered[0][1].split()[0].lower() == "loop_":
         labels = [line.split()[0][1:] for _, line in _leading_labels(numbered[1:])]
         _check_labels(path, name, labels)
-        return _loop(path, name, labels, numbered[1 + len(labels) :])
+        return _parse_loop(path, name, labels, numbered[1 + len(labels) :])
     values: dict[str, str] = {}
     for k, line in numbered:
         tokens = _TOKEN.findall(line)
@@ -95,15 +79,17 @@ def _block(path: Path, name: str, lines: list[str], first_line: int) -> pd.DataF
             raise FormatError(path, f"column {tokens[0][1:]} of block data_{name}", "given twice", "each label once")
         values[tokens[0][1:]] = _unquoted(tokens[1])
     table = pd.DataFrame({label: pd.Series([value], dtype=object) for label, value in values.items()})
-    return _with_numbers(table)
+    return _convert_numbers(table)
 
 
 def _leading_labels(numbered: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return the lines before the first row."""
     count = next((k for k, (_, line) in enumerate(numbered) if not line.startswith("_")), len(numbered))
     return numbered[:count]
 
 
 def _check_labels(path: Path, name: str, labels: list[str]) -> None:
+    """Raise a `FormatError` unless there are labels, each once."""
     if not labels:
         raise FormatError(path, f"block data_{name}", "a loop_ without labels", "lines such as _rlnCoordinateX #1")
     twice = sorted({label for label in labels if labels.count(label) > 1})
@@ -111,7 +97,8 @@ def _check_labels(path: Path, name: str, labels: list[str]) -> None:
         raise FormatError(path, f"column {twice[0]} of block data_{name}", "given twice", "each label once")
 
 
-def _loop(path: Path, name: str, labels: list[str], numbered: list[tuple[int, str]]) -> pd.DataFrame:
+def _parse_loop(path: Path, name: str, labels: list[str], numbered: list[tuple[int, str]]) -> pd.DataFrame:
+    """Return the table of numbered rows."""
     if not numbered:
         return pd.DataFrame({label: pd.Series([], dtype=object) for label in labels})
     rows = [line for _, line in numbered]
@@ -124,31 +111,32 @@ def _loop(path: Path, name: str, labels: list[str], numbered: list[tuple[int, st
     try:
         if len(_TOKEN.findall(rows[0])) != len(labels):
             raise pd.errors.ParserError
-        table = _parsed(body, as_text)
-        if _loses_text(body, table, as_text):
-            table = _parsed(body, list(range(len(labels))))
+        table = _parse_rows(body, as_text)
+        if _has_lost_text(body, table, as_text):
+            table = _parse_rows(body, list(range(len(labels))))
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise _ragged(path, name, labels, numbered) from error
+        raise _explain_rows(path, name, labels, numbered) from error
     if table.shape != (len(rows), len(labels)) or table.iloc[:, -1].isin([""]).any():
         _check_every_row(path, name, labels, numbered)
     table.columns = pd.Index(labels)
-    return _with_numbers(table)
+    return _convert_numbers(table)
 
 
 def _without_comment(row: str) -> str:
+    """Return a row up to the first ``#`` outside quotes."""
     tokens = _TOKEN.findall(row)
     return " ".join(tokens[: next((k for k, token in enumerate(tokens) if token.startswith("#")), None)])
 
 
-def _parsed(body: str, as_text: list[int]) -> pd.DataFrame:
-    """Columns by number: strings where ``as_text``, what pandas finds elsewhere."""
+def _parse_rows(body: str, as_text: list[int]) -> pd.DataFrame:
+    """Return columns by number: strings where ``as_text``, what pandas infers elsewhere."""
     kinds: dict[Any, Any] = dict.fromkeys(as_text, str)
     text = StringIO(body)
     return pd.read_csv(text, sep=r"\s+", header=None, dtype=kinds, na_filter=False, engine="c", low_memory=False)
 
 
-def _loses_text(body: str, table: pd.DataFrame, as_text: list[int]) -> bool:
-    """Whether a column of numbers holds numbers padded with zeros, or truth values spelled in some way."""
+def _has_lost_text(body: str, table: pd.DataFrame, as_text: list[int]) -> bool:
+    """Whether a column that pandas converted holds numbers padded with zeros, or truth values."""
     padded = sum(1 for _ in _ZERO_PADDED_IN_ROWS.finditer(f"\n{body}"))
     if padded:
         texts = [pa.array(table[k], type=pa.string()) for k in as_text]
@@ -156,7 +144,8 @@ def _loses_text(body: str, table: pd.DataFrame, as_text: list[int]) -> bool:
     return padded > 0 or any(kind == np.bool_ for kind in table.dtypes)
 
 
-def _ragged(path: Path, name: str, labels: list[str], numbered: list[tuple[int, str]]) -> FormatError:
+def _explain_rows(path: Path, name: str, labels: list[str], numbered: list[tuple[int, str]]) -> FormatError:
+    """Return the error of the first row with too few or too many values."""
     try:
         _check_every_row(path, name, labels, numbered)
     except FormatError as error:
@@ -165,6 +154,7 @@ def _ragged(path: Path, name: str, labels: list[str], numbered: list[tuple[int, 
 
 
 def _check_every_row(path: Path, name: str, labels: list[str], numbered: list[tuple[int, str]]) -> None:
+    """Raise a `FormatError` unless every row has one value for each label."""
     for k, line in numbered:
         count = len(_TOKEN.findall(_without_comment(line)))
         if count != len(labels):
@@ -175,11 +165,12 @@ def _check_every_row(path: Path, name: str, labels: list[str], numbered: list[tu
 
 
 def _unquoted(token: str) -> str:
+    """Return a value without the quotes around it."""
     return token[1:-1] if len(token) > 1 and token[0] in "\"'" and token[-1] == token[0] else token
 
 
-def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """The same table with the text columns that are numbers and nothing but numbers turned into numbers."""
+def _convert_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with those text columns as numbers that hold nothing but numbers."""
     columns: dict[str, Any] = {}
     for label in table.columns:
         columns[label] = table[label]
@@ -198,10 +189,14 @@ def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
 def write_star(path: Path, blocks: Mapping[str, pd.DataFrame], version: str | None = None) -> None:
     """Write blocks by name; one-row blocks named ``general`` or without a name become plain label-value lists.
 
-    Numbers are written in the fewest digits that read back equal, text with blanks is quoted. Gzipped for ``.gz``.
+    Numbers are written in the fewest digits that read back equal, and text with blanks is quoted.
 
     Parameters
     ----------
+    path
+        The file, gzipped for ``.gz``; it is complete or absent.
+    blocks
+        Tables by block name.
     version
         RELION's version line above each block, such as ``30001`` or ``50001``.
     """
@@ -224,7 +219,7 @@ def write_star(path: Path, blocks: Mapping[str, pd.DataFrame], version: str | No
 
 
 def _cells(column: "pd.Series[Any]") -> list[str]:
-    """(n,) text; floats by ``repr``, which reads back equal."""
+    """Return the text of each value ``(n,)``; floats by ``repr``, which reads back equal."""
     values = column.tolist()
     if column.dtype == np.float64:
         return list(map(repr, values))
@@ -232,6 +227,7 @@ def _cells(column: "pd.Series[Any]") -> list[str]:
 
 
 def _quoted(value: object) -> str:
+    """Return the text of a value, in quotes where STAR needs them."""
     text = repr(value) if isinstance(value, float) else str(value)
     if text == "" or text[0] in "#_\"'" or text.startswith(("data_", "loop_")) or re.search(r"\s", text):
         return f"'{text}'" if '"' in text else f'"{text}"'

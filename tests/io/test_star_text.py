@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tomosift.errors import FormatError
-from tomosift.io.particles.star_text import read_star, write_star
+from tomosift.io.star_text import read_star, write_star
 
 TABLE = """data_particles
 
