@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from torch import Tensor
 
-from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
+from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.evaluation.benchmark.template_matching import template_bank
 from tomosift.evaluation.metrics.detection import DetectionScores, detection_score
@@ -117,7 +117,7 @@ def _world(options: Options, seed: int) -> World:
     )
     paths = simulate_dataset(config, options.work / f"tomograms-{seed}")
     tomograms = open_tomograms(paths.tomograms)
-    grids = grids_by_name(tomograms)
+    grids = collect_grids(tomograms)
     truth = read_particles(paths.particles_truth, grids=grids)
     picks = read_particles(paths.particles, grids=grids)
     return World(tomograms, replace(picks, class_name=truth.class_name), truth)
@@ -139,7 +139,7 @@ def _detected(
     """What a detector finds that learned from these picks, and the seconds for each tomogram."""
     config = Config(init=None) if method == "scratch" else Config()
     if method == "one-round":
-        config = replace(config, rounds=0)
+        config = replace(config, self_training_rounds=0)
     run = Run.open(folder, {"method": method, "picks": list(map(str, given.particle_id)), "seed": seed})
     model = train_detector(config, given, learned.tomograms, run, seed)
     started, radii = time.perf_counter(), read_radii(folder)
@@ -247,7 +247,7 @@ def deepfinder_tomograms(data: Path, work: Path) -> tuple[dict[str, Tomogram], d
             write_volume(path, np.asarray(file["dataset"]).transpose(2, 1, 0), 10.0)
         particles = read_object_list(folder / f"tomo{number}_objlist.xml", voxel_spacing_angstrom=10.0)
         lists[number] = replace(particles, tomogram=np.full(len(particles), f"tomo{number}", dtype=object))
-    return open_tomograms(work, inverted=True), lists
+    return open_tomograms(work, is_inverted=True), lists
 
 
 def _row(world: str, method: str, each: int, seed: int, found: DetectionScores, seconds: float) -> dict[str, Any]:

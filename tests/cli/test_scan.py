@@ -11,7 +11,7 @@ import ome_zarr_models
 import pytest
 
 from tomosift.cli.main import main
-from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
+from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
 from tomosift.evaluation.metrics.detection import detection_score
 from tomosift.files import write_json
 from tomosift.io.particles import copick, read_particles, write_particles
@@ -22,7 +22,7 @@ from tomosift.particles import Particles
 Refused = Callable[..., str]
 SPACING = 16.0
 QUICK = ("--detector.init", "None", "--detector.voxel-spacing-angstrom", SPACING, "--detector.box-size", 16,
-         "--detector.background-places", 6000, "--detector.rounds", 0, "--detector.training.steps", 150,
+         "--detector.background-points", 6000, "--detector.self-training-rounds", 0, "--detector.training.steps", 150,
          "--detector.training.batch-size", 64)  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def state(*files: Path) -> dict[str, int]:
 
 
 def read(world: Any, path: Path) -> Particles:
-    grids = grids_by_name(open_tomograms(Path(world.folder) / "tomograms"))
+    grids = collect_grids(open_tomograms(Path(world.folder) / "tomograms"))
     return read_particles(path, voxel_spacing_angstrom=SPACING, grids=grids)
 
 
@@ -175,7 +175,7 @@ def test_tomograms_of_two_voxel_spacings_give_one_table(world: Any, scanned: Pat
     write_volume(tmp_path / "tomograms" / "larger.mrc", np.repeat(np.repeat(np.repeat(volume, 2, 0), 2, 1), 2, 2), 8.0)
     words = ("--model", scanned / "detector", "--radius", 100, "--table", "found.csv", "--out", tmp_path / "out")
     run("scan", tmp_path / "tomograms", *words)
-    found = read_particles(tmp_path / "out" / "found.csv", grids=grids_by_name(open_tomograms(tmp_path / "tomograms")))
+    found = read_particles(tmp_path / "out" / "found.csv", grids=collect_grids(open_tomograms(tmp_path / "tomograms")))
     fine, larger = (found.position_zyx_angstrom[found.tomogram == name] for name in ("fine", "larger"))
     assert len(fine) > 3
     distance = np.linalg.norm(fine[:, None] - larger, axis=2).min(axis=1)
@@ -210,7 +210,7 @@ def test_masks_by_the_name_of_the_tomogram_say_where_to_look(world: Any, scanned
         (("--model", "MODEL", "--stride", 0), "stride is 0, expected a multiple of 1"),
         (("--model", "MODEL", "--workers", -1), "workers is -1, expected 0 or more"),
         (("--examples", "absent.star"), "absent.star"),
-        (("--examples", "UNNAMED"), "no pick has a class; name one or more of every class"),
+        (("--examples", "UNNAMED"), "no pick has a class; label one or more picks of every class"),
         (("--examples", "PICKS"), "size of tomogram tomogram_002 is unknown"),
         (("--examples", "ELSEWHERE"), "tomogram names of the particles have no tomogram: 'elsewhere'"),
         (("--examples", "OUTSIDE"), "picks lie outside of tomogram_001, the first at"),

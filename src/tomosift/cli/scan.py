@@ -9,19 +9,19 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from tomosift.cli.inputs import read_labels, tomograms_of
 from tomosift.cli.terminal import print_message, print_table, progress_bar
 from tomosift.compute.engine import Engine, for_each
-from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
+from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
+from tomosift.data.labels import read_labels
 from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
 from tomosift.evaluation.report.picking_report import write_scan_report
-from tomosift.inference.classifier import load_classifier, model_digest
+from tomosift.inference.model_files import load_classifier, model_digest
 from tomosift.io.particles import format_to_write, write_particles
 from tomosift.particles import Particles
-from tomosift.picking.config import Config
+from tomosift.picking.config import RENAMED, Config
 from tomosift.picking.detection import BACKGROUND, check_background, open_blocks
-from tomosift.picking.detector import picks_by_tomogram, read_radii, train_detector
+from tomosift.picking.detector import group_picks_by_tomogram, read_radii, train_detector
 from tomosift.picking.self_training import concatenate_picks
 from tomosift.picking.tomogram_task import PickingTask, read_result, run_task
 from tomosift.train.run import Run
@@ -83,13 +83,13 @@ def command(
     if not 0 < least_probability < 1:
         raise ValueError(f"least_probability is {least_probability:g}, expected a number between 0 and 1")
     format_to_write(out / table)  # an unknown suffix is better said before the work than after it
-    found = tomograms_of(tomograms, tomogram_spacing, inverted, None)
+    found = open_tomograms(tomograms, tomogram_spacing, inverted, report=print_message)
     mask_of = {} if masks is None else _masks(masks, found)
     if examples is not None:
         where = found
         if example_tomograms:
-            where = tomograms_of(example_tomograms, tomogram_spacing, inverted, None)
-        picks = read_labels(examples, label_column, picks_spacing, grids_by_name(where))
+            where = open_tomograms(example_tomograms, tomogram_spacing, inverted, report=print_message)
+        picks = read_labels(examples, label_column, picks_spacing, collect_grids(where))
         _check_radii(sorted({str(name) for name in picks.class_name} - {""}), radius, radii or {})
         model = out / "detector"
         _learned(picks, where, detector, model, seed)
@@ -116,7 +116,7 @@ def command(
 
 
 def _learned(picks: Particles, tomograms: dict[str, Tomogram], config: Config, out: Path, seed: int) -> None:
-    given = picks_by_tomogram(config, picks, tomograms)  # what is wrong with them is said before a folder is made
+    given = group_picks_by_tomogram(config, picks, tomograms)  # what is wrong with them is said before a folder is made
     grids = {key: tomograms[key].grid for key in given}
     asked = {
         "detector": json.loads(json.dumps(asdict(config), default=os.fspath)),
@@ -126,11 +126,12 @@ def _learned(picks: Particles, tomograms: dict[str, Tomogram], config: Config, o
             for key, mine in given.items()
         ],
         "tomograms": [
-            [key, *grid.shape_zyx, grid.voxel_spacing_angstrom, tomograms[key].inverted] for key, grid in grids.items()
+            [key, *grid.shape_zyx, grid.voxel_spacing_angstrom, tomograms[key].is_inverted]
+            for key, grid in grids.items()
         ],
         "seed": seed,
     }
-    run = Run.open(out, asked)
+    run = Run.open(out, asked, {f"detector.{old}": f"detector.{new}" for old, new in RENAMED.items()})
     if (run.result / "model.json").exists():
         print_message(f"{out}: finished before, used as it is")
         return
@@ -142,7 +143,7 @@ def _learned(picks: Particles, tomograms: dict[str, Tomogram], config: Config, o
             run,
             seed,
             lambda done, total: looking(done, total, ""),
-            lambda step, total, losses: learning(step, total, f"loss {losses['loss']:.2f}"),
+            learning,
         )
 
 
@@ -183,7 +184,7 @@ def _written(tasks: list[PickingTask], names: list[str], path: Path, tomograms: 
     number = np.array([names.index(str(name)) + 1 for name in particles.class_name])
     columns = {NUMBER: number, CLASS: particles.class_name, CONFIDENCE: np.round(particles.score, 6)}
     particles = particles.with_columns(columns)
-    grids = grids_by_name(tomograms)
+    grids = collect_grids(tomograms)
     spacing = next(iter(grids.values())).voxel_spacing_angstrom
     write_particles(path, particles, voxel_spacing_angstrom=spacing, grids=grids)
     return particles

@@ -1,7 +1,7 @@
-"""A tomogram as overlapping blocks, at the voxel spacing of a model, in which all boxes on a lattice can be described.
+"""A tomogram as overlapping blocks at the voxel spacing of a model, in which every grid point can be described.
 
-Places lie ``stride`` voxels of the model apart, the first at the center of voxel 0 of the tomogram. Boxes that reach
-beyond it are filled up as extracted ones are, with the mean of what is there (of the block here, of the box there).
+Grid points lie ``stride`` voxels of the model apart, the first at the center of voxel 0 of the tomogram. A block that
+reaches beyond the tomogram is filled with the mean of its other voxels, as an extracted box is with that of its own.
 """
 
 import math
@@ -21,19 +21,39 @@ MAX_GRID_POINTS = 48
 
 @dataclass(frozen=True)
 class DetectionGrid:
-    """Where in a tomogram a model looks."""
+    """Regular grid of positions in a tomogram at which a detector is evaluated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grid = DetectionGrid((4, 5, 6), 20.0)
+    >>> grid.size
+    120
+    >>> grid.positions_zyx_angstrom(np.array([1, 6])).tolist()
+    [[0.0, 0.0, 20.0], [0.0, 20.0, 0.0]]
+    """
 
     shape_zyx: tuple[int, int, int]
     spacing_angstrom: float
-    """Between places; place 0 is the center of voxel 0."""
+    """Between grid points; point 0 is the center of voxel 0."""
 
     @property
     def size(self) -> int:
-        """Number of places."""
+        """Number of grid points."""
         return math.prod(self.shape_zyx)
 
-    def around(self, position_zyx_angstrom: NDArray[np.float64], distance_angstrom: float) -> NDArray[np.int64]:
-        """Places in cubes about these positions, each once: all that are no farther from one than the distance."""
+    def points_around(self, position_zyx_angstrom: NDArray[np.float64], distance_angstrom: float) -> NDArray[np.int64]:
+        """Return the grid points in cubes around positions, each once and in ascending order.
+
+        The cubes hold at least every grid point within ``distance_angstrom`` of a position.
+
+        Parameters
+        ----------
+        position_zyx_angstrom
+            (n, 3) positions.
+        distance_angstrom
+            Half the edge of the cubes, before rounding up to grid points.
+        """
         reach = math.ceil(distance_angstrom / self.spacing_angstrom) + 1
         offset = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
         nearest = np.rint(position_zyx_angstrom / self.spacing_angstrom).astype(np.int64)
@@ -41,84 +61,91 @@ class DetectionGrid:
         index = index[((index >= 0) & (index < self.shape_zyx)).all(axis=1)]
         return np.unique(np.ravel_multi_index(tuple(index.T), self.shape_zyx))
 
-    def positions(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(n, 3) Angstrom (zyx) of places that are counted through, x fastest."""
-        place = np.stack(np.unravel_index(index, self.shape_zyx), axis=1)
-        return np.asarray(place * np.float64(self.spacing_angstrom))
+    def positions_zyx_angstrom(self, point: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the (n, 3) positions of grid points given by their flat index, x fastest."""
+        index = np.stack(np.unravel_index(point, self.shape_zyx), axis=1)
+        return np.asarray(index * np.float64(self.spacing_angstrom))
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Voxels about some places."""
+    """Voxels around some grid points."""
 
     volume: NDArray[np.float32]
-    """(z, y, x), density positive; the first place lies at `tomosift.models.grid_descriptors.first_center_voxel` along each axis."""
+    """(z, y, x), density positive. The first grid point lies at
+    `tomosift.models.grid_descriptors.first_center_voxel` along each axis."""
     start_zyx: tuple[int, int, int]
-    """Index of the first place in the lattice."""
+    """Index of the first grid point of the block."""
     count_zyx: tuple[int, int, int]
-    """Places of the lattice that the block has; it may describe more, which lie beyond."""
+    """Grid points of the block; its voxels may describe more, which lie beyond the tomogram."""
 
     @property
-    def places(self) -> tuple[slice, slice, slice]:
-        """Of an array over the lattice, the block's part."""
+    def slices_zyx(self) -> tuple[slice, slice, slice]:
+        """The part of an array over the whole grid that belongs to this block."""
         z, y, x = (slice(start, start + count) for start, count in zip(self.start_zyx, self.count_zyx, strict=True))
         return z, y, x
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """All blocks of one tomogram, which are of one shape."""
+    """All blocks of a tomogram, which have one shape; iterating reads them one by one."""
 
     tomogram: Tomogram
     voxel_spacing_angstrom: float
     """Of the model."""
     box_size: int
+    """Of the model, in its voxels."""
     stride: int
-    """Voxels of the model between places."""
+    """Voxels of the model between grid points."""
 
     @property
-    def lattice(self) -> DetectionGrid:
-        """All places within the tomogram."""
+    def grid(self) -> DetectionGrid:
+        """All grid points within the tomogram."""
         grid, step = self.tomogram.grid, self.stride * self.voxel_spacing_angstrom
         z, y, x = (math.floor((n - 1) * grid.voxel_spacing_angstrom / step + 1e-6) + 1 for n in grid.shape_zyx)
         return DetectionGrid((z, y, x), step)
 
     def __len__(self) -> int:
-        return math.prod(-(-n // each) for n, each in zip(self.lattice.shape_zyx, self._each, strict=True))
+        return math.prod(-(-n // each) for n, each in zip(self.grid.shape_zyx, self._points_per_block, strict=True))
 
     @property
-    def _each(self) -> tuple[int, ...]:
-        # Blocks of like size; one that has a few places left over would cost as much as a full one.
-        return tuple(-(-n // -(-n // MAX_GRID_POINTS)) for n in self.lattice.shape_zyx)
+    def _points_per_block(self) -> tuple[int, ...]:
+        # Blocks of similar size: one with a few remaining points would cost as much as a full one.
+        return tuple(-(-n // -(-n // MAX_GRID_POINTS)) for n in self.grid.shape_zyx)
 
     def __iter__(self) -> Iterator[Block]:
         first, behind = first_center_voxel(self.box_size, self.stride), self.box_size - self.box_size // 2
-        each = self._each
-        z, y, x = (_good_edge(first + (n - 1) * self.stride + behind, self.stride) for n in each)
+        points, shape = self._points_per_block, self.grid.shape_zyx
+        z, y, x = (_fast_edge(first + (n - 1) * self.stride + behind, self.stride) for n in points)
         ratio = self.voxel_spacing_angstrom / self.tomogram.grid.voxel_spacing_angstrom
         data = self.tomogram.open().data
-        for corner in np.ndindex(*(-(-n // e) for n, e in zip(self.lattice.shape_zyx, each, strict=True))):
-            start = [k * e for k, e in zip(corner, each, strict=True)]
+        for corner in np.ndindex(*(-(-n // each) for n, each in zip(shape, points, strict=True))):
+            start = [k * each for k, each in zip(corner, points, strict=True)]
             low = (np.array(start) * self.stride - first) * ratio
-            volume = crop_block(data, low, (z, y, x), ratio).volume
-            finite = np.isfinite(volume)
-            if not finite.all():
-                volume = np.where(finite, volume, volume[finite].mean() if finite.any() else 0).astype(np.float32)
-            a, b, c = (min(e, n - s) for e, n, s in zip(each, self.lattice.shape_zyx, start, strict=True))
-            yield Block(-volume if self.tomogram.inverted else volume, (start[0], start[1], start[2]), (a, b, c))
+            volume = _fill_gaps(crop_block(data, low, (z, y, x), ratio).volume)
+            a, b, c = (min(each, n - s) for each, n, s in zip(points, shape, start, strict=True))
+            yield Block(-volume if self.tomogram.is_inverted else volume, (start[0], start[1], start[2]), (a, b, c))
 
 
-def _good_edge(least: int, stride: int) -> int:
-    """The shortest edge from ``least`` on that is a multiple of twice the stride and quick to transform."""
+def _fill_gaps(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Replace voxels that are no finite number by the mean of the others."""
+    finite = np.isfinite(volume)
+    if finite.all():
+        return volume
+    return np.where(finite, volume, volume[finite].mean() if finite.any() else 0).astype(np.float32)
+
+
+def _fast_edge(least: int, stride: int) -> int:
+    """Return the smallest edge from ``least`` on that is a multiple of twice the stride and fast to transform."""
     edge = -(-least // (2 * stride)) * 2 * stride
-    while _rest(edge) > 1 and _rest(2 * stride) == 1:
+    while _without_small_factors(edge) > 1 and _without_small_factors(2 * stride) == 1:
         edge += 2 * stride
     return edge
 
 
-def _rest(edge: int) -> int:
-    """What is left of a number without its factors 2, 3 and 5."""
+def _without_small_factors(number: int) -> int:
+    """Divide a number by its factors 2, 3 and 5."""
     for prime in (2, 3, 5):
-        while edge % prime == 0:
-            edge //= prime
-    return edge
+        while number % prime == 0:
+            number //= prime
+    return number

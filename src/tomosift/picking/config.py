@@ -1,39 +1,54 @@
-"""How a detector learns."""
+"""Settings of the training of a detector."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from tomosift.train.loop import Training
+
+RENAMED: Mapping[str, str] = MappingProxyType(
+    {
+        "near_angstrom": "class_distance_angstrom",
+        "far_angstrom": "background_distance_angstrom",
+        "background_places": "background_points",
+        "beside_places": "nearby_background_points",
+        "beside_angstrom": "nearby_distance_angstrom",
+        "few": "self_training_max_picks",
+        "rounds": "self_training_rounds",
+    }
+)
+"""Names of fields in runs of earlier versions -> their names now; see `tomosift.train.config.rename_fields`."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of a detector."""
+    """Settings of the training of a detector."""
 
     init: Path | None = Path("dense")
-    """Model with the encoder `dense` to start from, by default the shipped one; none for random weights."""
+    """Model with the encoder `dense` to start from; by default the shipped one. None starts from random weights."""
     box_size: int = 32
-    """Edge of the boxes in which places are described, in voxels: about twice the largest particle."""
+    """Edge of the box in which a grid point is described, in voxels; about twice the largest particle works best."""
     voxel_spacing_angstrom: float = 10.0
-    """At which tomograms are looked at, whatever theirs is."""
-    near_angstrom: float = 18.0
-    """Places so close to a pick are of its class, and in any case the one that is closest."""
-    far_angstrom: float = 30.0
-    """Places so far from all picks are background."""
-    background_places: int = 200_000
-    """From anywhere in the tomograms with picks, but no more than 40,000 from one: few would hold none of the places
-    that look like a particle by chance."""
-    beside_places: int = 4000
-    """Of each tomogram, beside picks: within a large particle some place looks like a small one."""
-    beside_angstrom: float = 130.0
-    """How far from a pick those may be."""
+    """Voxel spacing in Angstrom to which every tomogram is resampled."""
+    class_distance_angstrom: float = 18.0
+    """Grid points within this distance of a pick, in Angstrom, get its class. The closest one always does."""
+    background_distance_angstrom: float = 30.0
+    """Grid points at least this far from every pick, in Angstrom, are background."""
+    background_points: int = 200_000
+    """Background grid points drawn from anywhere in all tomograms with picks, at most 40,000 from each. With few, none
+    would resemble a particle by chance."""
+    nearby_background_points: int = 4000
+    """Background grid points drawn near the picks of each tomogram. Parts of a large particle resemble a small one."""
+    nearby_distance_angstrom: float = 130.0
+    """Largest distance in Angstrom between these grid points and a pick."""
     input_noise: float = 0.1
-    """Added to standardized descriptors, in their standard deviations."""
+    """Standard deviation of the noise added to standardized descriptors."""
     dropout: float = 0.2
-    """Share of hidden features left out at every step."""
-    few: int = 20
-    """Classes with fewer picks get more: what is surely found in the same tomograms teaches another round."""
-    rounds: int = 2
-    """Of such further training."""
+    """Share of hidden features that are left out at every training step."""
+    self_training_max_picks: int = 20
+    """Classes with fewer picks than this gain confident detections of the same tomograms as further picks."""
+    self_training_rounds: int = 2
+    """Rounds of training that follow the first one where a class has few picks; 0 switches self-training off."""
     training: Training = field(default_factory=lambda: Training(1500, 256, 2e-3, checkpoint_every=500))
-    """How long and how fast; half of each batch is background."""
+    """Number of steps, batch size and learning rate. Half of each batch is background."""

@@ -1,13 +1,14 @@
-"""A detector: what tells particles from everything else in tomograms, learned from a few picks of each class.
+"""Training of a detector, which separates particles from everything else in a tomogram, from a few picks of each class.
 
-Whatever lies close to a pick is of its class, and whatever lies away from all of them is background: noise,
-membranes, and particles that nobody picked, which are rare among random places. Descriptors of such places are
-computed once for each tomogram and gone over often, so that learning takes a minute.
+Grid points near a pick get its class. Grid points away from all picks are background: noise, membranes, and particles
+that were not picked, which are rare among random points. The descriptors of these points are computed once for each
+tomogram and used in many batches, so that training takes a minute.
 
-Ours. Places just beside a pick are drawn as well, for a detector that has never seen them answers beside particles.
+Ours. Background points are also drawn beside picks: a detector that was never trained on such points detects particles
+there.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,28 +20,34 @@ from torch.nn import functional
 from tomosift.data.batches import FeatureBatch
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.files import write_json
-from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier
+from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.inference.heads import LinearHead
+from tomosift.inference.model_files import load_classifier, save_classifier
+from tomosift.models.embedder import Embedder
 from tomosift.models.encoders import build_encoder
+from tomosift.models.recentering import Recentering
 from tomosift.particles import Particles
 from tomosift.picking.config import Config
 from tomosift.picking.detection import BACKGROUND, detect, extract_picks
 from tomosift.picking.particle_radius import estimate_radii
 from tomosift.picking.self_training import concatenate_picks, grow_picks
 from tomosift.picking.training_grid import TrainingGrid, load_training_grid
+from tomosift.progress import Progress, ignore_progress
 from tomosift.rng import normal
-from tomosift.train.loop import Progress, fit
+from tomosift.train.loop import fit
 from tomosift.train.run import Run, read_json
 
 _ENCODER = "dense"
-_LEAST_DEVIATION = 1e-6
+_MIN_DEVIATION = 1e-6
 _RADII = "radii.json"
-_SURE = 0.9  # probability of a particle that teaches
-_GROWTH = 3  # picks that come to each pick in a round, three times as many in the next
+_SELF_TRAINING_CONFIDENCE = 0.9
+"""Detections of at least this probability become picks."""
+_GROWTH = 3
+"""Detections that a round adds at most for each pick; the next round adds three times as many."""
 
 
-class Learner(nn.Module):
-    """Cross-entropy between the classes and the background, on descriptors of places."""
+class DetectorLearner(nn.Module):
+    """Cross-entropy over the classes and the background, on descriptors of grid points."""
 
     mean: Tensor
     deviation: Tensor
@@ -53,9 +60,10 @@ class Learner(nn.Module):
         classifier.encoder.dropout = config.dropout
 
     def forward(self, batch: FeatureBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the loss and the accuracy of a batch."""
         noise = normal(batch.x.shape, generator).to(batch.x.device)
         x = batch.x + self.config.input_noise * self.deviation * noise
-        if self.config.init is None:  # an encoder that has learned has taken a scale already
+        if self.config.init is None:  # a trained encoder has absorbed a standardization already
             x = (x - self.mean) / self.deviation
         embedding = functional.dropout(self.classifier.encoder.embed(x), self.config.dropout, self.training)
         head = self.classifier.head
@@ -63,7 +71,7 @@ class Learner(nn.Module):
         logits = head.linear(embedding)
         return {
             "loss": functional.cross_entropy(logits, batch.label),
-            "right": (logits.argmax(1) == batch.label).float().mean(),
+            "accuracy": (logits.argmax(1) == batch.label).float().mean(),
         }
 
 
@@ -73,50 +81,59 @@ def train_detector(
     tomograms: Mapping[str, Tomogram],
     run: Run,
     seed: int,
-    looking: Callable[[int, int], None] | None = None,
-    progress: Progress | None = None,
+    description_progress: Progress = ignore_progress,
+    progress: Progress = ignore_progress,
 ) -> Classifier:
-    """A classifier of places with the classes of the picks and `BACKGROUND`; result and radii are left in the run.
+    """Train a detector: a classifier of grid points with the classes of the picks and `BACKGROUND`.
+
+    The run holds its result and the particle radius of each class; see `read_radii`.
 
     Parameters
     ----------
+    config
+        Settings of the training.
     picks
-        Those with a class are learned from; particles of their tomograms that are not among them do little harm.
-    looking
-        Called with the tomograms described and those in all, rounds counted one by one.
+        Picks with a class are used. Particles of their tomograms that were not picked do little harm.
+    tomograms
+        Tomograms by name; those without picks are not read.
+    run
+        Folder of the training, which resumes where it was interrupted.
+    seed
+        Determines background points, batches and initial weights.
+    description_progress
+        Called with the number of described tomograms; each round counts all of them again.
+    progress
+        Called after each training step.
 
     Raises
     ------
     ValueError
-        See `picks_by_tomogram`; or a class or the background is left without any place.
+        See `group_picks_by_tomogram`; or no grid point is left for a class or for the background.
     """
-    given = picks_by_tomogram(config, picks, tomograms)
-    class_name = np.concatenate([mine.class_name for mine in given.values()])
+    groups = group_picks_by_tomogram(config, picks, tomograms)
+    class_name = np.concatenate([group.class_name for group in groups.values()])
     names = tuple(sorted({str(name) for name in class_name}))
-    few = {name for name in names if (class_name == name).sum() < config.few}
-    rounds = 1 + (config.rounds if few else 0)
-    known, total = dict(given), rounds * len(given)
+    few = {name for name in names if (class_name == name).sum() < config.self_training_max_picks}
+    rounds = 1 + (config.self_training_rounds if few else 0)
+    grown = dict(groups)
     for number in range(rounds):
-        part = run.within(f"round-{number + 1}")
-        told = []
-        for done, (key, mine) in enumerate(known.items(), number * len(given) + 1):
-            told.append(load_training_grid(config, names, mine, tomograms[key], part, seed + number, len(given)))
-            if looking is not None:
-                looking(done, total)
-        classifier = _taught(config, names, told, part, seed + number, progress)
+        stage = run.open_stage(f"round-{number + 1}")
+        parts = []
+        for done, (key, group) in enumerate(grown.items(), number * len(groups) + 1):
+            parts.append(load_training_grid(config, names, group, tomograms[key], stage, seed + number, len(groups)))
+            description_progress(done, rounds * len(groups))
+        classifier = _train_round(config, names, parts, stage, seed + number, progress)
         if number + 1 < rounds:
             most = _GROWTH ** (number + 1)
-            known = {key: _more(config, classifier, given[key], tomograms[key], few, most) for key in given}
-            run.log(event="grown", round=number + 1, picks=sum(len(part) for part in known.values()))
-    used = {str(name): tomograms[key] for key, mine in known.items() for name in mine.tomogram}
-    learned = concatenate_picks(list(known.values()))
-    write_json(run.folder / _RADII, estimate_radii(learned, used, config.box_size, config.voxel_spacing_angstrom))
+            grown = {key: _grow(config, classifier, groups[key], tomograms[key], few, most) for key in groups}
+            run.log(event="self_training", round=number + 1, picks=sum(len(group) for group in grown.values()))
+    _write_radii(config, grown, tomograms, run)
     save_classifier(run.result, classifier)
     return classifier
 
 
 def read_radii(run: Path) -> dict[str, float]:
-    """Radius of each class in Angstrom, as measured on the picks that a detector learned from.
+    """Return the particle radius of each class in Angstrom, as estimated from the picks that a detector learned from.
 
     Raises
     ------
@@ -126,95 +143,111 @@ def read_radii(run: Path) -> dict[str, float]:
     return {str(name): float(value) for name, value in read_json(run / _RADII).items()}
 
 
-def picks_by_tomogram(config: Config, picks: Particles, tomograms: Mapping[str, Tomogram]) -> dict[str, Particles]:
-    """Picks with a class, by the key of their tomogram, after all checks that need no look into a tomogram.
+def group_picks_by_tomogram(
+    config: Config, picks: Particles, tomograms: Mapping[str, Tomogram]
+) -> dict[str, Particles]:
+    """Group the picks with a class by the key of their tomogram, and make all checks that need no density.
 
     Raises
     ------
     ValueError
-        When no pick has a class, one is called as the background is, a tomogram is missing, a pick lies outside its
-        own, or the model to start from is of another encoder or voxel spacing.
+        When no pick has a class, a class has the name of the background, a tomogram is missing, a pick lies outside its
+        tomogram, or the model to start from has another encoder or voxel spacing.
     """
-    named = picks.select(np.flatnonzero(picks.class_name.astype(str) != ""))
-    names = tuple(sorted({str(name) for name in named.class_name}))
+    labeled = picks.select(np.flatnonzero(picks.class_name.astype(str) != ""))
+    names = tuple(sorted({str(name) for name in labeled.class_name}))
     if not names:
-        raise ValueError("no pick has a class; name one or more of every class, in the column that says the class")
+        raise ValueError("no pick has a class; label one or more picks of every class in the class column")
     if BACKGROUND in names:
-        raise ValueError(f"{BACKGROUND!r} is what places without a pick are called; give that class another name")
-    key_of = match_tomograms([str(name) for name in named.tomogram], tomograms)
-    keys = np.array([key_of[str(name)] for name in named.tomogram], dtype=object)
-    given = {key: named.select(np.flatnonzero(keys == key)) for key in dict.fromkeys(keys)}
-    for key, mine in given.items():
-        _check_inside(mine, tomograms[key], config.far_angstrom)
-    _starting(config, names)
-    return given
+        raise ValueError(f"{BACKGROUND!r} is the class of grid points without a particle; give that class another name")
+    key_of = match_tomograms([str(name) for name in labeled.tomogram], tomograms)
+    keys = np.array([key_of[str(name)] for name in labeled.tomogram], dtype=object)
+    groups = {key: labeled.select(np.flatnonzero(keys == key)) for key in dict.fromkeys(keys)}
+    for key, group in groups.items():
+        _check_positions(group, tomograms[key], config.background_distance_angstrom)
+    _build_classifier(config, names)
+    return groups
 
 
-def _check_inside(picks: Particles, tomogram: Tomogram, beyond_angstrom: float) -> None:
+def _check_positions(picks: Particles, tomogram: Tomogram, margin_angstrom: float) -> None:
+    """Refuse picks that lie outside of their tomogram by more than a margin."""
     last = (np.array(tomogram.grid.shape_zyx) - 1) * tomogram.grid.voxel_spacing_angstrom
     position = picks.position_zyx_angstrom
-    # Written so that what is no number is outside as well.
-    outside = ~((position >= -beyond_angstrom) & (position <= last + beyond_angstrom)).all(axis=1)
-    if outside.any():
-        first = ", ".join(f"{value:.0f}" for value in position[outside][0])
+    # Written so that NaN is outside as well.
+    is_outside = ~((position >= -margin_angstrom) & (position <= last + margin_angstrom)).all(axis=1)
+    if is_outside.any():
+        first = ", ".join(f"{value:.0f}" for value in position[is_outside][0])
         raise ValueError(
-            f"{outside.sum()} of {len(picks)} picks lie outside of {tomogram.name}, the first at {first} A (z, y, x), "
-            f"which ends at {', '.join(f'{value:.0f}' for value in last)} A; check --picks-spacing and "
+            f"{is_outside.sum()} of {len(picks)} picks lie outside of {tomogram.name}, the first at {first} A "
+            f"(z, y, x), which ends at {', '.join(f'{value:.0f}' for value in last)} A; check --picks-spacing and "
             "--tomogram-spacing"
         )
 
 
-def _taught(
+def _train_round(
     config: Config,
-    names: tuple[str, ...],
-    told: list[tuple[NDArray[np.float16], NDArray[np.int64]]],
+    class_names: tuple[str, ...],
+    parts: list[tuple[NDArray[np.float16], NDArray[np.int64]]],
     run: Run,
     seed: int,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Classifier:
+    """Train a detector on descriptors and labels of grid points, one pair for each tomogram."""
     torch.manual_seed(seed)
-    classifier = _starting(config, (*names, BACKGROUND))
-    descriptor, label = (np.concatenate(parts) for parts in zip(*told, strict=True))
-    of_each = np.bincount(label, minlength=len(names) + 1)
-    if not of_each.all():
-        lacking = (*names, BACKGROUND)[int(of_each.argmin())]
+    classifier = _build_classifier(config, (*class_names, BACKGROUND))
+    descriptor, label = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    counts = np.bincount(label, minlength=len(class_names) + 1)
+    if not counts.all():
+        missing = (*class_names, BACKGROUND)[int(counts.argmin())]
         raise ValueError(
-            f"no place is left for {lacking!r}: all are nearer to picks of another class; check the picks, or lower "
-            "near_angstrom and far_angstrom"
+            f"no grid point is left for {missing!r}: all are nearer to picks of another class; check the picks, or "
+            "lower class_distance_angstrom and background_distance_angstrom"
         )
-    run.log(event="places", of_each=of_each.tolist())
+    run.log(event="grid_points", per_class=counts.tolist())
     x = torch.from_numpy(descriptor.astype(np.float32))
-    learner = Learner(classifier, config, x.mean(0), x.std(0) + _LEAST_DEVIATION)
-    places = TrainingGrid(descriptor, label, len(names), config.training.batch_size, seed)
-    fit(learner, places, config.training, run, seed, progress=progress)
+    learner = DetectorLearner(classifier, config, x.mean(0), x.std(0) + _MIN_DEVIATION)
+    grid = TrainingGrid(descriptor, label, len(class_names), config.training.batch_size, seed)
+    fit(learner, grid, config.training, run, seed, progress=progress)
     if config.init is None:
-        classifier.encoder.take_scale(learner.mean, learner.deviation)
+        classifier.encoder.absorb_standardization(learner.mean, learner.deviation)
     classifier.encoder.dropout = 0.0
-    device = next(classifier.parameters()).device  # where training took place
+    device = classifier.embedder.device  # of the training
     with torch.inference_mode():
-        embedding = classifier.encoder.eval().embed(x.to(device))
+        embeddings = classifier.encoder.eval().embed(x.to(device))
     assert classifier.similarity is not None
-    classifier.similarity.remember(embedding, embedding, torch.from_numpy(label).to(device))
+    classifier.similarity.fit(embeddings, embeddings, torch.from_numpy(label).to(device))
     return classifier.eval()
 
 
-def _more(
-    config: Config, classifier: Classifier, given: Particles, tomogram: Tomogram, few: set[str], most: int
+def _grow(
+    config: Config,
+    classifier: Classifier,
+    picks: Particles,
+    tomogram: Tomogram,
+    classes: set[str],
+    max_per_pick: int,
 ) -> Particles:
-    """The picks of one tomogram and what a detector surely finds besides, of classes with few."""
-    apart = 2 * config.far_angstrom
-    found = extract_picks(
-        detect(classifier, tomogram), str(given.tomogram[0]), dict.fromkeys(classifier.card.class_names, apart), _SURE
-    )
-    return grow_picks(given, found, few, most, config.far_angstrom, apart)
+    """Add confident detections of these classes to the picks of one tomogram."""
+    min_distance = 2 * config.background_distance_angstrom
+    radii = dict.fromkeys(classifier.card.class_names, min_distance)
+    detections = extract_picks(detect(classifier, tomogram), str(picks.tomogram[0]), radii, _SELF_TRAINING_CONFIDENCE)
+    return grow_picks(picks, detections, classes, max_per_pick, config.background_distance_angstrom, min_distance)
 
 
-def _starting(config: Config, class_names: tuple[str, ...]) -> Classifier:
+def _write_radii(config: Config, groups: Mapping[str, Particles], tomograms: Mapping[str, Tomogram], run: Run) -> None:
+    """Estimate the particle radius of each class and write it into the run."""
+    by_name = {str(name): tomograms[key] for key, group in groups.items() for name in group.tomogram}
+    picks = concatenate_picks(list(groups.values()))
+    write_json(run.folder / _RADII, estimate_radii(picks, by_name, config.box_size, config.voxel_spacing_angstrom))
+
+
+def _build_classifier(config: Config, class_names: tuple[str, ...]) -> Classifier:
+    """Build a classifier with a new head on the encoder to start from."""
     if config.init is None:
-        encoder = build_encoder(_ENCODER)
+        embedder = Embedder(build_encoder(_ENCODER), Recentering())
     else:
         start = load_classifier(config.init)
-        encoder, spacing = start.encoder, start.card.voxel_spacing_angstrom
+        embedder, spacing = start.embedder, start.card.voxel_spacing_angstrom
         if start.card.encoder != _ENCODER:
             raise ValueError(f"the encoder of {config.init} is {start.card.encoder}, expected {_ENCODER}")
         if abs(spacing - config.voxel_spacing_angstrom) > 0.01 * spacing:
@@ -223,4 +256,4 @@ def _starting(config: Config, class_names: tuple[str, ...]) -> Classifier:
                 f"{spacing:g} A; give that, or --detector.init None"
             )
     card = ModelCard(_ENCODER, config.voxel_spacing_angstrom, config.box_size, class_names=class_names)
-    return Classifier(encoder, card)
+    return Classifier(embedder, card)

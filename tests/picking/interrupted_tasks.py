@@ -1,4 +1,4 @@
-"""Scans that come to harm, in a module that workers can import."""
+"""Picking tasks whose process is killed, in a module that workers can import."""
 
 import os
 import signal
@@ -7,11 +7,11 @@ from pathlib import Path
 from tomosift.picking.tomogram_task import PickingTask, run_task
 
 
-def scan_killed_once(task: PickingTask) -> Path:
-    """The first of all tries is killed when it has looked at every place and written nothing."""
+def kill_first_attempt(task: PickingTask) -> Path:
+    """Kill the process in the first attempt, after the last block and before anything is written."""
     marker = task.out.parent / f"{task.tomogram.name}.killed"
 
-    def kill(done: int, blocks: int) -> None:
+    def kill(done: int, total: int, note: str = "") -> None:
         if task.tomogram.name == "a" and not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
