@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from tomosift.rng import _random_words, add_seeded_noise_, seeds
+from tomosift.rng import _random_words, add_seeded_noise_, draw_seeds
 
 
 def noise(seed: torch.Tensor, *shape: int, std: float = 1.0) -> torch.Tensor:
@@ -12,7 +12,7 @@ def noise(seed: torch.Tensor, *shape: int, std: float = 1.0) -> torch.Tensor:
 
 
 def some_seeds(n: int) -> torch.Tensor:
-    return seeds(n, torch.Generator().manual_seed(3))
+    return draw_seeds(n, torch.Generator().manual_seed(3))
 
 
 def test_noise_is_normal_and_white() -> None:
@@ -28,12 +28,12 @@ def test_noise_is_normal_and_white() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 32, 70])
-def test_a_particle_has_its_noise_whoever_else_is_there(size: int) -> None:
+def test_the_noise_of_a_particle_does_not_depend_on_the_batch(size: int) -> None:
     seed = some_seeds(11)
-    together = noise(seed, size, size, size)
-    assert len(torch.unique(together[:, 0, 0, 0])) == 11
+    batch = noise(seed, size, size, size)
+    assert len(torch.unique(batch[:, 0, 0, 0])) == 11
     for row in (0, 7, 10):
-        assert torch.equal(noise(seed[row : row + 1], size, size, size)[0], together[row])
+        assert torch.equal(noise(seed[row : row + 1], size, size, size)[0], batch[row])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -47,7 +47,7 @@ def test_noise_is_added_in_place_with_the_deviation_of_each(dtype: torch.dtype) 
 
 
 def test_random_words_are_those_of_split_mix() -> None:
-    """First words that other implementations give for this seed."""
+    """The first words for this seed as published with other implementations."""
     words = _random_words(torch.tensor([1234567, 5]), torch.empty(2, 2, 3, dtype=torch.int64))
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     assert [word % 2**64 for word in words[0].tolist()] == published

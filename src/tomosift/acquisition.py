@@ -10,9 +10,17 @@ from tomosift.conventions import DEFAULT_TILT_RANGE_DEG
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How a tilt series was recorded; empty arrays and NaN where the files do not say.
+    """How a tilt series was recorded; arrays are empty where no file states them.
 
     The tilt axis is y and the beam is z. Defocus is positive for underfocus.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tomosift.acquisition import Acquisition
+    >>> acquisition = Acquisition(np.arange(-60.0, 61.0, 3.0), np.zeros(0), np.zeros(0))
+    >>> acquisition.tilt_range_deg
+    (-60.0, 60.0)
     """
 
     tilt_angles_deg: NDArray[np.float64]

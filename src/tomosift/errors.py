@@ -1,4 +1,4 @@
-"""What can go wrong, as types.
+"""Types of errors.
 
 ::
 
@@ -6,10 +6,10 @@
     ├── ValueError                 a wrong argument
     │   └── FormatError            a file breaks its format, or lacks what is needed from it
     └── RuntimeError
-        └── NonFiniteLossError     training met a loss that is not a number
+        └── NonFiniteLossError     the loss of a training step is not a number
 
-A message says what was got, what was expected and what to do. The command line prints it as one sentence and exits
-with 2; it never shows a traceback for these.
+A message states what was got, what was expected and what to do. The command line prints it as one sentence and exits
+with 2, without a traceback.
 """
 
 from pathlib import Path
@@ -26,9 +26,15 @@ class FormatError(ValueError):
     field
         The column, header field, block or line that is wrong, as the file's own documentation calls it.
     got, expected
-        What stands there and what should.
+        The value that was found, and the one that belongs there.
     advice
         What the user can do about it, as an imperative clause.
+
+    Examples
+    --------
+    >>> from tomosift.errors import FormatError
+    >>> print(FormatError("a.star", "rlnTomoName", "missing", "a column", "write the table again"))
+    a.star: rlnTomoName is missing, expected a column; write the table again
     """
 
     def __init__(self, path: Path | str, field: str, got: str, expected: str, advice: str = "") -> None:
@@ -37,9 +43,9 @@ class FormatError(ValueError):
         super().__init__(f"{sentence}; {advice}" if advice else sentence)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Pickle would call this class with the sentence alone; a worker sends its error home that way.
+        # By default pickle calls this class with the message alone; workers return their errors pickled.
         return type(self), (self.path, self.field, self.got, self.expected, self.advice)
 
 
 class NonFiniteLossError(RuntimeError):
-    """Training met a loss that is NaN or infinite; the last checkpoint is intact."""
+    """The loss of a training step is NaN or infinite; the last checkpoint is intact."""

@@ -1,4 +1,4 @@
-"""The particle table: what goes into every command and comes out of it."""
+"""The particle table: input and output of every command."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,24 +12,34 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Grid:
-    """The voxel grid of a tomogram: what is needed to turn pixels or centered coordinates into Angstrom."""
+    """The voxel grid of a tomogram, which converts pixels or centered coordinates to Angstrom."""
 
     shape_zyx: tuple[int, int, int]
     voxel_spacing_angstrom: float
 
     @property
     def extent_zyx_angstrom(self) -> NDArray[np.float64]:
-        """(3,) edge lengths: size times spacing."""
+        """(3,) edge lengths: size times voxel spacing."""
         return np.asarray(self.shape_zyx, dtype=np.float64) * self.voxel_spacing_angstrom
 
 
 @dataclass(frozen=True)
 class Particles:
-    """A table of n particles, the same whatever file it came from.
+    """A table of n particles, independent of the format of its file.
 
-    Frames: positions count from the *centre of voxel 0* of the tomogram. ``rotation`` turns the particle's reference
-    frame into the tomogram frame: a point at offset ``v`` from the particle's centre in the reference lies at
+    Frames: positions count from the *center of voxel 0* of the tomogram. ``rotation`` rotates the particle's reference
+    frame into the tomogram frame: a point at offset ``v`` from the particle's center in the reference lies at
     ``position + rotation @ v`` in the tomogram, with both as *zyx* column vectors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tomosift.particles import Particles
+    >>> particles = Particles.create(["TS_01", "TS_01"], np.array([[10.0, 20.0, 30.0], [40.0, 50.0, 60.0]]))
+    >>> len(particles), particles.particle_id.tolist()
+    (2, ['TS_01/000001', 'TS_01/000002'])
+    >>> particles.select(np.array([1])).position_zyx_angstrom.tolist()
+    [[40.0, 50.0, 60.0]]
     """
 
     particle_id: NDArray[Any]
@@ -37,13 +47,13 @@ class Particles:
     tomogram: NDArray[Any]
     """(n,) name of the tomogram as the file gives it."""
     position_zyx_angstrom: NDArray[np.float64]
-    """(n, 3) with every shift of the file (``rlnOrigin*`` and its kin) already applied."""
+    """(n, 3) with every shift of the file (``rlnOrigin*`` and the like) already applied."""
     rotation: NDArray[np.float64]
     """(n, 3, 3); NaN where the file gives no orientation."""
     class_name: NDArray[Any]
     """(n,) strings, empty where unlabeled."""
     score: NDArray[np.float64]
-    """(n,) the file's figure of merit, NaN where it has none."""
+    """(n,) figure of merit of the file, NaN where it has none."""
     columns: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Every column of the input file, with its own names and values; n rows."""
     tables: Mapping[str, pd.DataFrame] = field(default_factory=lambda: MappingProxyType({}))
@@ -83,7 +93,30 @@ class Particles:
         tables: Mapping[str, pd.DataFrame] | None = None,
         source: str = "",
     ) -> "Particles":
-        """Fill what is not given: no orientation (NaN), no class (empty), no score (NaN), ids ``tomogram/k``."""
+        """Return a table with defaults for absent fields.
+
+        Parameters
+        ----------
+        tomogram
+            (n,) names.
+        position_zyx_angstrom
+            (n, 3) from the center of voxel 0.
+        rotation
+            (n, 3, 3); None for unknown (NaN).
+        class_name
+            (n,); None for unlabeled (empty).
+        score
+            (n,); None for NaN.
+        particle_id
+            (n,) unique; None for ``tomogram/k``.
+        columns, tables, source
+            As of the class.
+
+        Raises
+        ------
+        ValueError
+            A field has another number of particles than ``tomogram``.
+        """
         names = np.asarray(tomogram, dtype=object).reshape(-1)
         n = len(names)
         if particle_id is None:
@@ -102,7 +135,7 @@ class Particles:
         )
 
     def select(self, rows: NDArray[Any]) -> "Particles":
-        """The particles at these indices, or where this mask is true, in that order."""
+        """Return the particles at these indices, or where this mask is true, in that order."""
         return replace(
             self,
             particle_id=self.particle_id[rows],
@@ -115,13 +148,13 @@ class Particles:
         )
 
     def with_columns(self, added: Mapping[str, NDArray[Any]]) -> "Particles":
-        """The same particles with columns added or replaced; geometry and source are untouched."""
+        """Return the same particles with columns added or replaced; geometry and source stay as they are."""
         return replace(self, columns=self.columns.assign(**added))
 
     def with_geometry(
         self, position_zyx_angstrom: NDArray[np.float64] | None = None, rotation: NDArray[np.float64] | None = None
     ) -> "Particles":
-        """The same particles elsewhere or turned; writers then derive the coordinate columns anew."""
+        """Return the particles with other positions or rotations; writers then derive the coordinate columns anew."""
         return replace(
             self,
             position_zyx_angstrom=self.position_zyx_angstrom

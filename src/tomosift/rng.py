@@ -1,4 +1,4 @@
-"""Random numbers for the particles of a batch, also where each of several processes holds a part of the batch."""
+"""Random numbers for the particles of a batch, also where several processes hold a part of the batch each."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-_AT_ONCE = 16 * 32**3  # numbers
+_NUMBERS_AT_ONCE = 16 * 32**3
 # The constants of SplitMix64, as signed numbers of 64 bits.
 _GOLDEN, *_FACTORS = (number - 2**64 for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
@@ -15,61 +15,87 @@ _GOLDEN, *_FACTORS = (number - 2**64 for number in (0x9E3779B97F4A7C15, 0xBF5847
 class ShardGenerator(torch.Generator):
     """The generator of one of ``count`` processes, which holds every count-th particle of a batch from ``rank`` on.
 
-    All processes seed theirs alike. `normal` and `uniform` draw for the whole batch and keep the rows of this process,
-    so that a particle gets the numbers that a single process would have drawn for it.
+    All processes seed theirs alike. `draw_normal` and `draw_uniform` draw for the whole batch and keep the rows of this
+    process, so that a particle gets the numbers that a single process would have drawn for it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tomosift.rng import ShardGenerator, draw_normal
+    >>> whole = draw_normal((4, 2), torch.Generator().manual_seed(0))
+    >>> generator = ShardGenerator()
+    >>> generator.rank, generator.count = 1, 2
+    >>> _ = generator.manual_seed(0)
+    >>> part = draw_normal((2, 2), generator)
+    >>> torch.equal(part, whole[1::2])
+    True
     """
 
     rank = 0
     count = 1
 
 
-def normal(shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Normal numbers of this shape, whose first axis counts particles, on the generator's device."""
-    whole = torch.randn(_whole(shape, generator), generator=generator, dtype=dtype, device=generator.device)
-    return _share(whole, generator)
+def draw_normal(shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Draw normal numbers of this shape, whose first axis counts particles, on the generator's device."""
+    whole = torch.randn(_whole_shape(shape, generator), generator=generator, dtype=dtype, device=generator.device)
+    return _own_rows(whole, generator)
 
 
-def uniform(shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Numbers in [0, 1) of this shape, whose first axis counts particles, on the generator's device."""
-    whole = torch.rand(_whole(shape, generator), generator=generator, dtype=dtype, device=generator.device)
-    return _share(whole, generator)
+def draw_uniform(shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Draw numbers in [0, 1) of this shape, whose first axis counts particles, on the generator's device."""
+    whole = torch.rand(_whole_shape(shape, generator), generator=generator, dtype=dtype, device=generator.device)
+    return _own_rows(whole, generator)
 
 
-def seeds(n: int, generator: torch.Generator) -> Int64[Tensor, " n"]:
-    """A seed for each of n particles."""
-    shape = _whole((n,), generator)
-    return _share(torch.randint(2**62, shape, generator=generator, device=generator.device), generator)
+def draw_seeds(n: int, generator: torch.Generator) -> Int64[Tensor, " n"]:
+    """Draw a seed for each of n particles."""
+    shape = _whole_shape((n,), generator)
+    return _own_rows(torch.randint(2**62, shape, generator=generator, device=generator.device), generator)
 
 
 def add_seeded_noise_(
     volume: Float[Tensor, "n *shape"], std: Float[Tensor, " n"], seed: Int64[Tensor, " n"]
 ) -> Float[Tensor, "n *shape"]:
-    """White Gaussian noise added in place: of each particle's own standard deviation, from a seed of its own.
+    """Add white Gaussian noise in place, with a standard deviation and a seed for each particle.
 
-    A seed gives the same noise on every device and beside whatever other particles. A number is one of the 65,536 that
-    share a normal distribution evenly, 4.3 deviations at most; 16 random bits look it up. One thread draws them in two
-    thirds of the time of torch's normal numbers, and several threads draw together.
+    A seed gives the same noise on every device and beside any other particles. 16 random bits choose one of the 65,536
+    quantiles of a normal distribution, 4.3 deviations at most. One thread draws them in two thirds of the time of
+    torch's normal numbers, and several threads work in parallel.
+
+    Parameters
+    ----------
+    volume
+        (n, ...) changed in place.
+    std
+        (n,) standard deviation of the noise.
+    seed
+        (n,) as of `draw_seeds`.
+
+    Returns
+    -------
+    Tensor
+        ``volume``.
     """
     rows, deviation, seed = volume.view(len(volume), -1), std.to(volume)[:, None], seed.to(volume.device)
     each, quantiles = rows.shape[1], _normal_quantiles().to(volume.device)
-    at_once = max(1, min(len(rows), _AT_ONCE // each) if volume.is_cpu else len(rows))
-    # Memory that is used again stays in the processor's cache.
+    at_once = max(1, min(len(rows), _NUMBERS_AT_ONCE // each) if volume.is_cpu else len(rows))
+    # Reused memory stays in the processor's cache.
     space = seed.new_empty(2, at_once, -(-each // 4))
-    place, noise = seed.new_empty(at_once, each, dtype=torch.int32), quantiles.new_empty(at_once * each)
+    index, noise = seed.new_empty(at_once, each, dtype=torch.int32), quantiles.new_empty(at_once * each)
     for start in range(0, len(rows), at_once):
         part = slice(start, start + at_once)
         count = len(rows[part])
-        place[:count] = _random_words(seed[part], space[:, :count]).view(torch.uint16)[:, :each]
-        torch.index_select(quantiles, 0, place.flatten(), out=noise)
+        index[:count] = _random_words(seed[part], space[:, :count]).view(torch.uint16)[:, :each]
+        torch.index_select(quantiles, 0, index.flatten(), out=noise)
         rows[part].addcmul_(noise.view(at_once, each)[:count], deviation[part])
     return volume
 
 
 def _random_words(seed: Int64[Tensor, " n"], space: Int64[Tensor, "2 n w"]) -> Int64[Tensor, "n w"]:
-    """64 random bits each, w words of every seed, written to the first half of the space.
+    """Compute w words of 64 random bits of every seed, in the first half of ``space``.
 
-    Source: SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), which finds any word without those before it. So all are
-    found side by side; torch's own generators draw one number after the other.
+    Source: SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), which computes any word without those before it, so that all
+    words are computed in parallel; torch's own generators draw one number after the other.
     """
     word, shifted = space.unbind()
     torch.add(seed[:, None], torch.arange(1, word.shape[1] + 1, device=seed.device) * _GOLDEN, out=word)
@@ -84,15 +110,15 @@ def _random_words(seed: Int64[Tensor, " n"], space: Int64[Tensor, "2 n w"]) -> I
 
 @cache
 def _normal_quantiles() -> Tensor:
-    """In the middle of each of 65,536 equal shares."""
+    """Quantiles of the normal distribution at the centers of 65,536 equal shares."""
     quantiles: Tensor = torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16)
     return quantiles.float()
 
 
-def _whole(shape: Sequence[int], generator: torch.Generator) -> tuple[int, ...]:
+def _whole_shape(shape: Sequence[int], generator: torch.Generator) -> tuple[int, ...]:
     count = generator.count if isinstance(generator, ShardGenerator) else 1
     return (shape[0] * count, *shape[1:])
 
 
-def _share(whole: Tensor, generator: torch.Generator) -> Tensor:
+def _own_rows(whole: Tensor, generator: torch.Generator) -> Tensor:
     return whole[generator.rank :: generator.count] if isinstance(generator, ShardGenerator) else whole

@@ -1,7 +1,7 @@
-"""Streams of batches: what a training step gets, as a pure function of (seed, step).
+"""Streams of batches: the input of a training step as a pure function of (seed, step).
 
-A stream keeps no state. Its ``batch(step)`` is the same whoever asks, in whatever order and from however many
-threads; a resumed run therefore sees what the uninterrupted one would have seen.
+A stream keeps no state. Its ``batch(step)`` depends neither on the order of calls nor on the number of threads, so a
+resumed run gets the batches of the uninterrupted one.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,30 +22,30 @@ T = TypeVar("T", covariant=True)
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """b subtomograms with what an augmentation must know of them.
+    """b subtomograms with their labels, missing wedges and poses.
 
-    A measured box already lacks a wedge; ``tilt_range_deg`` and ``rotation`` say which, so that an augmentation can
-    compose with it.
+    A measured subtomogram already lacks a wedge; ``tilt_range_deg`` and ``rotation`` state which, so that an
+    augmentation can compose with it.
     """
 
     volume: Float32[Tensor, "b d d d"]
-    """Zero mean and unit variance each, as they lay in the tomogram."""
+    """Zero mean and unit variance each, unrotated as in the tomogram."""
     label: Int64[Tensor, " b"]
     """Index of the class, -1 where unlabeled."""
     tilt_range_deg: Float32[Tensor, "b 2"]
     rotation: Float32[Tensor, "b 3 3"]
     """Takes the particle's reference frame into the tomogram (zyx column vectors); NaN where not known."""
     index: Int64[Tensor, " b"]
-    """Row of each box in the set that the stream draws from."""
+    """Row of each subtomogram in the set that the stream draws from."""
     halves: Float32[Tensor, "b 2 d d d"] | None = None
     mask: Bool[Tensor, "b d d d"] | None = None
-    """Voxels of each particle, where the stream was asked for them."""
+    """Voxels of each particle, where the stream reads masks."""
 
     def __len__(self) -> int:
         return len(self.label)
 
     def shard(self, rank: int, count: int) -> "Batch":
-        """The part of one of ``count`` processes: every count-th box, starting with number ``rank``."""
+        """Return the part of one of ``count`` processes: every count-th subtomogram from number ``rank`` on."""
         if count == 1:
             return self
         rows = slice(rank, None, count)
@@ -60,7 +60,7 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on a device."""
+        """Return the batch on a device."""
         return Batch(
             volume=self.volume.to(device),
             label=self.label.to(device),
@@ -73,7 +73,17 @@ class Batch:
 
 
 def read_batch(data: Subtomograms, rows: NDArray[np.int64], halves: bool = False, masks: bool = False) -> Batch:
-    """The batch of these rows, in that order."""
+    """Read the batch of these rows, in that order.
+
+    Parameters
+    ----------
+    data
+        The set.
+    rows
+        (b,) rows of the set.
+    halves, masks
+        Whether to read half boxes and masks as well.
+    """
     return Batch(
         volume=torch.from_numpy(data.volumes(rows)),
         label=torch.from_numpy(data.label[rows]),
@@ -87,29 +97,32 @@ def read_batch(data: Subtomograms, rows: NDArray[np.int64], halves: bool = False
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """What an encoder's `inputs` gives of a batch, and of both halves where the second term wants them."""
+    """Features of a batch, as of an encoder's `inputs`, and of both halves where the loss compares them."""
 
     x: Tensor
+    """(b, ...) features."""
     label: Int64[Tensor, " b"]
+    """Index of the class, -1 where unlabeled."""
     halves: Tensor | None = None
+    """(b, 2, ...) features of the halves."""
 
-    def shard(self, rank: int, count: int) -> "Inputs":
-        """The part of one of ``count`` processes."""
+    def shard(self, rank: int, count: int) -> "FeatureBatch":
+        """Return the part of one of ``count`` processes."""
         rows = slice(rank, None, count)
         return FeatureBatch(self.x[rows], self.label[rows], None if self.halves is None else self.halves[rows])
 
-    def to(self, device: torch.device | str) -> "Inputs":
-        """The same on a device."""
+    def to(self, device: torch.device | str) -> "FeatureBatch":
+        """Return the batch on a device."""
         halves = None if self.halves is None else self.halves.to(device)
         return FeatureBatch(self.x.to(device), self.label.to(device), halves)
 
 
 @runtime_checkable
 class Stream(Protocol[T]):
-    """Anything with a ``batch`` for every step."""
+    """Gives a batch for every step."""
 
     def batch(self, step: int) -> T:
-        """What step ``step`` gets; steps count from 0."""
+        """Return the batch of a step; steps count from 0."""
         ...
 
 
@@ -122,8 +135,14 @@ def _permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, UNIFORM, epoch]).permutation(n)
 
 
-def check_sizes(data: Subtomograms, halves: bool, seed: int, **sizes: int) -> None:
-    """Refuse what no stream can draw from."""
+def check_stream(data: Subtomograms, halves: bool, seed: int, **sizes: int) -> None:
+    """Refuse a set or sizes from which no stream can draw.
+
+    Raises
+    ------
+    ValueError
+        A size is below 1, the seed is negative, the set is empty, or it lacks the requested halves.
+    """
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} is {size}, expected at least 1")
@@ -137,10 +156,10 @@ def check_sizes(data: Subtomograms, halves: bool, seed: int, **sizes: int) -> No
 
 @dataclass(frozen=True, eq=False)
 class UniformStream:
-    """Every particle once per epoch, in an order drawn anew for each epoch.
+    """Draws every particle once per epoch, in a new order for each epoch.
 
-    Epochs follow one another without a gap: the batch at a seam takes its first boxes from one and the rest from the
-    next, so no particle is ever dropped and all batches have one size.
+    Epochs follow one another without a gap: a batch may end one epoch and begin the next, so no particle is dropped and
+    all batches have one size.
     """
 
     data: Subtomograms
@@ -149,27 +168,22 @@ class UniformStream:
     halves: bool = False
 
     def __post_init__(self) -> None:
-        check_sizes(self.data, self.halves, self.seed, batch_size=self.batch_size)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps after which every particle has been drawn at least once."""
-        return -(-len(self.data) // self.batch_size)
+        check_stream(self.data, self.halves, self.seed, batch_size=self.batch_size)
 
     def rows(self, step: int) -> NDArray[np.int64]:
-        """Rows of the set in the batch of this step."""
+        """Return the rows of the set in the batch of this step, (batch_size,)."""
         n = len(self.data)
-        place = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epochs = range(int(place[0]) // n, int(place[-1]) // n + 1)
-        return np.concatenate([_permutation(self.seed, e, n)[place[place // n == e] % n] for e in epochs])
+        draw = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs = range(int(draw[0]) // n, int(draw[-1]) // n + 1)
+        return np.concatenate([_permutation(self.seed, e, n)[draw[draw // n == e] % n] for e in epochs])
 
     def batch(self, step: int) -> Batch:
-        """The batch of this step."""
+        """Return the batch of this step."""
         return read_batch(self.data, self.rows(step), self.halves)
 
 
-def members_of(data: Subtomograms) -> dict[int, NDArray[np.int64]]:
-    """Label -> rows of its particles."""
+def rows_by_label(data: Subtomograms) -> dict[int, NDArray[np.int64]]:
+    """Return label -> rows of its particles, ascending; unlabeled ones are left out."""
     labeled = data.labeled_rows
     order = labeled[np.argsort(data.label[labeled], kind="stable")]
     classes, starts = np.unique(data.label[order], return_index=True)
@@ -178,10 +192,10 @@ def members_of(data: Subtomograms) -> dict[int, NDArray[np.int64]]:
 
 @dataclass(frozen=True, eq=False)
 class BalancedStream:
-    """Labeled particles with an equal chance for every class, however rare.
+    """Draws labeled particles with an equal chance for every class, however rare.
 
-    Every batch holds each class equally often, up to the remainder, which is drawn. Within a class particles are
-    drawn without replacement as far as there are enough of them.
+    Every batch holds each class equally often, up to the remainder, which is drawn. Within a class the stream draws
+    without replacement as long as there are enough particles.
     """
 
     data: Subtomograms
@@ -190,16 +204,16 @@ class BalancedStream:
     halves: bool = False
 
     def __post_init__(self) -> None:
-        check_sizes(self.data, self.halves, self.seed, batch_size=self.batch_size)
+        check_stream(self.data, self.halves, self.seed, batch_size=self.batch_size)
         if not len(self.data.labeled_rows):
             raise ValueError(f"{self.data.path} has no labeled particle; label at least one per class")
 
     @cached_property
     def _rows_of(self) -> dict[int, NDArray[np.int64]]:
-        return members_of(self.data)
+        return rows_by_label(self.data)
 
     def rows(self, step: int) -> NDArray[np.int64]:
-        """Rows of the set in the batch of this step."""
+        """Return the rows of the set in the batch of this step, (batch_size,)."""
         generator = np.random.default_rng([self.seed, BALANCED, step])
         rounds = -(-self.batch_size // len(self._rows_of))
         classes = np.concatenate([generator.permutation(list(self._rows_of)) for _ in range(rounds)])[: self.batch_size]
@@ -212,38 +226,38 @@ class BalancedStream:
         return chosen
 
     def batch(self, step: int) -> Batch:
-        """The batch of this step."""
+        """Return the batch of this step."""
         return read_batch(self.data, self.rows(step), self.halves)
 
 
 @dataclass(frozen=True, eq=False)
 class PairedBatch:
-    """What several streams give in one step, in order."""
+    """The batches of several streams in one step, in order."""
 
     parts: tuple[Batch, ...]
 
-    def shard(self, rank: int, count: int) -> "Joined":
-        """The part of one of ``count`` processes."""
+    def shard(self, rank: int, count: int) -> "PairedBatch":
+        """Return the part of one of ``count`` processes."""
         return PairedBatch(tuple(part.shard(rank, count) for part in self.parts))
 
-    def to(self, device: torch.device | str) -> "Joined":
-        """The same on a device."""
+    def to(self, device: torch.device | str) -> "PairedBatch":
+        """Return the batch on a device."""
         return PairedBatch(tuple(part.to(device) for part in self.parts))
 
 
 @dataclass(frozen=True, eq=False)
 class PairedStream:
-    """Several streams in step, such as one of labeled and one of unlabeled particles."""
+    """Several streams side by side, such as one of labeled and one of unlabeled particles."""
 
     streams: tuple[Stream[Batch], ...]
 
     def batch(self, step: int) -> PairedBatch:
-        """The batch of every stream."""
+        """Return the batches of every stream."""
         return PairedBatch(tuple(stream.batch(step) for stream in self.streams))
 
 
 class PrefetchStream(Generic[T]):
-    """The same stream, its next batches made by threads while a step is taken; they do not depend on ``workers``."""
+    """Computes the next batches of a stream in threads; the batches do not depend on ``workers``."""
 
     def __init__(self, stream: Stream[T], workers: int = 2) -> None:
         if workers < 1:
@@ -253,15 +267,15 @@ class PrefetchStream(Generic[T]):
         self._waiting: dict[int, Future[T]] = {}
 
     def batch(self, step: int) -> T:
-        """The batch of this step."""
-        wanted = range(step, step + self._workers + 1)
-        for other in self._waiting.keys() - set(wanted):
+        """Return the batch of this step."""
+        steps = range(step, step + self._workers + 1)
+        for other in self._waiting.keys() - set(steps):
             self._waiting.pop(other).cancel()
-        for coming in wanted:
-            if coming not in self._waiting:
-                self._waiting[coming] = self._pool.submit(self._stream.batch, coming)
+        for later in steps:
+            if later not in self._waiting:
+                self._waiting[later] = self._pool.submit(self._stream.batch, later)
         return self._waiting.pop(step).result()
 
     def close(self) -> None:
-        """Forget what is waiting and let the threads end."""
+        """Cancel waiting batches and end the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Streams of small problems: episodes of a few classes, and pairs of particles of one class or of two."""
+"""Streams of episodes of a few classes, and of pairs of particles of one class or of two."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,15 +9,15 @@ from jaxtyping import Bool, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tomosift.data.batches import EPISODES, PAIRS, Batch, check_sizes, members_of, read_batch
+from tomosift.data.batches import EPISODES, PAIRS, Batch, check_stream, read_batch, rows_by_label
 from tomosift.data.subtomogram_set import Subtomograms
 
 
 @dataclass(frozen=True, eq=False)
 class Episode:
-    """A small classification problem: n classes, k labeled examples (support) and some questions (query) each.
+    """A small classification problem: n classes, k support and some query particles of each.
 
-    Labels count the classes *of the episode*, 0 to n-1; ``classes`` says which class of the set each one is.
+    Labels count the classes *of the episode*, 0 to n-1; ``classes`` holds the label of each in the set.
     """
 
     support: Batch
@@ -25,17 +25,17 @@ class Episode:
     classes: Int64[Tensor, " n"]
 
     def shard(self, rank: int, count: int) -> "Episode":
-        """The part of one of ``count`` processes: all examples, and every count-th question."""
+        """Return the part of one of ``count`` processes: all support, and every count-th query."""
         return replace(self, query=self.query.shard(rank, count))
 
     def to(self, device: torch.device | str) -> "Episode":
-        """The same episode on a device."""
+        """Return the episode on a device."""
         return Episode(self.support.to(device), self.query.to(device), self.classes.to(device))
 
 
 @dataclass(frozen=True, eq=False)
 class Episodes:
-    """n-way k-shot episodes: ``ways`` classes, ``shots`` support and ``queries`` query particles of each.
+    """Draws n-way k-shot episodes: ``ways`` classes, ``shots`` support and ``queries`` query particles of each.
 
     Support and query never share a particle. A class with fewer than ``shots + queries`` labeled particles is not
     drawn.
@@ -49,7 +49,7 @@ class Episodes:
 
     def __post_init__(self) -> None:
         sizes = {"ways": self.ways, "shots": self.shots, "queries": self.queries}
-        check_sizes(self.data, False, self.seed, **sizes)
+        check_stream(self.data, False, self.seed, **sizes)
         if len(self._rows_of) < self.ways:
             need = (
                 f"{self.shots + self.queries} or more labeled particles ({self.shots} support + {self.queries} query)"
@@ -62,17 +62,17 @@ class Episodes:
     @cached_property
     def _rows_of(self) -> dict[int, NDArray[np.int64]]:
         need = self.shots + self.queries
-        return {k: rows for k, rows in members_of(self.data).items() if len(rows) >= need}
+        return {k: rows for k, rows in rows_by_label(self.data).items() if len(rows) >= need}
 
     def rows(self, step: int) -> NDArray[np.int64]:
-        """(ways, shots + queries) rows of the set in the episode of this step, the support first."""
+        """Return the (ways, shots + queries) rows of the set in the episode of this step, the support first."""
         generator = np.random.default_rng([self.seed, EPISODES, step])
         classes = generator.permutation(list(self._rows_of))[: self.ways]
         need = self.shots + self.queries
         return np.stack([generator.choice(self._rows_of[int(k)], need, replace=False) for k in classes])
 
     def batch(self, step: int) -> Episode:
-        """The episode of this step; support and query are ordered by class."""
+        """Return the episode of this step; support and query are ordered by class."""
         rows = self.rows(step)
         support, query = self._part(rows[:, : self.shots]), self._part(rows[:, self.shots :])
         return Episode(support, query, torch.from_numpy(self.data.label[rows[:, 0]]))
@@ -84,24 +84,24 @@ class Episodes:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """p pairs of particles, and which pairs are of one class."""
+    """p pairs of particles, and whether each pair is of one class."""
 
     first: Batch
     second: Batch
     is_same: Bool[Tensor, " p"]
 
     def shard(self, rank: int, count: int) -> "Pair":
-        """The part of one of ``count`` processes: every count-th pair."""
+        """Return the part of one of ``count`` processes: every count-th pair."""
         return Pair(self.first.shard(rank, count), self.second.shard(rank, count), self.is_same[rank::count])
 
     def to(self, device: torch.device | str) -> "Pair":
-        """The same pairs on a device."""
+        """Return the pairs on a device."""
         return Pair(self.first.to(device), self.second.to(device), self.is_same.to(device))
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of labeled particles, never a particle with itself.
+    """Draws pairs of labeled particles, never a particle with itself.
 
     The classes of both are drawn uniformly and independently, so that of k classes one pair in k is of one class;
     ``balanced`` makes it every second pair instead.
@@ -115,7 +115,7 @@ class Pairs:
     masks: bool = False
 
     def __post_init__(self) -> None:
-        check_sizes(self.data, False, self.seed, batch_size=self.batch_size)
+        check_stream(self.data, False, self.seed, batch_size=self.batch_size)
         if len(self._rows_of) < 2:
             raise ValueError(
                 f"{len(self._rows_of)} classes have two or more labeled particles, expected at least 2; label more"
@@ -125,10 +125,10 @@ class Pairs:
 
     @cached_property
     def _rows_of(self) -> dict[int, NDArray[np.int64]]:
-        return {k: rows for k, rows in members_of(self.data).items() if len(rows) >= 2}
+        return {k: rows for k, rows in rows_by_label(self.data).items() if len(rows) >= 2}
 
     def rows(self, step: int) -> NDArray[np.int64]:
-        """(batch_size, 2) rows of the set in the pairs of this step."""
+        """Return the (batch_size, 2) rows of the set in the pairs of this step."""
         generator = np.random.default_rng([self.seed, PAIRS, step])
         labels = np.array(list(self._rows_of))
         drawn = generator.choice(labels, size=(self.batch_size, 2))
@@ -136,8 +136,8 @@ class Pairs:
             alike = generator.permutation(self.batch_size) % 2 == 0
             drawn[alike, 1] = drawn[alike, 0]
             clash = ~alike & (drawn[:, 0] == drawn[:, 1])
-            place = np.searchsorted(labels, drawn[clash, 0]) if clash.any() else np.zeros(0, dtype=np.int64)
-            drawn[clash, 1] = labels[(place + generator.integers(1, len(labels), clash.sum())) % len(labels)]
+            rank = np.searchsorted(labels, drawn[clash, 0]) if clash.any() else np.zeros(0, dtype=np.int64)
+            drawn[clash, 1] = labels[(rank + generator.integers(1, len(labels), clash.sum())) % len(labels)]
         chosen = np.empty_like(drawn)
         for number, (one, other) in enumerate(drawn):
             both = generator.choice(self._rows_of[int(one)], 2, replace=False)
@@ -145,7 +145,7 @@ class Pairs:
         return chosen
 
     def batch(self, step: int) -> Pair:
-        """The pairs of this step."""
+        """Return the pairs of this step."""
         rows = self.rows(step)
         first, second = (read_batch(self.data, rows[:, side], masks=self.masks) for side in (0, 1))
         return Pair(first, second, first.label == second.label)

@@ -1,4 +1,4 @@
-"""A volume in the frame of a tomogram whose voxels say which class lies there."""
+"""A volume in the frame of a tomogram whose voxels hold class numbers."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -8,9 +8,19 @@ from tomosift.particles import Grid
 
 
 class LabelVolume:
-    """Class numbers on the grid of a tomogram, resampled to another voxel spacing; 0 where there is nothing.
+    """Class numbers on the grid of a tomogram, resampled to another voxel spacing; 0 is background.
 
-    Voxel 0 has its center where that of the tomogram has it.
+    The centers of voxel 0 coincide.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tomosift.data.label_volume import LabelVolume
+    >>> from tomosift.particles import Grid
+    >>> volume = LabelVolume(Grid((8, 8, 8), 10.0), voxel_spacing_angstrom=20.0)
+    >>> volume.paint(np.ones((1, 2, 2, 2), bool), np.array([[40.0, 40.0, 40.0]]), np.array([3]))
+    >>> volume.label.shape, int((volume.label == 3).sum())
+    ((4, 4, 4), 8)
     """
 
     label: NDArray[np.uint16]
@@ -26,9 +36,18 @@ class LabelVolume:
         position_zyx_angstrom: Float[np.ndarray, "n 3"],
         number: Int64[np.ndarray, " n"],
     ) -> None:
-        """Put masks of boxes where they were cut, voxel ``d // 2`` on the voxel nearest to each position.
+        """Write masks of particles into the volume, voxel ``d // 2`` on the voxel nearest to each position.
 
-        Where masks meet, the later one is seen. What reaches beyond the volume is cut off.
+        Where masks overlap, the later one counts. Voxels beyond the volume are ignored.
+
+        Parameters
+        ----------
+        masks
+            (n, d, d, d) voxels of each particle.
+        position_zyx_angstrom
+            (n, 3) from the center of voxel 0.
+        number
+            (n,) class number, 1 or more.
         """
         size = masks.shape[-1]
         corner = np.floor(position_zyx_angstrom / self.voxel_spacing_angstrom + 0.5).astype(int) - size // 2

@@ -1,9 +1,9 @@
-"""A particle table as one parquet file from which it comes back exactly.
+"""Particle tables as parquet files that restore them exactly.
 
 The columns of the file are ``particle_id``, ``tomogram``, ``class_name``, ``score``, ``z_angstrom``, ``y_angstrom``,
 ``x_angstrom``, ``rotation_zz`` ... ``rotation_xx`` (row, then column of the matrix on zyx vectors), whatever the caller
-adds, and every column of the table the particles came from as ``column.<name>``. The other blocks of that table
-travel in the metadata of the file.
+adds, and every column of the particles' source table as ``column.<name>``. The other blocks of that table are
+stored in the metadata of the file.
 """
 
 import base64
@@ -30,7 +30,7 @@ METADATA_KEY = b"tomosift"
 
 
 def _to_text(value: object) -> object:
-    """JSON's ``default``: what a table's cell may hold beyond JSON's own types."""
+    """Convert a table cell beyond JSON's own types, for ``default`` of `json.dumps`."""
     if isinstance(value, np.generic):
         scalar = value.item()
         return _to_text(scalar) if isinstance(scalar, complex) else scalar
@@ -44,7 +44,7 @@ def _from_text(value: dict[str, Any]) -> object:
 
 
 def _frame_to_arrow(frame: pd.DataFrame) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The frame with unique text names and cells that Arrow holds, and what is needed to undo both.
+    """Convert a frame to unique text names and cells that Arrow holds; return it with the notes to undo both.
 
     Arrow's columns have one type each; a column of mixed cells is stored as the JSON text of each cell.
     """
@@ -102,6 +102,15 @@ def _unpack(packed: dict[str, Any]) -> pd.DataFrame:
 def write_particle_table(path: Path, particles: Particles, added: Mapping[str, NDArray[Any]]) -> None:
     """Write particles and further numeric columns; the file is complete or absent.
 
+    Parameters
+    ----------
+    path
+        The file.
+    particles
+        The n particles.
+    added
+        Name -> (n,) values.
+
     Raises
     ------
     ValueError
@@ -119,14 +128,16 @@ def write_particle_table(path: Path, particles: Particles, added: Mapping[str, N
     if taken := sorted(set(fields) & set(added)):
         raise ValueError(f"added columns {taken} have the names of particle fields; rename them")
     fields |= {name: pa.array(values) for name, values in added.items()}
-    ours = {
+    metadata = {
         "columns": notes,
         "added": list(added),
         "tables": {name: _pack(frame) for name, frame in particles.tables.items()},
         "source": particles.source,
     }
     merged = pa.table(fields | {name: table[name] for name in table.column_names})
-    merged = merged.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: json.dumps(ours).encode()})
+    merged = merged.replace_schema_metadata(
+        {**(table.schema.metadata or {}), METADATA_KEY: json.dumps(metadata).encode()}
+    )
     with written_then_renamed(path) as temporary:
         pq.write_table(merged, temporary, compression="zstd")
 
@@ -142,7 +153,7 @@ def _strings(column: pa.ChunkedArray) -> NDArray[Any]:
 
 
 def read_particle_table(path: Path) -> tuple[Particles, dict[str, NDArray[Any]]]:
-    """The particles of a file by `write_particle_table`, and the added columns by name.
+    """Read a file of `write_particle_table`: the particles, and the added columns by name.
 
     Raises
     ------
@@ -151,7 +162,7 @@ def read_particle_table(path: Path) -> tuple[Particles, dict[str, NDArray[Any]]]
     """
     try:
         table = pq.read_table(path)
-        ours = json.loads((table.schema.metadata or {})[METADATA_KEY])
+        notes = json.loads((table.schema.metadata or {})[METADATA_KEY])
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
         advice = "make the set again or copy the file from where the set came from"
@@ -168,19 +179,19 @@ def read_particle_table(path: Path) -> tuple[Particles, dict[str, NDArray[Any]]]
         class_name=strings["class_name"],
         score=table["score"].to_numpy(),
         particle_id=strings["particle_id"],
-        columns=_frame_from_arrow(table, ours["columns"], n),
-        tables={name: _unpack(packed) for name, packed in ours["tables"].items()},
-        source=ours["source"],
+        columns=_frame_from_arrow(table, notes["columns"], n),
+        tables={name: _unpack(packed) for name, packed in notes["tables"].items()},
+        source=notes["source"],
     )
-    added = {name: table[name].to_numpy() for name in ours["added"]}
+    added = {name: table[name].to_numpy() for name in notes["added"]}
     del table
     # Arrow keeps what it has freed: 200 MB of a million particles, in programs that run for hours.
     pa.default_memory_pool().release_unused()
     return particles, added
 
 
-def concatenate(parts: list[Particles]) -> Particles:
-    """The particles of all parts, one after the other; columns that a part lacks are filled with missing values.
+def concatenate_particles(parts: list[Particles]) -> Particles:
+    """Concatenate particle tables; columns that a part lacks are filled with missing values.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.data.particle_table import concatenate, read_particle_table, write_particle_table
+from tomosift.data.particle_table import concatenate_particles, read_particle_table, write_particle_table
 from tomosift.data.set_files import half_name, mask_name, table_name
 from tomosift.data.shards import MASK_DTYPE, ShardWriter, open_shard
 from tomosift.errors import FormatError
@@ -28,7 +28,7 @@ def tilt_columns(order: NDArray[np.int64], tilt_range_deg: NDArray[np.float32]) 
 def join_parts(parts: Sequence[TablePart]) -> TablePart:
     """Concatenate particles and their columns."""
     columns = {name: np.concatenate([more[name] for _, more in parts]) for name in parts[0][1]}
-    return concatenate([particles for particles, _ in parts]), columns
+    return concatenate_particles([particles for particles, _ in parts]), columns
 
 
 class ShardGroup:

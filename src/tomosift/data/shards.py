@@ -1,4 +1,4 @@
-"""Boxes in ``.npy`` files of some thousand each: written as a stream, read row by row.
+"""Subtomograms in ``.npy`` files of some thousand each: written as a stream, read row by row.
 
 Neither direction maps files into memory: the pages of a map count as memory of the process once touched, and a random
 walk over a large set would touch all of them. Rows are read at their offset instead.
@@ -24,7 +24,7 @@ WINDOW = 4 << 20
 
 @dataclass(frozen=True)
 class Shard:
-    """A complete shard: where its boxes start and how many there are."""
+    """A complete shard: where its subtomograms start and how many there are."""
 
     path: Path
     start_byte: int
@@ -32,8 +32,17 @@ class Shard:
     dtype: np.dtype[Any] = BOX_DTYPE
 
 
-def open_shard(path: Path, item_shape: tuple[int, ...], kind: np.dtype[Any] = BOX_DTYPE) -> Shard:
-    """Check the header and the length of a shard whose rows have ``item_shape`` and are of this kind of number.
+def open_shard(path: Path, item_shape: tuple[int, ...], dtype: np.dtype[Any] = BOX_DTYPE) -> Shard:
+    """Check the header and the length of a shard.
+
+    Parameters
+    ----------
+    path
+        The file.
+    item_shape
+        Shape of one row.
+    dtype
+        Type of its numbers.
 
     Raises
     ------
@@ -45,22 +54,22 @@ def open_shard(path: Path, item_shape: tuple[int, ...], kind: np.dtype[Any] = BO
         with path.open("rb") as stream:
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(stream)
+            shape, is_fortran, got_dtype = read(stream)
             start = stream.tell()
     except FileNotFoundError as error:
         raise FormatError(path, "the file", "missing", "boxes that set.json lists", advice) from error
     except ValueError as error:
         raise FormatError(path, "the header", "unreadable", "a .npy header", advice) from error
-    if dtype != kind or fortran or shape[1:] != item_shape:
-        raise FormatError(path, "the array", f"{dtype} {shape}", f"{kind} (n, {', '.join(map(str, item_shape))})")
-    expected = start + int(np.prod(shape)) * kind.itemsize
+    if got_dtype != dtype or is_fortran or shape[1:] != item_shape:
+        raise FormatError(path, "the array", f"{got_dtype} {shape}", f"{dtype} (n, {', '.join(map(str, item_shape))})")
+    expected = start + int(np.prod(shape)) * dtype.itemsize
     if path.stat().st_size != expected:
         raise FormatError(path, "the length", f"{path.stat().st_size} bytes", f"{expected} bytes", advice)
-    return Shard(path, start, shape[0], kind)
+    return Shard(path, start, shape[0], dtype)
 
 
 def read_rows(shards: Sequence[Shard], rows: NDArray[np.int64], item_shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Rows of the concatenated shards as ``(len(rows), *item_shape)`` float32, in the order of ``rows``."""
+    """Read rows of the concatenated shards: ``(len(rows), *item_shape)`` float32, in the order of ``rows``."""
     result = np.empty((len(rows), *item_shape), dtype=np.float32)
     starts = np.cumsum([0, *(shard.count for shard in shards)])
     order = np.argsort(rows, kind="stable")
@@ -95,17 +104,17 @@ def _read_at(file: int, count: int, offset: int, item_shape: tuple[int, ...], sh
 
 
 class ShardWriter:
-    """One shard, written box by box under a temporary name; it takes its own name when it is `finish`-ed."""
+    """Writes one shard under a temporary name; `finish` gives it its own."""
 
-    def __init__(self, path: Path, item_shape: tuple[int, ...], kind: np.dtype[Any] = BOX_DTYPE) -> None:
-        self.path, self.item_shape, self.kind, self.count = path, item_shape, kind, 0
+    def __init__(self, path: Path, item_shape: tuple[int, ...], dtype: np.dtype[Any] = BOX_DTYPE) -> None:
+        self.path, self.item_shape, self.dtype, self.count = path, item_shape, dtype, 0
         self._temporary = path.with_name(f".{path.name}.part")
         self._stream = self._temporary.open("wb")
         self._write_header()
 
     def _write_header(self) -> None:
         header: dict[str, Any] = {
-            "descr": self.kind.str,
+            "descr": self.dtype.str,
             "fortran_order": False,
             "shape": (self.count, *self.item_shape),
         }
@@ -113,12 +122,14 @@ class ShardWriter:
         np.lib.format.write_array_header_1_0(self._stream, header)
 
     def append(self, boxes: NDArray[Any]) -> None:
+        """Add rows ``(b, *item_shape)``."""
         step = max(1, WINDOW // (4 * int(np.prod(self.item_shape))))
         for start in range(0, len(boxes), step):
-            self._stream.write(np.ascontiguousarray(boxes[start : start + step], dtype=self.kind).data)
+            self._stream.write(np.ascontiguousarray(boxes[start : start + step], dtype=self.dtype).data)
         self.count += len(boxes)
 
     def finish(self) -> None:
+        """Write the final header and give the file its name."""
         self._stream.seek(0)
         self._write_header()
         self._stream.flush()
@@ -127,6 +138,7 @@ class ShardWriter:
         self._temporary.replace(self.path)
 
     def discard(self) -> None:
+        """Remove the temporary file."""
         self._stream.close()
         self._temporary.unlink(missing_ok=True)
 

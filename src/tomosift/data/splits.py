@@ -1,7 +1,7 @@
-"""Which particles train and which judge: by tomogram, never by particle.
+"""Splits into training and validation particles: by tomogram, never by particle.
 
-Particles of one tomogram share its ice, defocus, alignment errors and neighbors. A split by particle lets a classifier
-recognize the tomogram and calls that accuracy.
+Particles of one tomogram share its ice, defocus, alignment errors and neighbors. With a split by particle a
+classifier recognizes the tomogram, and its accuracy is overestimated.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,9 @@ from tomosift.data.class_names import encode_labels
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.particles import Particles
 
-_HELD_OUT = 5  # draws of this purpose are independent of others of the same seed
+_TARGET_PARTS = 10  # of which one is held out
+_HELD_OUT = 5  # seed word of `split_held_out`, so that its draws are independent of others of the same seed
+_HOLD_OUT_EVERY = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +27,7 @@ class Split:
     by_tomogram: bool
     """False where there were too few tomograms and particles had to be split instead."""
     notice: str
-    """What to tell whoever reads results from this split; empty where there is nothing to tell."""
+    """A warning for the reader of results from this split; empty where there is none."""
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         return iter(self.parts)
@@ -38,21 +40,35 @@ class Split:
 
 
 def split_by_tomogram(particles: Particles, fractions: Sequence[float], seed: int = 0) -> Split:
-    """Share whole tomograms out so that each part has about its fraction of every class.
+    """Split particles by tomogram so that each part has about its fraction of every class.
 
     Tomograms go, largest first, to the part whose class counts they bring closest to the target; the seed breaks ties
     and orders tomograms of equal size. Every part gets at least one tomogram. With fewer tomograms than parts the
-    particles are split instead, class by class, and the result says so.
+    function splits particles instead, class by class, and sets ``notice``.
 
     Parameters
     ----------
+    particles
+        With their tomograms and, where known, classes.
     fractions
-        Relative size of each part; everything is shared out.
+        Relative size of each part; every particle belongs to one.
+    seed
+        Of the draws.
 
     Raises
     ------
     ValueError
         A fraction is not positive, or there are fewer particles than parts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tomosift.data.splits import split_by_tomogram
+    >>> from tomosift.particles import Particles
+    >>> particles = Particles.create(["TS_01", "TS_02", "TS_01", "TS_03"], np.zeros((4, 3)))
+    >>> train, validation = split_by_tomogram(particles, [0.75, 0.25])
+    >>> sorted([*train, *validation]) == [0, 1, 2, 3]
+    True
     """
     shares = np.asarray(fractions, dtype=np.float64)
     if not len(shares) or not (shares > 0).all() or not np.isfinite(shares).all():
@@ -67,21 +83,21 @@ def split_by_tomogram(particles: Particles, fractions: Sequence[float], seed: in
         plural = "tomogram" if len(names) == 1 else "tomograms"
         notice = (
             f"{len(names)} {plural} cannot fill {len(shares)} parts, so particles were split instead: the parts share "
-            "tomograms and accuracies will look better than they are"
+            "tomograms and accuracies will be overestimated"
         )
         return Split(_split_particles(label, shares, generator), False, notice)
     counts = np.zeros((len(names), len(class_names) + 1))
     # The column after the last class counts the unlabeled.
     np.add.at(counts, (tomogram.reshape(-1), label), 1)
-    part_of = _share_out(counts, shares, generator)
+    part_of = _assign_tomograms(counts, shares, generator)
     of_particle = part_of[tomogram.reshape(-1)]
     return Split(tuple(np.flatnonzero(of_particle == part) for part in range(len(shares))), True, "")
 
 
-def _share_out(
+def _assign_tomograms(
     counts: NDArray[np.float64], shares: NDArray[np.float64], generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Part of each tomogram, greedily."""
+    """Assign each tomogram to a part, greedily."""
     totals = np.maximum(counts.sum(axis=0), 1)
     # The particle count weighs as much as one class, so that parts keep their size when one class dominates.
     weights = np.concatenate([counts / totals, counts.sum(axis=1, keepdims=True) / counts.sum()], axis=1)
@@ -117,7 +133,9 @@ def _split_particles(
 
 
 def sample_labels(data: Subtomograms, per_class: int, seed: int = 0) -> NDArray[np.int64]:
-    """Rows of ``per_class`` labeled particles of every class, ascending; all of a class that has fewer.
+    """Draw ``per_class`` labeled particles of every class; return their rows, ascending.
+
+    A class that has fewer gives all.
 
     For one seed the rows for a smaller ``per_class`` are among those for a larger one, so that learning curves add
     labels instead of replacing them.
@@ -139,13 +157,23 @@ def sample_labels(data: Subtomograms, per_class: int, seed: int = 0) -> NDArray[
 
 
 def split_held_out(labeled: Subtomograms, seed: int = 0) -> tuple[Subtomograms, Subtomograms]:
-    """The labeled particles in two parts: every fifth of each class, in a drawn order, is the second.
+    """Split labeled particles into a training set and a held-out set of every fifth particle of each class.
 
-    Each class gives at least one particle to the second part.
+    The order is drawn. Each class gives at least one particle to the held-out set.
     """
     order = np.random.default_rng([seed, _HELD_OUT]).permutation(len(labeled))
     rank = np.zeros(len(labeled), dtype=int)
     for label in np.unique(labeled.label):
         mine = order[labeled.label[order] == label]
         rank[mine] = np.arange(len(mine))
-    return labeled.select(rank % 5 != 0), labeled.select(rank % 5 == 0)
+    return labeled.select(rank % _HOLD_OUT_EVERY != 0), labeled.select(rank % _HOLD_OUT_EVERY == 0)
+
+
+def split_target(target: Subtomograms) -> tuple[Subtomograms, Subtomograms]:
+    """Return target subtomograms to train on, and every tenth, which is held out.
+
+    Neither part has subtomograms that reach beyond their tomogram: critics would recognize how these are filled.
+    """
+    whole = target.select(target.whole_rows())
+    is_held_out = np.arange(len(whole)) % _TARGET_PARTS == _TARGET_PARTS - 1
+    return whole.select(~is_held_out), whole.select(is_held_out)

@@ -297,7 +297,7 @@ def test_picks_beside_their_particles_are_found(world: tuple[Particles, dict[str
     ("acquisition", "level", "word"),
     [
         (stated(-60, 60), "warning", "--tilt-range -5"),
-        (stated(-60, 50), "warning", "turned round"),
+        (stated(-60, 50), "warning", "reversed"),
         (stated(-48, 63), "ok", "agrees"),
         (Acquisition(np.zeros(0), np.zeros(0), np.zeros(0)), "warning", "assumed"),
     ],

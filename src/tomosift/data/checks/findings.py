@@ -1,4 +1,4 @@
-"""What a check says: one finding per question, each a plain sentence."""
+"""The result of a check: one finding per question, each a plain sentence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,28 +14,35 @@ LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "error")
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one question about the input."""
+    """The answer to one question about the input.
+
+    Examples
+    --------
+    >>> from tomosift.data.checks.findings import Finding
+    >>> Finding("picks", "error", "the particle table is empty; check the file").as_json()["level"]
+    'error'
+    """
 
     about: str
-    """What was looked at, in two or three words."""
+    """The subject of the check, in two or three words."""
     level: Level
     sentence: str
-    """What was seen and, unless all is well, what to do."""
+    """What was measured and, unless all is well, what to do."""
     measured: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """The numbers behind the sentence, as JSON values."""
 
     def as_json(self) -> dict[str, Any]:
-        """The finding as JSON values."""
+        """Return the finding as JSON values."""
         fields = {"about": self.about, "level": self.level, "sentence": self.sentence}
         return {**fields, "measured": dict(self.measured)}
 
 
-def listed(names: list[str], most: int = 4) -> str:
-    """Some names for a sentence."""
+def join_names(names: list[str], most: int = 4) -> str:
+    """Return some of the names for a sentence, and how many more there are."""
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
-def plural(count: int, noun: str) -> str:
-    """``1 pick``, ``2 picks``."""
+def count_noun(count: int, noun: str) -> str:
+    """Return ``1 pick``, ``2 picks``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,9 +1,9 @@
-"""What the power spectrum of a tomogram tells about its missing wedge.
+"""Estimate of the missing wedge of a tomogram from its power spectrum.
 
 A tilt series measures the planes ``kz = kx tan t`` for its tilts t (tilt axis y, beam z), and noise fills what was
 measured as signal does. So the mean power spectrum of cubes from anywhere in the tomogram is high within the tilt
-range and nearly zero beyond. Where a network filled the wedge, or where the whole volume was filtered, this is not so
-and no wedge is seen.
+range and nearly zero beyond. Where a network filled the wedge, or the whole volume was filtered, this is not so and
+the estimate is empty.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from tomosift.io.volumes.volume import SupportsSlicing
 LARGEST_CUBE = 64
 SMALLEST_CUBE = 20
 BAND = (0.08, 0.4)
-"""Frequencies that are looked at, in cycles per voxel: below, the window leaks; above, interpolation has a say."""
-SEEN = 0.5
-"""Share of the usual power below which a direction counts as missing."""
+"""Frequencies in use, in cycles per voxel: below, the window leaks; above, interpolation changes the spectrum."""
+MISSING_POWER = 0.5
+"""Relative power below which a direction counts as missing."""
 NARROWEST_RANGE_DEG = 50.0
-"""What is found narrower than this is no tilt series: flat membranes and labeled volumes look like that."""
+"""A narrower estimate is no tilt series: flat membranes and label volumes have such spectra."""
 
 
 @dataclass(frozen=True)
 class WedgeEstimate:
-    """The missing wedge as the power spectrum shows it."""
+    """The missing wedge as estimated from the power spectrum."""
 
     beam_axis: Literal["z", "y", "x"] | None
     """Axis of the file along which the beam went; None where no missing wedge can be recognized."""
@@ -40,47 +40,63 @@ class WedgeEstimate:
     """Number of cubes behind the spectrum."""
 
 
-def mean_power(data: SupportsSlicing, most_cubes: int = 48) -> tuple[NDArray[np.float64], int]:
-    """Mean power spectrum ``(d, d, d)`` of cubes spread over a volume, zero frequency at ``d // 2``, and their number.
+def estimate_mean_power(data: SupportsSlicing, most_cubes: int = 48) -> tuple[NDArray[np.float64], int]:
+    """Average the power spectra of cubes from all over a volume.
 
     Cubes are tapered by a Hann window along each axis. Those that are constant or hold values that are no numbers are
-    left out; where none is left, or the volume is thinner than ``SMALLEST_CUBE``, the number is 0.
+    left out; where none is left, or the volume is thinner than ``SMALLEST_CUBE``, their number is 0.
+
+    Returns
+    -------
+    power
+        ``(d, d, d)`` mean power, zero frequency at ``d // 2``.
+    cubes
+        Number of cubes.
     """
     edge = min(LARGEST_CUBE, *data.shape) // 2 * 2
     total = np.zeros((edge,) * 3)
     if edge < SMALLEST_CUBE:
         return total, 0
-    starts = np.stack(np.meshgrid(*(_spread(size, edge) for size in data.shape), indexing="ij"), axis=-1).reshape(-1, 3)
+    along = (_cube_starts(size, edge) for size in data.shape)
+    starts = np.stack(np.meshgrid(*along, indexing="ij"), axis=-1).reshape(-1, 3)
     starts = starts[np.unique(np.linspace(0, len(starts) - 1, most_cubes).astype(int))]
     window = np.hanning(edge + 2)[1:-1]
     taper = (window[:, None, None] * window[:, None] * window).astype(np.float32)
     cubes = 0
     for z, y, x in starts:
         cube = np.asarray(data[z : z + edge, y : y + edge, x : x + edge]).astype(np.float32)
-        spread = float(cube.std(dtype=np.float64))
-        if not np.isfinite(spread) or spread <= 1e-6 * abs(float(cube.mean(dtype=np.float64))):
+        deviation = float(cube.std(dtype=np.float64))
+        if not np.isfinite(deviation) or deviation <= 1e-6 * abs(float(cube.mean(dtype=np.float64))):
             continue
-        cube = (cube - cube.mean(dtype=np.float64)) / spread * taper
+        cube = (cube - cube.mean(dtype=np.float64)) / deviation * taper
         total += np.abs(np.fft.fftn(cube)) ** 2
         cubes += 1
     return np.fft.fftshift(total) / max(cubes, 1), cubes
 
 
-def _spread(size: int, edge: int) -> NDArray[np.int_]:
+def _cube_starts(size: int, edge: int) -> NDArray[np.int_]:
     """Starts of cubes along an axis, from end to end, overlapping as little as they can."""
     count = max(1, round(size / edge))
     return np.unique(np.linspace(0, size - edge, count).astype(int))
 
 
 def estimate_wedge(data: SupportsSlicing, most_cubes: int = 48) -> WedgeEstimate:
-    """Beam axis, tilt axis and tilt range of a tomogram from its mean power spectrum.
+    """Estimate beam axis, tilt axis and tilt range of a tomogram from its mean power spectrum.
 
     The beam is the axis around which power is missing (cone of 20 degrees). The tilt axis is the direction in the
     plane across the beam above which, at 45 degrees of elevation, most power is missing. The tilt range ends on either
-    side where power falls to half of what it is a few degrees further in; this is good to about 5 degrees, and gives
-    nothing for volumes that were not made from a tilt series, or whose wedge was filled.
+    side where power falls to half of what it is a few degrees further in. This is accurate to about 5 degrees. The
+    estimate is empty for volumes that were not made from a tilt series, or whose wedge was filled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tomosift.data.checks.missing_wedge import estimate_wedge
+    >>> noise = np.random.default_rng(0).normal(size=(64, 64, 64)).astype(np.float32)
+    >>> estimate_wedge(noise).tilt_range_deg is None
+    True
     """
-    power, cubes = mean_power(data, most_cubes)
+    power, cubes = estimate_mean_power(data, most_cubes)
     if not cubes:
         return WedgeEstimate(None, 1.0, None, None, 0)
     relative, k = _relative_to_shell(power)
@@ -89,25 +105,25 @@ def estimate_wedge(data: SupportsSlicing, most_cubes: int = 48) -> WedgeEstimate
     beam = int(np.argmin(around))
     others = [axis for axis in range(3) if axis != beam]
     missing = around[beam] / max(float(np.mean([around[axis] for axis in others])), 1e-12)
-    nothing = WedgeEstimate(None, missing, None, None, cubes)
-    if missing > SEEN:
-        return nothing
+    no_wedge = WedgeEstimate(None, missing, None, None, cubes)
+    if missing > MISSING_POWER:
+        return no_wedge
     order = [beam, *others]
     across = _direction_across(relative, unit[order])
     if across is None:
-        return nothing
+        return no_wedge
     tilt_range = _tilt_range(relative, k[order], across)
     if tilt_range is None:
-        return nothing
+        return no_wedge
     if beam != 0:
         return WedgeEstimate("y" if beam == 1 else "x", missing, None, None, cubes)
-    # The tilt axis is y turned by as much as the direction across it is x turned.
-    turned = (90 - np.rad2deg(across)) % 180 - 90
-    return WedgeEstimate("z", missing, float(turned), tilt_range, cubes)
+    # The tilt axis is rotated from y by the angle by which the direction across it is rotated from x.
+    tilt_axis = (90 - np.rad2deg(across)) % 180 - 90
+    return WedgeEstimate("z", missing, float(tilt_axis), tilt_range, cubes)
 
 
 def _relative_to_shell(power: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Power in the band over what is usual at the same frequency, ``(m,)``, and its wave vectors ``(3, m)`` zyx."""
+    """Power in the band relative to the usual at the same frequency, ``(m,)``, and its wave vectors ``(3, m)`` zyx."""
     edge = len(power)
     k = (np.indices(power.shape) - edge // 2).reshape(3, -1).astype(np.float64)
     radius = np.linalg.norm(k, axis=0)
@@ -120,7 +136,7 @@ def _relative_to_shell(power: NDArray[np.float64]) -> tuple[NDArray[np.float64],
 
 
 def _direction_across(relative: NDArray[np.float64], unit: NDArray[np.float64]) -> float | None:
-    """Angle from x towards y of the direction across the tilt axis, in radians; None where all look alike."""
+    """Angle from x towards y of the direction across the tilt axis, in radians; None where all directions are alike."""
     slanted = (np.abs(unit[0]) > np.sin(np.deg2rad(35))) & (np.abs(unit[0]) < np.sin(np.deg2rad(55)))
     angle = np.arctan2(unit[1][slanted], unit[2][slanted])
     harmonic = np.mean(relative[slanted] * np.exp(2j * angle)) / relative[slanted].mean()
@@ -128,7 +144,7 @@ def _direction_across(relative: NDArray[np.float64], unit: NDArray[np.float64]) 
 
 
 def _tilt_range(relative: NDArray[np.float64], k: NDArray[np.float64], across: float) -> tuple[float, float] | None:
-    """Where power across the tilt axis ends, in degrees; None where it does not end or the range makes no sense."""
+    """Where power across the tilt axis ends, in degrees; None where it does not end or the range is too narrow."""
     sideways = k[2] * np.cos(across) + k[1] * np.sin(across)
     # Only where the frequency across the tilt axis is high enough for its direction to mean something.
     far = np.hypot(sideways, k[0]) >= 0.6 * np.linalg.norm(k, axis=0)
@@ -150,7 +166,7 @@ def _end(tilt: NDArray[np.float64], relative: NDArray[np.float64]) -> float | No
 
     for border in np.arange(10.0, 86.0, 1.0):
         inside = mean(border - 14, border - 4)
-        # The second condition asks that it stays low, so that a dip in a noisy spectrum is no end.
+        # The second condition requires that it stays low, so that a dip in a noisy spectrum is no end.
         if mean(border - 1.5, border + 1.5) <= 0.5 * inside and mean(border + 2, border + 10) <= 0.4 * inside:
             return float(border)
     return None

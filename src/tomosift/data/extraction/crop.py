@@ -1,8 +1,8 @@
-"""Cutting a box of any voxel spacing, centered anywhere, out of a volume on disk.
+"""Cropping a box of any voxel spacing, centered anywhere, out of a volume on disk.
 
 Where spacings agree and the center falls on a voxel, a box is a slice. Elsewhere a larger cut-out is resampled in
 Fourier space: its Fourier transform is cut at the lower of the two Nyquist frequencies (with a cosine edge over the
-last tenth when the new spacing is the coarser, against aliasing), shifted in phase to the wanted center, and
+last tenth when the new spacing is the coarser, against aliasing), shifted in phase to the requested center, and
 evaluated at the new voxels. That chain is one linear map per axis, so it is applied as three small matrices: this is
 exact for every ratio of spacings, also where no whole number of voxels of both fit into one edge. The outer half of
 the cut-out's margin fades into the local mean, so that opposite faces do not wrap around.
@@ -21,17 +21,17 @@ MARGIN = 8
 """Cut-out beyond the box on every side, in voxels of the coarser grid."""
 ROLL_OFF = 0.1
 """Share of the pass band over which the anti-aliasing filter falls to zero."""
-SAME_SPACING = 1e-4
-"""Relative difference of spacings below which no resampling is needed: 0.003 voxels at the edge of a 64 box."""
-ON_VOXEL = 1e-3
-"""Distance of a center from a voxel, in voxels, that is not worth a shift."""
+NO_RESAMPLING_TOLERANCE = 1e-4
+"""Relative difference of spacings below which a box is not resampled: 0.003 voxels at the edge of a 64 box."""
+NO_SHIFT_TOLERANCE = 1e-3
+"""Distance of a center from a voxel, in voxels, below which a box is not shifted."""
 SLAB = 64
 """Planes of a cut-out in memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class CroppedBox:
-    """A cut box and what it lacked."""
+    """A cropped box, and how much of it lies in the volume."""
 
     volume: NDArray[np.float32]
     """(z, y, x), contrast as in the file; all edges alike but for blocks."""
@@ -42,10 +42,14 @@ class CroppedBox:
 def resampling_matrix(
     source_size: int, positions: NDArray[np.float64], ratio: float, margin: int
 ) -> NDArray[np.float64]:
-    """``(n, source_size)``: band-limited values at ``positions`` (in source voxels) of a line of source voxels.
+    """Return the ``(n, source_size)`` matrix that interpolates a line of source voxels, band-limited.
 
     Parameters
     ----------
+    source_size
+        Voxels of the line.
+    positions
+        (n,) requested positions in source voxels.
     ratio
         New voxel spacing over old; above 1 the band is cut at ``1 / ratio`` of the old Nyquist frequency.
     margin
@@ -74,12 +78,16 @@ def resampling_matrix(
 def crop_box(
     source: SupportsSlicing, center_zyx_voxel: NDArray[np.float64], box_size: int, ratio: float = 1.0
 ) -> CroppedBox:
-    """The box whose voxel ``box_size // 2`` lies at ``center_zyx_voxel`` of the source.
+    """Crop the box whose voxel ``box_size // 2`` lies at ``center_zyx_voxel`` of the source.
 
     Parameters
     ----------
+    source
+        The volume; only the box and a margin around it are read.
     center_zyx_voxel
         ``(3,)`` in voxels of the source, counted from the center of voxel 0.
+    box_size
+        Edge of the box in its own voxels.
     ratio
         Voxel spacing of the box over that of the source.
 
@@ -87,6 +95,15 @@ def crop_box(
     ------
     ValueError
         No voxel of the box lies in the volume.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tomosift.data.extraction.crop import crop_box
+    >>> volume = np.arange(16**3, dtype=np.float32).reshape(16, 16, 16)
+    >>> box = crop_box(volume, np.array([8.0, 8.0, 8.0]), 4)
+    >>> bool(box.volume[2, 2, 2] == volume[8, 8, 8]), box.inside
+    (True, 1.0)
     """
     return crop_block(source, center_zyx_voxel - center_index(box_size) * ratio, (box_size,) * 3, ratio)
 
@@ -94,7 +111,7 @@ def crop_box(
 def crop_block(
     source: SupportsSlicing, start_zyx_voxel: NDArray[np.float64], shape: tuple[int, int, int], ratio: float = 1.0
 ) -> CroppedBox:
-    """As `cut_box`, for edges of any length: the block whose voxel 0 lies at ``start_zyx_voxel``.
+    """Crop the block of this ``shape`` whose voxel 0 lies at ``start_zyx_voxel``; otherwise as `crop_box`.
 
     Raises
     ------
@@ -102,11 +119,11 @@ def crop_block(
         No voxel of the block lies in the volume.
     """
     extent = np.asarray(source.shape)
-    place = [start + np.arange(edge) * ratio for start, edge in zip(start_zyx_voxel, shape, strict=True)]
+    axes = [start + np.arange(edge) * ratio for start, edge in zip(start_zyx_voxel, shape, strict=True)]
     # A voxel counts as inside up to half a source voxel beyond the outermost centers.
     shares = [
-        ((axis >= -0.5 - ON_VOXEL) & (axis <= edge - 0.5 + ON_VOXEL)).mean()
-        for axis, edge in zip(place, extent, strict=True)
+        ((axis >= -0.5 - NO_SHIFT_TOLERANCE) & (axis <= edge - 0.5 + NO_SHIFT_TOLERANCE)).mean()
+        for axis, edge in zip(axes, extent, strict=True)
     ]
     inside = float(np.prod(shares))
     if inside == 0:
@@ -115,15 +132,15 @@ def crop_block(
             f"{tuple(extent.tolist())}"
         )
     nearest = np.rint(start_zyx_voxel).astype(int)
-    if abs(ratio - 1) < SAME_SPACING and (np.abs(start_zyx_voxel - nearest) < ON_VOXEL).all():
+    if abs(ratio - 1) < NO_RESAMPLING_TOLERANCE and (np.abs(start_zyx_voxel - nearest) < NO_SHIFT_TOLERANCE).all():
         return CroppedBox(_slice(source, nearest, shape), inside)
     margin = int(np.ceil(MARGIN * max(ratio, 1.0)))
-    start = np.array([math.floor(axis[0]) - margin for axis in place])
-    stop = np.array([math.ceil(axis[-1]) + margin + 1 for axis in place])
+    start = np.array([math.floor(axis[0]) - margin for axis in axes])
+    stop = np.array([math.ceil(axis[-1]) + margin + 1 for axis in axes])
     low, high = np.maximum(start, 0), np.minimum(stop, extent)
     matrices = []
     for axis in range(3):
-        matrix = resampling_matrix(int(stop[axis] - start[axis]), place[axis] - start[axis], ratio, margin)
+        matrix = resampling_matrix(int(stop[axis] - start[axis]), axes[axis] - start[axis], ratio, margin)
         matrices.append(matrix[:, low[axis] - start[axis] : high[axis] - start[axis]].astype(np.float32))
     return CroppedBox(_contract(source, low, high, matrices), inside)
 
@@ -144,7 +161,7 @@ def _contract(
     """``M (x - mean) + mean`` with zeros for ``x - mean`` outside the volume, slab by slab.
 
     The mean is known only after the last slab, so ``x`` is taken relative to a pivot and the rest added at the end.
-    Values that are not numbers pass through; whoever asked for the box looks for them.
+    Values that are not numbers pass through; the caller checks for them.
     """
     z_matrix, y_matrix, x_matrix = matrices
     box = np.zeros((len(z_matrix), len(y_matrix), len(x_matrix)), dtype=np.float32)

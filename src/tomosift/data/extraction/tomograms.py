@@ -233,7 +233,8 @@ def match_tomograms(names: Iterable[str], tomograms: Mapping[str, Tomogram]) -> 
     if missing := [name for name in unique_names if name not in key_of]:
         raise ValueError(
             f"{len(missing)} of {len(unique_names)} tomogram names of the particles have no tomogram: "
-            f"{_join_names(missing)}; the tomograms are {_join_names(list(tomograms)) or 'none'}; rename one side or give the missing tomograms"
+            f"{_join_names(missing)}; the tomograms are {_join_names(list(tomograms)) or 'none'}; "
+            "rename one side or give the missing tomograms"
         )
     return key_of
 
