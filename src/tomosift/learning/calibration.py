@@ -1,4 +1,4 @@
-"""Calibration of probabilities: a softmax with one fitted temperature."""
+"""Calibration: a softmax whose temperature is fitted so that confidence equals accuracy."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -6,16 +6,22 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax as _log_softmax
 
 TEMPERATURE_RANGE = (0.05, 500.0)
-"""Temperatures that are considered; high ones where averages of the wrong particles fit clean boxes well."""
+"""Lowest and highest temperature; high ones occur where wrong class averages fit particles of high SNR well."""
 
 
 def softmax(logits: Float[np.ndarray, "n k"], temperature: float = 1.0) -> Float[np.ndarray, "n k"]:
-    """Probabilities of ``logits / temperature``; rows sum to one.
+    """Return the probabilities of ``logits / temperature``; rows sum to one.
 
     Raises
     ------
     ValueError
-        When the temperature is not positive.
+        The temperature is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> softmax(np.array([[0.0, np.log(3)]])).round(2).tolist()
+    [[0.25, 0.75]]
     """
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}, expected a positive number")
@@ -26,12 +32,12 @@ def softmax(logits: Float[np.ndarray, "n k"], temperature: float = 1.0) -> Float
 def negative_log_likelihood(
     logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], temperature: float = 1.0
 ) -> float:
-    """Mean of ``-log p(label)`` in nats over the rows with a label; rows with label -1 do not count.
+    """Return the mean of ``-log p(label)`` in nats; rows with label -1 do not count.
 
     Raises
     ------
     ValueError
-        When no row has a label, or a label names no column of ``logits``.
+        No row has a label, or a label names no column of ``logits``.
     """
     known = labels >= 0
     if not known.any():
@@ -43,42 +49,66 @@ def negative_log_likelihood(
 
 
 def match_temperature_to_accuracy(logits: Float[np.ndarray, "n k"], accuracy: float) -> float:
-    """The temperature at which the mean confidence over many particles equals an accuracy estimated elsewhere.
+    """Return the temperature at which the mean confidence equals an accuracy that was estimated elsewhere.
 
-    For a model that was trained on every label there is: unlabeled particles say how sure it is, cross-validation how
-    sure it should be. An accuracy that no temperature reaches gives the end of the range.
+    For models that were trained on every label: their confidence is that on unlabeled particles, and their accuracy
+    comes from cross-validation.
 
-    Source: ours; the condition is that of a calibrated model, whose mean confidence is its accuracy.
+    Parameters
+    ----------
+    logits
+        Of n particles of any class.
+    accuracy
+        Expected share of them that are classified right. One that no temperature reaches gives the end of
+        `TEMPERATURE_RANGE`.
 
     Raises
     ------
     ValueError
-        When there is no particle.
+        There is no particle.
+
+    Notes
+    -----
+    Source: ours; the condition is that of a calibrated model, whose mean confidence is its accuracy.
     """
     if not len(logits):
         raise ValueError("there is no particle to calibrate on; give at least one")
     low, high = (float(np.log(end)) for end in TEMPERATURE_RANGE)
     for _ in range(40):  # mean confidence falls with temperature
-        middle = (low + high) / 2
-        surer = softmax(logits, float(np.exp(middle))).max(axis=1).mean() > accuracy
-        low, high = (middle, high) if surer else (low, middle)
+        center = (low + high) / 2
+        is_overconfident = softmax(logits, float(np.exp(center))).max(axis=1).mean() > accuracy
+        low, high = (center, high) if is_overconfident else (low, center)
     return float(np.exp((low + high) / 2))
 
 
 def fit_temperature(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> float:
-    """The temperature T for which ``softmax(logits / T)`` explains the labels of held-out particles best.
+    """Fit the temperature T for which ``softmax(logits / T)`` explains the labels of held-out particles best.
 
-    Fit it on particles that took no part in training. It never changes which class wins. Rows with label -1 do not
-    count.
+    It never changes which class is the most probable.
 
-    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2. Deviation: a prior, log T normal
-    around 0 with deviation 1, weighs as much as one particle. A handful of particles that happen to be all right would
-    otherwise drive T to 0 and every confidence to 1; with a hundred particles the prior is no longer felt.
+    Parameters
+    ----------
+    logits
+        Of n particles that took no part in training.
+    labels
+        Their classes; rows with label -1 do not count.
 
     Raises
     ------
     ValueError
-        When no row has a label, or a label names no column of ``logits``.
+        No row has a label, or a label names no column of ``logits``.
+
+    Notes
+    -----
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2. Deviation: a prior, log T normal
+    around 0 with deviation 1, weighs as much as one particle. Without it, a handful of particles that are all
+    classified right would drive T to 0 and every confidence to 1. With a hundred particles its effect vanishes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fit_temperature(np.eye(3) * 4, np.arange(3)) < 1
+    True
     """
     count = int((labels >= 0).sum())
 
@@ -86,7 +116,7 @@ def fit_temperature(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " 
         likelihood = negative_log_likelihood(logits, labels, float(np.exp(log_temperature)))
         return likelihood + 0.5 * log_temperature**2 / max(count, 1)
 
-    # The prior can make a second dip, so a coarse scan finds the right one before it is refined.
+    # The prior can add a second minimum, so a coarse scan finds the right one before it is refined.
     grid = np.linspace(np.log(TEMPERATURE_RANGE[0]), np.log(TEMPERATURE_RANGE[1]), 49)
     best = int(np.argmin([loss(float(value)) for value in grid]))
     bounds = (float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)]))
@@ -94,7 +124,7 @@ def fit_temperature(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " 
 
 
 def laplace_accuracy(scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> float:
-    """Estimate an accuracy by Laplace's rule: a few dozen labels that are all right do not make a particle certain.
+    """Estimate an accuracy by Laplace's rule, which stays below 1 where all of a few labels are predicted right.
 
     Parameters
     ----------
@@ -121,7 +151,7 @@ def fit_temperature_few_labels(
     Parameters
     ----------
     out_of_fold
-        Out-of-fold logits of the labeled particles, n = p, or none, n = 0.
+        Out-of-fold logits of the labeled particles (n = p), or of none (n = 0).
     labels
         Their labels.
     unlabeled_logits

@@ -1,4 +1,4 @@
-"""A linear classifier on frozen embeddings: the cheapest honest measure of what an encoder has learned."""
+"""Linear probe: logistic regression on frozen embeddings, which measures what an encoder has learned."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,25 @@ import numpy as np
 from jaxtyping import Float, Int
 
 LABELS_TO_CROSS_VALIDATE = 50
-"""Labels of the rarest class from which cross-validation is less noisy than a fixed value."""
+"""Labels of the rarest class from which C is cross-validated; with fewer a fixed value is less noisy."""
 INVERSE_REGULARIZATIONS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
-"""Values of C among which cross-validation on the training labels chooses."""
+"""Values of C that are cross-validated on the training labels."""
 FEW_LABELS_REGULARIZATION = 0.01
 """C where some class has too few labels to cross-validate."""
-_NEVER = -1e4
-_MOST_TO_LEAVE_OUT_SINGLY = 100
+_ABSENT_BIAS = -1e4
+"""Bias of a class without labels, which is never predicted."""
+_MAX_LEAVE_ONE_OUT = 100
+"""Labels up to which each is left out singly."""
+_FOLDS = 10
+_MAX_ITERATIONS = 5000
 
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """``logits = embeddings @ weight.T + bias``, on embeddings as they are: standardization is folded in."""
+    """A fitted probe: ``logits = embeddings @ weight.T + bias``.
+
+    The embeddings are those of the encoder; the weights absorb their standardization.
+    """
 
     weight: Float[np.ndarray, "k e"]
     bias: Float[np.ndarray, " k"]
@@ -25,7 +32,7 @@ class LinearProbe:
     """C of the logistic regression on standardized embeddings."""
 
     def logits(self, embeddings: Float[np.ndarray, "n e"]) -> Float[np.ndarray, "n k"]:
-        """One logit per particle and class."""
+        """Compute one logit per particle and class."""
         return np.asarray(np.asarray(embeddings, dtype=np.float64) @ self.weight.T + self.bias)
 
 
@@ -35,21 +42,37 @@ def fit_linear_probe(
     class_count: int | None = None,
     inverse_regularization: float | None = None,
 ) -> LinearProbe:
-    """Logistic regression on embeddings standardized with their own mean and deviation.
-
-    C, where not given, is chosen by stratified cross-validation on these labels (five folds, lowest log loss at its
-    best temperature, the smaller C on a tie), and is 0.01 where a class has fewer than 50 labels. Rows with label -1
-    are left out. A class without any label gets weight 0 and a bias of -10000: it is never predicted.
+    """Fit a logistic regression to embeddings, standardized by their own mean and standard deviation.
 
     Parameters
     ----------
+    embeddings
+        Of n particles.
+    labels
+        Their classes; rows with label -1 are left out. A class without any label gets weight 0 and a bias of -10000,
+        so that it is never predicted.
     class_count
-        Number of classes; by default one more than the largest label.
+        Number of classes; None takes one more than the largest label.
+    inverse_regularization
+        C of the regression. None chooses it by stratified cross-validation on these labels: five folds, lowest log
+        loss at its best temperature, the smaller C on a tie. Where a class has fewer than 50 labels it is 0.01.
+
+    Returns
+    -------
+    LinearProbe
 
     Raises
     ------
     ValueError
-        When there is no label, or a label is not below ``class_count``.
+        There is no label, or a label is not below ``class_count``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> embeddings = np.array([[0.0, 1.0], [0.2, 0.9], [1.0, 0.0], [0.9, 0.1]])
+    >>> probe = fit_linear_probe(embeddings, np.array([0, 0, 1, 1]))
+    >>> probe.logits(embeddings).argmax(axis=1).tolist()
+    [0, 0, 1, 1]
     """
     known = labels >= 0
     if not known.any():
@@ -57,37 +80,41 @@ def fit_linear_probe(
     x, y = np.asarray(embeddings[known], dtype=np.float64), labels[known]
     k = int(y.max()) + 1 if class_count is None else class_count
     if y.max() >= k:
-        raise ValueError(f"label {y.max()} was met but there are {k} classes, counted from 0")
+        raise ValueError(f"label {y.max()} has no class: there are {k} classes, counted from 0")
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     scale = np.where(deviation > 1e-12, deviation, 1.0)
     present = np.unique(y)
-    weight, bias = np.zeros((k, x.shape[1])), np.full(k, _NEVER)
+    weight, bias = np.zeros((k, x.shape[1])), np.full(k, _ABSENT_BIAS)
     if len(present) == 1:
         bias[present] = 0.0
         return LinearProbe(weight, bias, FEW_LABELS_REGULARIZATION)
     standardized = (x - mean) / scale
-    chosen = inverse_regularization or _choose_regularization(standardized, y)
-    fitted_weight, fitted_bias = _fit(standardized, y, chosen)
-    weight[present] = fitted_weight / scale
-    bias[present] = fitted_bias - weight[present] @ mean
-    return LinearProbe(weight, bias, chosen)
+    c = inverse_regularization or _choose_regularization(standardized, y)
+    standardized_weight, standardized_bias = _fit(standardized, y, c)
+    weight[present] = standardized_weight / scale
+    bias[present] = standardized_bias - weight[present] @ mean
+    return LinearProbe(weight, bias, c)
 
 
-def linear_probe(
+def measure_probe_accuracy(
     train_embeddings: Float[np.ndarray, "n e"],
     train_labels: Int[np.ndarray, " n"],
     test_embeddings: Float[np.ndarray, "m e"],
     test_labels: Int[np.ndarray, " m"],
 ) -> float:
-    """Accuracy of `fit_probe` on test particles; test labels choose nothing and rows with label -1 do not count.
+    """Return the accuracy on test particles of a probe fitted to training particles.
 
-    Source: Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes"; standardization
-    and the rule for C are ours.
+    Rows with label -1 do not count. The labels of test particles choose nothing.
 
     Raises
     ------
     ValueError
-        When the training or the test particles have no label.
+        The training or the test particles have no label.
+
+    Notes
+    -----
+    Source: Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes"; standardization
+    and the rule for C are ours.
     """
     known = test_labels >= 0
     if not known.any():
@@ -99,11 +126,23 @@ def linear_probe(
 def leave_one_out_logits(
     embeddings: Float[np.ndarray, "n e"], labels: Int[np.ndarray, " n"], class_count: int
 ) -> Float[np.ndarray, "m k"]:
-    """Logits of each particle by a probe that was fitted without it: leaving one out, or ten folds of over 100 labels.
+    """Compute logits of each particle by a probe that was fitted without it.
 
-    With five labels per class a fold of ten particles would cost the probe a fifth of its labels, and so would make it
-    look worse than it is. m is n, or 0 where some class has a single label and nothing can be left out. All rows must
-    have a label. C is chosen once, with all labels: one number of five cannot remember a particle.
+    Up to 100 labels each is left out singly; more are split into ten folds. With five labels per class a fold of ten
+    particles would take a fifth of the labels from the probe, and its accuracy would be underestimated. C is chosen
+    once with all labels: one number among a few values cannot memorize a particle.
+
+    Parameters
+    ----------
+    embeddings, labels
+        Of n particles; every row has a label.
+    class_count
+        Number k of classes.
+
+    Returns
+    -------
+    array
+        (m, k) logits; m is n, or 0 where some class has a single label and nothing can be left out.
     """
     from sklearn.model_selection import LeaveOneOut, StratifiedKFold
 
@@ -111,16 +150,16 @@ def leave_one_out_logits(
     if smallest < 2:
         return np.zeros((0, class_count))
     logits = np.zeros((len(labels), class_count))
-    chosen = fit_linear_probe(embeddings, labels, class_count).inverse_regularization
-    many = len(labels) > _MOST_TO_LEAVE_OUT_SINGLY
-    folds = StratifiedKFold(min(10, smallest), shuffle=True, random_state=0) if many else LeaveOneOut()
-    for kept, left in folds.split(embeddings, labels):
-        logits[left] = fit_linear_probe(embeddings[kept], labels[kept], class_count, chosen).logits(embeddings[left])
+    c = fit_linear_probe(embeddings, labels, class_count).inverse_regularization
+    is_many = len(labels) > _MAX_LEAVE_ONE_OUT
+    folds = StratifiedKFold(min(_FOLDS, smallest), shuffle=True, random_state=0) if is_many else LeaveOneOut()
+    for train, test in folds.split(embeddings, labels):
+        logits[test] = fit_linear_probe(embeddings[train], labels[train], class_count, c).logits(embeddings[test])
     return logits
 
 
 def accuracy_lower_bound(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> float:
-    """Lower end of the 95 % interval of the share of particles that their logits name right (Wilson 1927)."""
+    """Return the lower end of the 95 % interval of the accuracy of these logits (Wilson 1927)."""
     from scipy.stats import binomtest
 
     right = binomtest(int((logits.argmax(axis=1) == labels).sum()), len(labels))
@@ -130,9 +169,10 @@ def accuracy_lower_bound(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarra
 def _fit(
     x: Float[np.ndarray, "n e"], y: Int[np.ndarray, " n"], inverse_regularization: float
 ) -> tuple[Float[np.ndarray, "k e"], Float[np.ndarray, " k"]]:
+    """Fit weights and biases of the classes that are present."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=inverse_regularization, max_iter=5000).fit(x, y)
+    model = LogisticRegression(C=inverse_regularization, max_iter=_MAX_ITERATIONS).fit(x, y)
     if len(model.classes_) > 2:
         return model.coef_, model.intercept_
     # scikit-learn keeps one row for two classes, the difference of their logits.
@@ -140,6 +180,7 @@ def _fit(
 
 
 def _choose_regularization(x: Float[np.ndarray, "n e"], y: Int[np.ndarray, " n"]) -> float:
+    """Choose C by cross-validation, or the fixed value where labels are few."""
     rarest = int(np.unique(y, return_counts=True)[1].min())
     if rarest < LABELS_TO_CROSS_VALIDATE:
         return FEW_LABELS_REGULARIZATION
@@ -148,20 +189,20 @@ def _choose_regularization(x: Float[np.ndarray, "n e"], y: Int[np.ndarray, " n"]
     from tomosift.learning.calibration import fit_temperature, negative_log_likelihood
 
     folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(x, y))
-    place = np.searchsorted(np.unique(y), y)
+    index = np.searchsorted(np.unique(y), y)
 
     def loss(value: float) -> float:
-        logits = np.zeros((len(y), int(place.max()) + 1))
+        logits = np.zeros((len(y), int(index.max()) + 1))
         for train, test in folds:
             weight, bias = _fit(x[train], y[train], value)
             logits[test] = x[test] @ weight.T + bias
-        # A small C makes small logits. That is put right by the temperature later and must not count against it.
-        return negative_log_likelihood(logits, place, fit_temperature(logits, place))
+        # A small C makes small logits. The temperature corrects that later, so it must not count against C.
+        return negative_log_likelihood(logits, index, fit_temperature(logits, index))
 
-    best, least = INVERSE_REGULARIZATIONS[0], loss(INVERSE_REGULARIZATIONS[0])
+    best, lowest = INVERSE_REGULARIZATIONS[0], loss(INVERSE_REGULARIZATIONS[0])
     for value in INVERSE_REGULARIZATIONS[1:]:
-        # The loss has one minimum along C, and the weak end of the path is where fits take longest.
-        if (found := loss(value)) >= least:
+        # The loss has one minimum along C, and fits take longest where regularization is weak.
+        if (current := loss(value)) >= lowest:
             break
-        best, least = value, found
+        best, lowest = value, current
     return best
