@@ -82,6 +82,87 @@ def documented_count(addition: str) -> int:
     return COUNTS[number[1]]
 
 
+METHOD = '''"""Cross-entropy on the labels of a set; a test of how a method is added.
+
+Source: none.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tomosift.data.batches import Batch, BalancedStream
+from tomosift.data.training_sets import TrainingSets
+from tomosift.inference.classifier import Classifier, ModelCard
+from tomosift.methods import TrainingInput
+from tomosift.models.embedder import Embedder
+from tomosift.models.encoders import build_encoder
+from tomosift.models.recentering import Recentering
+from tomosift.train.loop import Training, fit
+
+INPUT = TrainingInput("set", "Folder of a set with classes.")
+USES_LABELS = True
+SHARES_BATCHES = False
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the dummy."""
+
+    training: Training = field(default_factory=lambda: Training(steps=3, batch_size=4))
+    """Number of steps and learning rate."""
+
+
+class Learner(nn.Module):
+    """Cross-entropy of a linear head."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        logits = self.classifier.logits(self.classifier.encoder(batch.volume))
+        return {"loss": functional.cross_entropy(logits, batch.label)}
+
+
+def train(config, data: TrainingSets, run, seed, progress=None) -> Classifier:
+    """Train a classifier from random weights."""
+    card = ModelCard("radial", data.voxel_spacing_angstrom, data.box_size, class_names=data.class_names)
+    classifier = Classifier(Embedder(build_encoder("radial"), Recentering()), card)
+    stream = BalancedStream(data.labeled, config.training.batch_size, seed)
+    fit(Learner(classifier), stream, config.training, run, seed, progress=progress)
+    return classifier.eval()
+'''
+
+USE_OF_METHOD = """
+from pathlib import Path
+import numpy as np
+from tomosift.cli.main import main
+from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.inference.model_files import load_classifier
+from tomosift.particles import Particles
+particles = Particles.create(["TS_01"] * 8, np.zeros((8, 3)), class_name=["groel", "apoferritin"] * 4)
+writer = SubtomogramWriter("set", box_size=16, voxel_spacing_angstrom=10.0)
+volume = np.random.default_rng(0).normal(size=(8, 16, 16, 16)).astype(np.float32)
+writer.append(volume, particles, np.tile(np.float32([-60, 60]), (8, 1)))
+writer.close()
+main(["train", "dummy", "set", "--out", "run", "--training.steps", "2"])
+assert load_classifier(Path("run/result")).card.class_names == ("apoferritin", "groel")
+main(["train", "--help"])
+"""
+METHOD_SENTENCE = "Train a dummy."
+
+
+def test_method_is_one_file_and_a_line_in_the_table(package: PackageCopy) -> None:
+    package.write("methods/dummy.py", METHOD)
+    package.insert_line("methods/__init__.py", "METHODS", f'    "dummy": "{METHOD_SENTENCE}",')
+    assert METHOD_SENTENCE in package.run(USE_OF_METHOD)
+    assert package.changed_files() == ["methods/__init__.py", "methods/dummy.py"]
+    assert documented_count("a method") == 2
+
+
 ENCODER = '''"""The mean of eight parts of the box; a test of how an encoder is added."""
 
 from torch import Tensor, nn
