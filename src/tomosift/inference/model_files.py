@@ -76,6 +76,18 @@ def model_digest(model: Path) -> str:
     return str(_read_card(model_folder(model) / _CARD)["sha256"])
 
 
+def load_card(model: Path) -> ModelCard:
+    """The card of a model; ``model`` as for `model_folder`.
+
+    Raises
+    ------
+    FormatError
+        There is no finished model.
+    """
+    card = _read_card(model_folder(model) / _CARD)
+    return ModelCard(**{name: value for name, value in card.items() if name != "sha256"})
+
+
 def load_classifier(model: Path) -> Classifier:
     """Load a model, ready to evaluate; ``model`` as for `model_folder`. Models of earlier versions are accepted.
 
