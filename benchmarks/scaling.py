@@ -24,7 +24,7 @@ from pages import ON_ANY_PAGE, ROOT
 from tomosift.data.batches import FeatureBatch
 from tomosift.evaluation.benchmark.datasets import build_data
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
-from tomosift.evaluation.metrics.few_shot import episode_scores
+from tomosift.evaluation.metrics.few_shot import score_episodes
 from tomosift.evaluation.report.figures import STYLE
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier
@@ -137,7 +137,7 @@ def scores(model: Classifier, questions: Questions, number: int, seed: int) -> l
         embeddings = model.encoder.embed(x.clone())
         head.standardize(embeddings)
         for shots in SHOTS:
-            accuracy = episode_scores(embeddings.numpy(), label, head, ways=5, shots=shots).accuracy
+            accuracy = score_episodes(embeddings.numpy(), label, head, ways=5, shots=shots).accuracy
             rows.append(
                 {"complexes": number, "seed": seed, "snr": snr, "examples": shots, "accuracy": round(accuracy.value, 4)}
             )

@@ -7,7 +7,7 @@ import pytest
 
 from tomosift.annotation.consensus import ConsensusTracker, cohen_kappa
 from tomosift.annotation.store import Store
-from tomosift.evaluation.metrics.classification import wilson
+from tomosift.evaluation.metrics.intervals import wilson_interval
 
 
 def say(store: Store, who: str, said: dict[int, str], guess: str = "") -> None:
@@ -58,7 +58,7 @@ def test_accuracy_is_that_of_guesses_made_before_the_label(store: Store) -> None
     say(store, "ada", dict.fromkeys(range(20, 22), "groel"), guess="apoferritin")
     curve = ConsensusTracker(store).answers().curve
     assert [(point.labels, point.count, point.share) for point in curve] == [(8, 5, 1.0), (13, 10, 0.8)]
-    low, high = wilson(np.array([0.8]), np.array([10]))
+    low, high = wilson_interval(np.array([0.8]), np.array([10]))
     assert (curve[-1].low, curve[-1].high) == (pytest.approx(float(low[0])), pytest.approx(float(high[0])))
 
 

@@ -11,7 +11,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from tomosift.data.extraction.tomogram_sources import open_tomograms
-from tomosift.evaluation.metrics.detection import detection_score
+from tomosift.evaluation.metrics.detection import score_detections
 from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.inference.model_files import load_classifier, save_classifier
 from tomosift.io.volumes import write_volume
@@ -48,7 +48,7 @@ def assert_same(one: Classifier, other: Classifier) -> None:
 def test_particles_picked_in_one_tomogram_are_found_and_classified_in_another(picking_world: Any) -> None:
     """Random positions would reach an F1 of about 0.02."""
     detections = detect(load_classifier(picking_world.detector), picking_world.tomograms["b"])
-    score = detection_score(
+    score = score_detections(
         extract_picks(detections, "b", RADIUS, 0.5), picking_world.particles["b"], dict.fromkeys(RADIUS, 60.0)
     )
     assert score.recall >= 0.85
@@ -61,7 +61,7 @@ def test_a_few_picks_suffice_from_random_weights(picking_world: Any, tmp_path: P
     picks = select_picks(picking_world.particles["a"], ball=4, shell=4)
     model = train_detector(config, picks, picking_world.tomograms, Run.open(tmp_path / "run", {}), seed=0)
     particles = extract_picks(detect(model, picking_world.tomograms["b"]), "b", RADIUS, 0.5)
-    score = detection_score(particles, picking_world.particles["b"], dict.fromkeys(RADIUS, 60.0))
+    score = score_detections(particles, picking_world.particles["b"], dict.fromkeys(RADIUS, 60.0))
     assert score.recall >= 0.7
     assert score.precision >= 0.5
 

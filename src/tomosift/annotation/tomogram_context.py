@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
-from tomosift.data.subtomograms import Subtomograms
-from tomosift.evaluation.report.markup import png
-from tomosift.evaluation.report.pictures import gray_levels, window
+from tomosift.data.subtomogram_set import Subtomograms
+from tomosift.evaluation.report.markup import encode_png
+from tomosift.evaluation.report.pictures import choose_gray_range, to_gray_levels
 from tomosift.particles import Grid
 
 BOXES_ACROSS = 5
@@ -37,7 +37,7 @@ class TomogramContext:
                 name,
                 Path(entry["path"]),
                 Grid(tuple(entry["shape_zyx"]), float(entry["voxel_spacing_angstrom"])),
-                inverted=bool(entry.get("inverted", False)),
+                is_inverted=bool(entry.get("inverted", False)),
             )
             for name, entry in boxes.provenance.get("tomograms", {}).items()
             if "path" in entry and "shape_zyx" in entry
@@ -76,6 +76,7 @@ class TomogramContext:
         down, right = (slice(int(first), int(first + size)) for first in corner)
         cut = np.asarray(tomogram.open().data[planes, down, right], dtype=np.float32).mean(axis=0)
         small = cut.reshape(size // step, step, size // step, step).mean(axis=(1, 3))
-        image = -small if tomogram.inverted else small
+        image = -small if tomogram.is_inverted else small
         down_share, right_share = (center[1:] - corner + 0.5) / size
-        return Section(png(gray_levels(image, *window(image))), (float(right_share), float(down_share), edge / size))
+        picture = to_gray_levels(image, *choose_gray_range(image))
+        return Section(encode_png(picture), (float(right_share), float(down_share), edge / size))

@@ -1,41 +1,30 @@
-"""Which known complexes do clusters look like? Asked of simulations, imaged much as the particles were."""
+"""Embeddings of known structures, simulated and imaged like a set, with which its clusters are compared."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from numpy.typing import NDArray
 
-from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
+from tomosift.evaluation.cluster_matches import KnownStructures
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import PLDAHead
 from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import standardize_for_clustering
-from tomosift.models.encoder import ReportDone
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
+from tomosift.progress import Progress, ignore_progress
 from tomosift.simulate.dataset_config import class_name_of
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 PER_CLASS = 30
-"""Simulated boxes of each known complex and imaging."""
+"""Simulated subtomograms of each known structure, with and without CTF."""
 SEED = 500
-SHARPNESS = 0.08
-"""Cosines that differ by this much make one complex e times as probable as another."""
-NONE = 0.65
-"""Cosine to the nearest known complex below which none of them is more probable."""
 
 
-@dataclass(frozen=True, eq=False)
-class KnownStructures:
-    """Mean `comparable` places of k complexes, about the middle of them all."""
-
-    names: tuple[str, ...]
-    mean: Float[np.ndarray, "k d"]
-
-
-def imaging_like(boxes: Subtomograms, has_ctf: bool) -> ImagingRanges:
-    """Conditions of simulation that are near those of a set, as far as the set tells."""
-    half = np.abs(boxes.tilt_range_deg).mean(axis=1)
+def imaging_of_set(subtomograms: Subtomograms, has_ctf: bool) -> ImagingRanges:
+    """Return imaging conditions like those of a set: its tilt ranges, and wide ranges of what it does not state."""
+    half = np.abs(subtomograms.tilt_range_deg).mean(axis=1)
     tilt = (float(half.min()), float(half.max()))
     return replace(
         lab_protocol(),
@@ -48,66 +37,70 @@ def imaging_like(boxes: Subtomograms, has_ctf: bool) -> ImagingRanges:
 
 
 def embed_known_structures(
-    model: Classifier,
-    sources: tuple[str, ...],
-    boxes: Subtomograms,
+    classifier: Classifier,
+    structures: tuple[str, ...],
+    subtomograms: Subtomograms,
     folder: Path,
-    done: ReportDone | None = None,
+    progress: Progress = ignore_progress,
 ) -> KnownStructures:
-    """Simulate complexes (names of the atlas, structure or map files) below ``folder`` and see where they lie.
+    """Simulate subtomograms of known structures and return their mean embeddings.
 
-    With and without CTF, as nothing says whether that of the set was corrected; the encoder is taken as prepared for
-    the set.
+    They are simulated with and without CTF, because a set does not state whether its CTF was corrected.
+
+    Parameters
+    ----------
+    classifier
+        Model with a PLDA head, adapted to the set (`Classifier.adapt_to`).
+    structures
+        Names of the atlas, structure files or map files.
+    subtomograms
+        Set that gives box size, voxel spacing and tilt ranges.
+    folder
+        Where the simulated sets are kept.
+    progress
+        Called with the number of simulated and embedded subtomograms.
 
     Raises
     ------
     ValueError
-        When the model has no discriminant, without which places of two sets cannot be compared.
+        The model has no PLDA head, without which embeddings of two sets are not comparable.
     """
-    if not isinstance(model.head, PLDAHead):
-        raise ValueError("the model has no discriminant, so it cannot look for known complexes; take general")
-    means, names = [], tuple(class_name_of(source) for source in sources)
-    each = PER_CLASS * len(names)
-
-    def part(stage: int) -> ReportDone | None:
-        """Simulated, embedded, and both again: four stages of as many boxes."""
-        return None if done is None else lambda now, _: done(stage * each + now, 4 * each)
-
+    if not isinstance(classifier.head, PLDAHead):
+        raise ValueError(
+            "the model has no PLDA head, which compares embeddings of two sets; use the shipped model general"
+        )
+    names = tuple(class_name_of(structure) for structure in structures)
+    means = []
     for number, has_ctf in enumerate((True, False)):
         config = SubtomogramSetConfig(
-            sources,
+            structures,
             PER_CLASS,
-            boxes.box_size,
-            imaging_like(boxes, has_ctf),
-            boxes.voxel_spacing_angstrom,
+            subtomograms.box_size,
+            imaging_of_set(subtomograms, has_ctf),
+            subtomograms.voxel_spacing_angstrom,
             seed=SEED + number,
         )
         below = folder / ("with-ctf" if has_ctf else "without-ctf")
-        made = simulate_subtomograms(config, below, progress=part(2 * number))
-        places = standardize_for_clustering(
-            embed(model.encoder, made.volumes, len(made), done=part(2 * number + 1)), model.plda
-        )
-        means.append(np.stack([places[made.label == k].mean(axis=0) for k in range(len(names))]))
+        means.append(_embed_simulated(classifier, config, below, _PartialProgress(progress, 2 * number)))
     return KnownStructures(names, np.mean(means, axis=0))
 
 
-def match_clusters(
-    places: Float[np.ndarray, "n d"], label: Int[np.ndarray, " n"], count: int, known: KnownStructures
-) -> Float[np.ndarray, "c p"]:
-    """For each of ``count`` clusters the probability that it is each known complex, and last that it is none of them.
+@dataclass(frozen=True)
+class _PartialProgress:
+    """Progress of one of four equal stages: simulation and embedding, with and without CTF."""
 
-    From the cosine between means, each taken about the middle of all that it lies among: what imaging does to every
-    particle alike drops out, and so does the length, which noise takes. Both constants were fitted to complexes that do
-    not exist, of which some were left out of the known ones. There, of 20 known ones the right one was first for 97 to
-    98 % of the clusters at SNR 0.1 to 0.3 and for 82 % at SNR 0.03, where "none" is said too often: its probabilities
-    hold for SNR 0.1 and above.
-    """
-    mean = np.stack([places[label == c].mean(axis=0) for c in range(count)])
-    logits = np.column_stack([_directions(mean) @ _directions(known.mean).T, np.full(count, NONE)]) / SHARPNESS
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+    progress: Progress
+    stage: int
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        self.progress(self.stage * total + done, 4 * total, note)
 
 
-def _directions(mean: Float[np.ndarray, "k d"]) -> Float[np.ndarray, "k d"]:
-    mean = mean - mean.mean(axis=0)
-    return np.asarray(mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12))
+def _embed_simulated(
+    classifier: Classifier, config: SubtomogramSetConfig, folder: Path, progress: _PartialProgress
+) -> NDArray[np.float64]:
+    """Return the mean embedding of each structure."""
+    simulated = simulate_subtomograms(config, folder, progress=progress)
+    embeddings = embed(classifier.embedder, simulated, progress=replace(progress, stage=progress.stage + 1))
+    standardized = standardize_for_clustering(embeddings, classifier.plda)
+    return np.stack([standardized[simulated.label == k].mean(axis=0) for k in range(len(config.classes))])

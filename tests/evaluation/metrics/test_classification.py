@@ -1,4 +1,4 @@
-"""Scores, intervals, calibration."""
+"""Scores of predicted classes and their intervals."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
-from tomosift.evaluation.metrics.classification import calibration, confusion_matrix, score, selective, wilson
+from tomosift.evaluation.metrics.classification import confusion_matrix, score
+from tomosift.evaluation.metrics.intervals import wilson_interval
 
 NAMES = ("a", "b", "c", "d")
 
@@ -125,63 +126,8 @@ def test_labels_that_cannot_be_scored_are_refused() -> None:
         score(np.full(3, 4), np.zeros(3, int), NAMES, tomograms(3, 1))
 
 
-def probabilities(n: int = 5000, sharpen: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Labels drawn from probabilities that are then sharpened, so 1 is calibrated and 3 overconfident."""
-    generator = np.random.default_rng(seed)
-    logits = generator.normal(size=(n, 4)) * 1.5
-    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    label = (true.cumsum(axis=1) < generator.random((n, 1))).sum(axis=1).clip(0, 3)
-    told = np.exp(logits * sharpen)
-    return told / told.sum(axis=1, keepdims=True), label
-
-
-def test_calibrated_probabilities_have_a_small_error_and_sharpened_ones_a_large_one() -> None:
-    honest, overconfident = (calibration(*probabilities(sharpen=s)) for s in (1.0, 3.0))
-    assert honest.expected_error < 0.03
-    assert overconfident.expected_error > 0.15
-    assert honest.count.sum() == 5000
-    assert ((honest.low <= honest.confidence) & (honest.confidence <= honest.high)).mean() > 0.7
-
-
-def test_calibration_error_equals_its_definition() -> None:
-    told, label = probabilities(200)
-    confidence, right = told.max(axis=1), told.argmax(axis=1) == label
-    expected = 0.0
-    for low in np.linspace(0, 0.9, 10):
-        inside = (confidence > low + 1e-12) & (confidence <= low + 0.1 + 1e-12)
-        if inside.any():
-            expected += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
-    assert calibration(told, label).expected_error == pytest.approx(expected)
-
-
-def test_selective_accuracy_counts_what_is_kept() -> None:
-    told, label = probabilities(300)
-    curve = selective(told, label)
-    assert curve.coverage[-1] == 1
-    assert curve.accuracy[-1] == pytest.approx((told.argmax(axis=1) == label).mean())
-    for threshold, coverage, accuracy in zip(curve.threshold, curve.coverage, curve.accuracy, strict=True):
-        kept = told.max(axis=1) >= threshold
-        assert coverage == pytest.approx(kept.mean())
-        assert accuracy == pytest.approx((told.argmax(axis=1) == label)[kept].mean())
-
-
-def test_particles_of_equal_confidence_are_kept_together() -> None:
-    told = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]])
-    curve = selective(told, np.array([0, 1, 0]))
-    np.testing.assert_allclose(curve.threshold, [0.9, 0.6])
-    np.testing.assert_allclose(curve.accuracy, [0.5, 2 / 3])
-
-
-def test_threshold_for_an_accuracy_keeps_as_many_as_possible() -> None:
-    told = np.array([[0.99, 0.01], [0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
-    curve = selective(told, np.array([0, 0, 1, 0]))
-    assert curve.threshold_for(0.9) == pytest.approx((0.9, 0.5))
-    assert curve.threshold_for(0.75) == pytest.approx((0.7, 1.0))
-    assert selective(told, np.ones(4, int)).threshold_for(0.5) is None
-
-
-def test_wilson_equals_scipy() -> None:
-    low, high = wilson(np.array([0.0, 0.3, 1.0]), np.array([10, 10, 10]))
+def test_wilson_interval_equals_scipy() -> None:
+    low, high = wilson_interval(np.array([0.0, 0.3, 1.0]), np.array([10, 10, 10]))
     for hits, one_low, one_high in zip((0, 3, 10), low, high, strict=True):
         reference = binomtest(hits, 10).proportion_ci(method="wilson")
         assert one_low == pytest.approx(reference.low, abs=1e-5)

@@ -1,4 +1,4 @@
-"""Boxes made visible, and the plane of embeddings."""
+"""Pictures of subtomograms, and the map of embeddings."""
 
 import io
 
@@ -8,8 +8,14 @@ import torch
 from matplotlib.image import imread
 
 from tomosift.evaluation.embedding_map import map_embeddings
-from tomosift.evaluation.report.markup import png
-from tomosift.evaluation.report.pictures import average_by_class, gray_levels, slab, slab_thickness, thumbnails
+from tomosift.evaluation.report.markup import encode_png
+from tomosift.evaluation.report.pictures import (
+    average_by_class,
+    project_slab,
+    render_thumbnails,
+    slab_thickness,
+    to_gray_levels,
+)
 from tomosift.physics.rotation import random_rotations, rotate
 
 
@@ -30,35 +36,35 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_a_png_reads_back_as_it_was() -> None:
     gray = np.random.default_rng(0).integers(0, 256, (7, 13)).astype(np.uint8)
-    np.testing.assert_array_equal(np.rint(imread(io.BytesIO(png(gray)), format="png") * 255), gray)
+    np.testing.assert_array_equal(np.rint(imread(io.BytesIO(encode_png(gray)), format="png") * 255), gray)
 
 
 def test_gray_levels_span_black_to_white_and_a_constant_is_gray() -> None:
-    levels = gray_levels(np.linspace(-2, 3, 100).reshape(10, 10), -1.0, 2.0)
+    levels = to_gray_levels(np.linspace(-2, 3, 100).reshape(10, 10), -1.0, 2.0)
     assert levels.min() == 0
     assert levels.max() == 255
     assert len(np.unique(levels)) == 32
-    assert (gray_levels(np.ones((2, 2)), 1.0, 1.0) == 128).all()
+    assert (to_gray_levels(np.ones((2, 2)), 1.0, 1.0) == 128).all()
 
 
 @pytest.mark.parametrize("size", [8, 9, 24])
 def test_a_slab_is_centered_on_the_center_voxel(size: int) -> None:
     box = np.zeros((1, size, size, size))
     box[0, size // 2, 1, 2] = 1.0
-    np.testing.assert_array_equal(np.argwhere(slab(box, 0, 1)[0]), [[1, 2]])
+    np.testing.assert_array_equal(np.argwhere(project_slab(box, 0, 1)[0]), [[1, 2]])
     thickness = slab_thickness(size)
     assert thickness % 2 == 1
-    assert slab(box, 0, thickness)[0, 1, 2] == pytest.approx(1 / thickness)
-    assert slab(box, 1, 1).max() == (1.0 if size // 2 == 1 else 0.0)
+    assert project_slab(box, 0, thickness)[0, 1, 2] == pytest.approx(1 / thickness)
+    assert project_slab(box, 1, 1).max() == (1.0 if size // 2 == 1 else 0.0)
 
 
 @pytest.mark.parametrize(("size", "edge"), [(24, 24), (50, 25), (97, 32)])
 def test_thumbnails_fit_the_edge_and_follow_the_rows(size: int, edge: int) -> None:
-    pictures = thumbnails(lambda rows: np.full((len(rows), size, size, size), 1.0, np.float32), np.arange(3), 48)
+    pictures = render_thumbnails(lambda rows: np.full((len(rows), size, size, size), 1.0, np.float32), np.arange(3), 48)
     assert pictures.shape == (3, edge, edge)
 
 
-def test_averages_turned_back_by_their_poses_show_the_particle() -> None:
+def test_average_of_particles_with_orientations_shows_the_particle() -> None:
     particle, n = blob(), 60
     rotation = random_rotations(n, torch.Generator().manual_seed(0))
     boxes = rotate(particle.expand(n, -1, -1, -1).contiguous(), rotation).numpy()
@@ -69,7 +75,7 @@ def test_averages_turned_back_by_their_poses_show_the_particle() -> None:
     (plain,) = average_by_class(lambda rows: boxes[rows], [labels], np.full_like(pose, np.nan), 1, seed=0)
     assert aligned[0] is not None
     assert plain[0] is not None
-    assert (aligned[0].aligned, plain[0].aligned) == (True, False)
+    assert (aligned[0].is_aligned, plain[0].is_aligned) == (True, False)
     assert correlation(aligned[0].density, particle.numpy()) > 0.9
     assert correlation(plain[0].density, particle.numpy()) < 0.7
 
@@ -89,7 +95,7 @@ def test_an_average_is_the_mean_of_its_class_and_a_class_without_particle_has_no
     assert (truly[2].count, truly[2].members) == (100, 100)
 
 
-def test_a_class_with_poses_for_few_particles_is_averaged_as_it_lies() -> None:
+def test_a_class_with_few_orientations_is_averaged_without_alignment() -> None:
     pose = np.full((10, 3, 3), np.nan)
     pose[:4] = np.eye(3)
     boxes = np.zeros((10, 4, 4, 4), np.float32)
@@ -98,11 +104,11 @@ def test_a_class_with_poses_for_few_particles_is_averaged_as_it_lies() -> None:
     (half,) = average_by_class(lambda rows: boxes[rows], [np.zeros(10, int)], pose, 1, seed=0)
     assert few[0] is not None
     assert half[0] is not None
-    assert (few[0].aligned, few[0].count) == (False, 10)
-    assert (half[0].aligned, half[0].count, half[0].members) == (True, 5, 10)
+    assert (few[0].is_aligned, few[0].count) == (False, 10)
+    assert (half[0].is_aligned, half[0].count, half[0].members) == (True, 5, 10)
 
 
-def test_the_boxes_read_are_left_untouched() -> None:
+def test_averaging_leaves_the_volumes_untouched() -> None:
     boxes = np.random.default_rng(0).normal(size=(5, 8, 8, 8)).astype(np.float32)
     before = boxes.copy()
     average_by_class(lambda rows: boxes, [np.zeros(5, int)], np.tile(np.eye(3)[::-1], (5, 1, 1)), 1, seed=0)
@@ -123,13 +129,13 @@ def test_the_map_keeps_groups_apart_and_repeats_itself() -> None:
 
 
 @pytest.mark.parametrize(("n", "width"), [(1, 4), (2, 1), (12, 5), (40, 1)])
-def test_few_particles_or_dimensions_are_laid_out_by_pca(n: int, width: int) -> None:
+def test_few_particles_or_dimensions_are_mapped_by_pca(n: int, width: int) -> None:
     plane, method = map_embeddings(np.random.default_rng(0).normal(size=(n, width)), seed=0)
     assert method == "PCA"
     assert plane.shape == (n, 2)
     assert np.isfinite(plane).all()
 
 
-def test_equal_embeddings_land_on_one_point() -> None:
+def test_equal_embeddings_map_to_one_point() -> None:
     plane, _ = map_embeddings(np.ones((50, 6)), seed=0)
     assert len(np.unique(plane, axis=0)) == 1

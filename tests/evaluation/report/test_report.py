@@ -1,4 +1,4 @@
-"""The page: complete, self-contained, safe."""
+"""The report is complete, self-contained and safe."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tomosift.evaluation.report import Comparison, ReportInput, render_report, w
 from tomosift.particles import Particles
 
 EVIL = "<script>alert('x')</script>\"><img src=http://evil.example/x.png onerror=alert(1)>$\\frac{1}"
-SECTIONS = ("confusion", "classes", "trust", "map", "averages", "examples", "counts", "provenance")
+SECTIONS = ("confusion", "classes", "calibration", "map", "averages", "examples", "counts", "provenance")
 VOID = {"meta", "img", "input", "br", "link", "hr"}
 
 
@@ -150,18 +150,18 @@ def test_the_script_of_the_map_only_sets_text() -> None:
 @pytest.mark.parametrize(
     ("left_out", "missing"),
     [
-        ({"true_label": None}, {"confusion", "classes", "trust"}),
-        ({"true_label": np.full(24, -1)}, {"confusion", "classes", "trust"}),
+        ({"true_label": None}, {"confusion", "classes", "calibration"}),
+        ({"true_label": np.full(24, -1)}, {"confusion", "classes", "calibration"}),
         ({"embeddings": None}, {"map"}),
         ({"volumes": None}, {"averages", "examples"}),
         (
             {"true_label": None, "embeddings": None, "volumes": None, "min_confidence": None, "comparisons": ()},
-            {"confusion", "classes", "trust", "map", "averages", "examples"},
+            {"confusion", "classes", "calibration", "map", "averages", "examples"},
         ),
         ({"notes": (), "provenance": {}}, set()),
     ],
 )
-def test_what_was_not_given_is_left_out(left_out: dict[str, Any], missing: set[str]) -> None:
+def test_sections_without_input_are_left_out(left_out: dict[str, Any], missing: set[str]) -> None:
     page = Page(render_report(report(**left_out)))
     assert set(SECTIONS) & set(page.ids) == set(SECTIONS) - missing
     assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
@@ -175,22 +175,22 @@ def test_without_true_classes_the_page_says_so_and_claims_no_accuracy() -> None:
     assert 'id="map-truth"' not in text
 
 
-def test_without_poses_averages_are_named_not_aligned() -> None:
-    with_poses = render_report(report())
+def test_averages_without_orientations_are_stated_as_not_aligned() -> None:
+    with_orientations = render_report(report())
     without = render_report(report(rotation=np.full((24, 3, 3), np.nan)))
-    assert "<b>aligned</b>" in with_poses
-    assert "<b>not aligned</b>" not in with_poses
+    assert "<b>aligned</b>" in with_orientations
+    assert "<b>not aligned</b>" not in with_orientations
     assert "<b>aligned</b>" not in without
     assert "<b>not aligned</b>" in without
 
 
-def test_averages_that_particles_were_compared_with_are_shown_where_a_class_has_one() -> None:
+def test_class_averages_of_the_model_are_shown_where_a_class_has_one() -> None:
     averages = np.random.default_rng(0).normal(size=(3, 16, 16, 16))
     averages[1] = 0
-    text = render_report(report(averages=averages))
+    text = render_report(report(class_averages=averages))
     Page(text)
     assert text.count('<p class="kind">compared with</p>') == 2
-    assert "<b>Compared with</b>: what the model found" in text
+    assert "<b>Compared with</b>: the class average of the model" in text
     assert "ompared with</" not in render_report(report())
 
 
@@ -224,7 +224,7 @@ def test_many_classes_and_names_in_any_script_are_no_error() -> None:
 
 
 def test_the_map_is_capped_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tomosift.evaluation.report.galleries.MAP_POINTS", 10)
+    monkeypatch.setattr("tomosift.evaluation.report.sections.map.MAP_POINTS", 10)
     text = render_report(report())
     assert "10 of 24 particles, drawn at random" in text
     assert text.count('class="c') >= 10
@@ -256,7 +256,10 @@ def test_a_written_report_is_the_rendered_one_and_leaves_nothing_else(tmp_path: 
         ({"true_label": np.full(24, 3)}, "true label 3 names no class"),
         ({"embeddings": np.full((24, 2), np.nan)}, "embeddings holds NaN"),
         ({"rotation": np.zeros((1, 3, 3))}, r"rotation has shape \(1, 3, 3\)"),
-        ({"averages": np.zeros((2, 16, 16, 16))}, r"averages has shape \(2, 16, 16, 16\), expected \(3, 16, 16, 16\)"),
+        (
+            {"class_averages": np.zeros((2, 16, 16, 16))},
+            r"class_averages has shape \(2, 16, 16, 16\), expected \(3, 16, 16, 16\)",
+        ),
         ({"particles": Particles.create([], np.zeros((0, 3)))}, "no particle to report on"),
     ],
 )

@@ -1,7 +1,7 @@
-"""How good predictions are, and how sure one can be of that: arrays in, numbers with intervals out.
+"""Scores of predicted classes and their confidence intervals, as functions of arrays.
 
-Every score here is a function of the confusion matrix, so an interval costs one multinomial draw per resample instead
-of a pass over the particles.
+Every score is a function of the confusion matrix, so each bootstrap resample costs one multinomial draw instead of a
+pass over the particles.
 """
 
 from collections.abc import Callable
@@ -9,25 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
+from tomosift.evaluation.metrics.intervals import Interval, wilson_interval
+
 MINIMUM_TOMOGRAMS = 5
-"""Below this many tomograms, resampling them says nothing and particles are resampled instead."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A score with its 95 % interval; NaN where it is not defined (a class without test particles)."""
-
-    value: float
-    low: float
-    high: float
+"""With fewer tomograms particles are resampled instead, because so few tomograms give no useful interval."""
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What happened to one class."""
+    """Scores of one class."""
 
     name: str
     precision: Interval
@@ -53,49 +46,25 @@ class Scores:
     count: int
     tomogram_count: int
     resampled_by: str
-    """``tomogram`` or ``particle``. The latter takes the particles of a tomogram for independent, which they are not:
-    such intervals are too narrow."""
+    """``tomogram`` or ``particle``. The latter assumes that the particles of a tomogram are independent. They are not,
+    so such intervals are too narrow."""
 
     @property
     def majority_accuracy(self) -> float:
-        """Accuracy of always answering the most frequent true class."""
+        """Accuracy of always predicting the most frequent true class."""
         return float(self.confusion.sum(axis=1).max() / max(self.count, 1))
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Confidence against accuracy in bins of equal width; empty bins are left out."""
-
-    expected_error: float
-    """Mean over particles of |accuracy - confidence| of their bin."""
-    confidence: Float[np.ndarray, " b"]
-    accuracy: Float[np.ndarray, " b"]
-    low: Float[np.ndarray, " b"]
-    high: Float[np.ndarray, " b"]
-    count: Int[np.ndarray, " b"]
-
-
-@dataclass(frozen=True)
-class Selective:
-    """What is kept and how much of it is right when particles below a confidence are called unknown."""
-
-    threshold: Float[np.ndarray, " m"]
-    """Every confidence that occurs, descending; particles at or above it are kept."""
-    coverage: Float[np.ndarray, " m"]
-    accuracy: Float[np.ndarray, " m"]
-
-    def threshold_for(self, accuracy: float) -> tuple[float, float] | None:
-        """(threshold, coverage) that keeps most particles at this accuracy or better; None where none does."""
-        reached = np.flatnonzero(self.accuracy >= accuracy)
-        if reached.size == 0:
-            return None
-        return float(self.threshold[reached[-1]]), float(self.coverage[reached[-1]])
 
 
 def confusion_matrix(
     true_label: Int[np.ndarray, " n"], predicted_label: Int[np.ndarray, " n"], class_count: int
 ) -> Int[np.ndarray, "k k"]:
-    """Counts, rows true and columns predicted; particles with true label -1 are left out."""
+    """Return counts of particles, rows true and columns predicted; true label -1 is left out.
+
+    Examples
+    --------
+    >>> confusion_matrix(np.array([0, 1, 1, -1]), np.array([0, 1, 0, 1]), 2).tolist()
+    [[1, 0], [1, 1]]
+    """
     known = true_label >= 0
     cell = true_label[known] * class_count + predicted_label[known]
     return np.bincount(cell, minlength=class_count**2).reshape(class_count, class_count)
@@ -109,127 +78,127 @@ def score(
     seed: int = 0,
     resamples: int = 2000,
 ) -> Scores:
-    """Accuracy, balanced accuracy, macro F1 and scores per class with 95 % percentile bootstrap intervals.
+    """Compute accuracy, balanced accuracy, macro F1 and scores per class, with 95 % percentile bootstrap intervals.
 
-    Tomograms are resampled where there are at least five, since particles of one tomogram share its quality; else
-    particles. Where every resample gives 0 or every one gives 1, the percentiles would claim certainty, so the far
-    bound is then Wilson's for that many particles. Particles with true label -1 are left out.
+    Where there are at least five tomograms these are resampled, because particles of one tomogram share its quality;
+    otherwise particles are. Where every resample gives 0 or every one gives 1, the percentiles would have no width. The
+    far bound is then Wilson's for that many particles.
+
+    Parameters
+    ----------
+    true_label
+        Index of the true class, -1 where unknown; those particles are left out.
+    predicted_label
+        Index of the predicted class.
+    class_names
+        Names of the k classes.
+    tomogram
+        (n,) name of the tomogram of each particle.
+    seed
+        Of the resampling.
+    resamples
+        Number of bootstrap resamples.
+
+    Raises
+    ------
+    ValueError
+        No particle has a true label, or a label names no class.
 
     Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", ch. 8 (groups) and 13 (percentiles); Wilson
     1927, J. Am. Stat. Assoc. 22, 209.
 
-    Raises
-    ------
-    ValueError
-        When no particle has a true label or a label names no class.
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 1, 1])
+    >>> scores = score(labels, np.array([0, 1, 1, 1]), ("ribosome", "proteasome"), np.array(["TS_01"] * 4))
+    >>> scores.accuracy.value, scores.resampled_by
+    (0.75, 'particle')
     """
-    known, k = true_label >= 0, len(class_names)
-    if not known.any():
-        raise ValueError("no particle has a true label; scores need at least one")
-    if max(true_label.max(), predicted_label[known].max()) >= k or predicted_label[known].min() < 0:
-        raise ValueError(f"a label lies outside 0 .. {k - 1}, the range of the {k} class names")
-    confusion = confusion_matrix(true_label, predicted_label, k)
-    names, group = np.unique(tomogram[known].astype(str), return_inverse=True)
-    by_tomogram = len(names) >= MINIMUM_TOMOGRAMS
+    is_known = true_label >= 0
+    _check_labels(true_label, predicted_label, is_known, len(class_names))
+    confusion = confusion_matrix(true_label, predicted_label, len(class_names))
+    names, group = np.unique(tomogram[is_known].astype(str), return_inverse=True)
+    resamples_by_tomogram = len(names) >= MINIMUM_TOMOGRAMS
     generator = np.random.default_rng(seed)
-    count = int(confusion.sum())
-    if by_tomogram:
-        cells = np.zeros((len(names), k * k))
-        np.add.at(cells, (group, true_label[known] * k + predicted_label[known]), 1.0)
-        weights = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-        drawn = weights @ cells
+    if resamples_by_tomogram:
+        drawn = _resample_tomograms(
+            true_label[is_known], predicted_label[is_known], group, confusion, generator, resamples
+        )
     else:
-        drawn = generator.multinomial(count, confusion.ravel() / count, size=resamples).astype(float)
-    drawn = drawn.reshape(resamples, k, k)
+        drawn = _resample_particles(confusion, generator, resamples)
+    total = np.asarray([confusion.sum()])
 
-    def interval(function: Callable[[NDArray[Any]], NDArray[np.float64]], support: NDArray[Any]) -> NDArray[np.float64]:
-        return _intervals(function(confusion), function(drawn), support)
+    def bound(function: Callable[[NDArray[Any]], NDArray[np.float64]]) -> Interval:
+        return Interval(*_intervals(function(confusion), function(drawn), total)[0].tolist())
 
-    true_count, predicted_count = confusion.sum(axis=1), confusion.sum(axis=0)
-    precision, recall = interval(_precision, predicted_count), interval(_recall, true_count)
-    f1 = interval(_f1, true_count + predicted_count - np.diag(confusion))
-    total = np.asarray([count])
     return Scores(
-        accuracy=Interval(*interval(_accuracy, total)[0].tolist()),
-        balanced_accuracy=Interval(*interval(_balanced_accuracy, total)[0].tolist()),
-        macro_f1=Interval(*interval(_macro_f1, total)[0].tolist()),
-        classes=tuple(
-            ClassScores(
-                name,
-                Interval(*precision[c].tolist()),
-                Interval(*recall[c].tolist()),
-                Interval(*f1[c].tolist()),
-                int(true_count[c]),
-                int(predicted_count[c]),
-            )
-            for c, name in enumerate(class_names)
-        ),
+        accuracy=bound(_accuracy),
+        balanced_accuracy=bound(_balanced_accuracy),
+        macro_f1=bound(_macro_f1),
+        classes=_score_classes(class_names, confusion, drawn),
         confusion=confusion,
-        count=count,
+        count=int(total[0]),
         tomogram_count=len(names),
-        resampled_by="tomogram" if by_tomogram else "particle",
+        resampled_by="tomogram" if resamples_by_tomogram else "particle",
     )
 
 
-def calibration(
-    probabilities: Float[np.ndarray, "n k"], true_label: Int[np.ndarray, " n"], bins: int = 10
-) -> Calibration:
-    """Expected calibration error and the reliability curve of the winning class, with Wilson intervals per bin.
-
-    Source: Naeini et al. 2015, AAAI, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", for the error.
-
-    Raises
-    ------
-    ValueError
-        When no particle has a true label.
-    """
-    known = true_label >= 0
-    if not known.any():
-        raise ValueError("no particle has a true label; calibration needs at least one")
-    confidence = probabilities[known].max(axis=1).astype(np.float64)
-    right = (probabilities[known].argmax(axis=1) == true_label[known]).astype(float)
-    # Right-closed bins, as in the source: a confidence of exactly 1 belongs to the last.
-    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    count = np.bincount(which, minlength=bins)
-    used = count > 0
-    mean_confidence = np.bincount(which, confidence, bins)[used] / count[used]
-    accuracy = np.bincount(which, right, bins)[used] / count[used]
-    low, high = wilson(accuracy, count[used])
-    error = float((count[used] * np.abs(accuracy - mean_confidence)).sum() / count.sum())
-    return Calibration(error, mean_confidence, accuracy, low, high, count[used])
+def _check_labels(
+    true_label: Int[np.ndarray, " n"],
+    predicted_label: Int[np.ndarray, " n"],
+    is_known: Bool[np.ndarray, " n"],
+    class_count: int,
+) -> None:
+    if not is_known.any():
+        raise ValueError("no particle has a true label; scores need at least one")
+    highest = max(true_label.max(), predicted_label[is_known].max())
+    if highest >= class_count or predicted_label[is_known].min() < 0:
+        raise ValueError(f"a label lies outside 0 .. {class_count - 1}, the range of the {class_count} class names")
 
 
-def selective(probabilities: Float[np.ndarray, "n k"], true_label: Int[np.ndarray, " n"]) -> Selective:
-    """Coverage and accuracy of the particles kept, for every threshold on the confidence.
-
-    Source: Geifman & El-Yaniv 2017, "Selective Classification for Deep Neural Networks" (softmax response).
-
-    Raises
-    ------
-    ValueError
-        When no particle has a true label.
-    """
-    known = true_label >= 0
-    if not known.any():
-        raise ValueError("no particle has a true label; selective accuracy needs at least one")
-    confidence = probabilities[known].max(axis=1).astype(np.float64)
-    right = probabilities[known].argmax(axis=1) == true_label[known]
-    order = np.argsort(-confidence, kind="stable")
-    kept = np.arange(1, len(order) + 1)
-    # Particles of equal confidence are kept or left together: only the last of each tie is a threshold.
-    last = np.append(np.diff(confidence[order]) != 0, True)
-    accuracy = np.cumsum(right[order]) / kept
-    return Selective(confidence[order][last], kept[last] / len(order), accuracy[last])
+def _resample_tomograms(
+    true_label: Int[np.ndarray, " n"],
+    predicted_label: Int[np.ndarray, " n"],
+    group: Int[np.ndarray, " n"],
+    confusion: Int[np.ndarray, "k k"],
+    generator: np.random.Generator,
+    resamples: int,
+) -> Float[np.ndarray, "r k k"]:
+    """Return confusion matrices of tomograms drawn with replacement."""
+    k, count = len(confusion), int(group.max()) + 1
+    cells = np.zeros((count, k * k))
+    np.add.at(cells, (group, true_label * k + predicted_label), 1.0)
+    weights = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+    return np.asarray(weights @ cells).reshape(resamples, k, k)
 
 
-def wilson(
-    share: Float[np.ndarray, "..."], count: Int[np.ndarray, "..."]
-) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """95 % interval of a share observed in ``count`` trials. Source: Wilson 1927."""
-    z = 1.959964
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
+def _resample_particles(
+    confusion: Int[np.ndarray, "k k"], generator: np.random.Generator, resamples: int
+) -> Float[np.ndarray, "r k k"]:
+    """Return confusion matrices of particles drawn with replacement."""
+    count = int(confusion.sum())
+    drawn = generator.multinomial(count, confusion.ravel() / count, size=resamples).astype(float)
+    return drawn.reshape(resamples, *confusion.shape)
+
+
+def _score_classes(
+    class_names: tuple[str, ...], confusion: Int[np.ndarray, "k k"], drawn: Float[np.ndarray, "r k k"]
+) -> tuple[ClassScores, ...]:
+    true_count, predicted_count = confusion.sum(axis=1), confusion.sum(axis=0)
+    precision = _intervals(_precision(confusion), _precision(drawn), predicted_count)
+    recall = _intervals(_recall(confusion), _recall(drawn), true_count)
+    f1 = _intervals(_f1(confusion), _f1(drawn), true_count + predicted_count - np.diag(confusion))
+    return tuple(
+        ClassScores(
+            name,
+            Interval(*precision[c].tolist()),
+            Interval(*recall[c].tolist()),
+            Interval(*f1[c].tolist()),
+            int(true_count[c]),
+            int(predicted_count[c]),
+        )
+        for c, name in enumerate(class_names)
+    )
 
 
 def _divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
@@ -273,14 +242,14 @@ def _macro_f1(confusion: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _intervals(value: NDArray[np.float64], drawn: NDArray[np.float64], support: NDArray[Any]) -> NDArray[np.float64]:
-    """(c, 3) value, low, high from (c,) values, (r, c) resamples and the (c,) particles behind each value."""
+    """Return (c, 3) value, low, high from (c,) values, (r, c) resamples and the (c,) particles behind each value."""
     result = np.full((len(value), 3), np.nan)
     result[:, 0] = value
     for c in np.flatnonzero(np.isfinite(value)):
         defined = drawn[np.isfinite(drawn[:, c]), c]
         low, high = np.quantile(defined, [0.025, 0.975]) if defined.size else (value[c], value[c])
         if low == high and value[c] in (0.0, 1.0):
-            bounds = wilson(value[c : c + 1], support[c : c + 1])
+            bounds = wilson_interval(value[c : c + 1], support[c : c + 1])
             low, high = min(low, bounds[0][0]), max(high, bounds[1][0])
         result[c, 1:] = low, high
     return result

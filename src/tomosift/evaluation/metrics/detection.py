@@ -1,10 +1,10 @@
-"""How well particles were found: against true positions, class by class, as the field scores pickers.
+"""Scores of picked particles against true positions.
 
-A pick is right when a true particle of its class lies within half the particle's radius, each true particle counting
-for one pick. Everything is counted over all tomograms; intervals come from drawing tomograms anew.
+A pick is right when a true particle of its class lies within half the particle radius; each true particle counts for
+one pick. Picks are counted over all tomograms; intervals are bootstrap intervals over tomograms.
 
 Source: the F-beta score with beta 4 at half the radius is that of the CryoET Object Identification challenge of 2024
-(CZ Imaging Institute); there classes are weighted, here all count alike.
+(CZ Imaging Institute). Deviation: there the classes are weighted, here they have equal weight.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,19 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from tomosift.evaluation.metrics.classification import Interval
+from tomosift.evaluation.metrics.intervals import Interval
 from tomosift.particles import Particles
 
 BETA = 4.0
-"""A particle that was missed counts sixteen times as much as a wrong pick: averaging sorts wrong picks out later."""
-OF_RADIUS = 0.5
+"""A missed particle counts sixteen times as much as a wrong pick, because averaging removes wrong picks later."""
+RADIUS_SHARE = 0.5
+"""Greatest distance of a right pick from its particle, as a share of the particle radius."""
 _DRAWS = 1000
 
 
 @dataclass(frozen=True)
 class ClassDetectionScores:
-    """Picks of one class."""
+    """Scores of the picks of one class."""
 
     right: int
     picks: int
@@ -45,7 +46,7 @@ class ClassDetectionScores:
         return self.right / self.particles if self.particles else float("nan")
 
     def f_score(self, beta: float) -> float:
-        """The F-beta score; NaN without particles."""
+        """Return the F-beta score; NaN without particles."""
         if not self.particles:
             return float("nan")
         wrong, missed = self.picks - self.right, self.particles - self.right
@@ -55,7 +56,7 @@ class ClassDetectionScores:
 
 @dataclass(frozen=True)
 class DetectionScores:
-    """Picks of all classes."""
+    """Scores of the picks of all classes."""
 
     classes: Mapping[str, ClassDetectionScores]
     f_beta: Interval
@@ -64,29 +65,44 @@ class DetectionScores:
 
     @property
     def precision(self) -> float:
-        """Mean over classes that have picks."""
+        """Mean precision over classes that have picks."""
         return float(np.nanmean([one.precision for one in self.classes.values()]))
 
     @property
     def recall(self) -> float:
-        """Mean over classes."""
+        """Mean recall over classes."""
         return float(np.nanmean([one.recall for one in self.classes.values()]))
 
 
-def detection_score(
+def score_detections(
     picks: Particles, truth: Particles, radius_angstrom: Mapping[str, float], seed: int = 0
 ) -> DetectionScores:
     """Score picks against the true particles of the same tomograms.
 
     Parameters
     ----------
+    picks
+        With class names and scores; the picks of highest score are matched first.
+    truth
+        True particles with class names.
     radius_angstrom
-        Of the particles of each class that is asked for; picks and particles of other classes do not count.
+        Particle radius of each class to score; picks and particles of other classes are ignored.
+    seed
+        Of the bootstrap over tomograms.
 
     Raises
     ------
     ValueError
-        When there is no true particle of any of these classes.
+        There is no true particle of any of these classes.
+
+    Examples
+    --------
+    >>> position = np.array([[100.0, 100, 100], [300, 300, 300]])
+    >>> truth = Particles.create(["TS_01"] * 2, position, class_name=["ribosome"] * 2)
+    >>> picks = Particles.create(["TS_01"], position[:1] + 20, class_name=["ribosome"])
+    >>> scores = score_detections(picks, truth, {"ribosome": 130.0})
+    >>> scores.precision, scores.recall
+    (1.0, 0.5)
     """
     names = [name for name in radius_angstrom if (truth.class_name == name).any()]
     if not names:
@@ -96,17 +112,28 @@ def detection_score(
     errors: list[list[NDArray[np.float64]]] = [[] for _ in names]
     for t, tomogram in enumerate(tomograms):
         for k, name in enumerate(names):
-            told, true = (
+            predicted, true = (
                 part.select(np.flatnonzero((part.tomogram == tomogram) & (part.class_name == name)))
                 for part in (picks, truth)
             )
-            # The surest picks choose first.
-            order = np.argsort(-np.nan_to_num(told.score), kind="stable")
+            order = np.argsort(-np.nan_to_num(predicted.score), kind="stable")
             distance = match_picks(
-                told.position_zyx_angstrom[order], true.position_zyx_angstrom, OF_RADIUS * radius_angstrom[name]
+                predicted.position_zyx_angstrom[order],
+                true.position_zyx_angstrom,
+                RADIUS_SHARE * radius_angstrom[name],
             )
             errors[k].append(distance[np.isfinite(distance)])
-            counts[t, k] = np.isfinite(distance).sum(), len(told), len(true)
+            counts[t, k] = np.isfinite(distance).sum(), len(predicted), len(true)
+    return _summarize(names, counts, errors, np.random.default_rng(seed))
+
+
+def _summarize(
+    names: list[str],
+    counts: NDArray[np.int64],
+    errors: list[list[NDArray[np.float64]]],
+    generator: np.random.Generator,
+) -> DetectionScores:
+    """Return scores from counts (t, k, 3) of right picks, picks and particles per tomogram and class."""
     whole = counts.sum(axis=0)
     classes = {
         name: ClassDetectionScores(
@@ -114,17 +141,26 @@ def detection_score(
         )
         for k, name in enumerate(names)
     }
-    rng = np.random.default_rng(seed)
-    drawn = counts[rng.integers(0, len(tomograms), (_DRAWS, len(tomograms)))].sum(axis=1)
+    drawn = counts[generator.integers(0, len(counts), (_DRAWS, len(counts)))].sum(axis=1)
     return DetectionScores(classes, _interval(whole, drawn, BETA), _interval(whole, drawn, 1.0))
 
 
 def match_picks(
-    picks: Float[np.ndarray, "n 3"], truth: Float[np.ndarray, "m 3"], farthest_angstrom: float
+    picks: Float[np.ndarray, "n 3"], truth: Float[np.ndarray, "m 3"], max_distance_angstrom: float
 ) -> Float[np.ndarray, " n"]:
-    """Distance of each pick to the true particle that it gets, infinite without one.
+    """Match picks to true particles, in the order of the picks, each to the nearest particle that is still free.
 
-    In their order picks take the nearest particle that is left within reach.
+    Parameters
+    ----------
+    picks, truth
+        Positions, zyx, in Angstrom.
+    max_distance_angstrom
+        Greatest distance of a match.
+
+    Returns
+    -------
+    ndarray
+        Distance of each pick to its particle in Angstrom, infinite without one.
     """
     result = np.full(len(picks), np.inf)
     if not len(truth):
@@ -132,7 +168,7 @@ def match_picks(
     distance = cdist(picks, truth)
     for row in range(len(picks)):
         nearest = int(distance[row].argmin())
-        if distance[row, nearest] <= farthest_angstrom:
+        if distance[row, nearest] <= max_distance_angstrom:
             result[row] = distance[row, nearest]
             distance[:, nearest] = np.inf
     return result
@@ -150,7 +186,7 @@ def _interval(whole: NDArray[np.int64], drawn: NDArray[np.int64], beta: float) -
 
 def _mean_f(counts: NDArray[np.int64], beta: float) -> float:
     scores = [
-        ClassDetectionScores(int(right), int(picks), int(there), 0.0).f_score(beta) for right, picks, there in counts
+        ClassDetectionScores(int(right), int(picks), int(true), 0.0).f_score(beta) for right, picks, true in counts
     ]
     known: Sequence[float] = [score for score in scores if np.isfinite(score)]
     return float(np.mean(known)) if known else float("nan")

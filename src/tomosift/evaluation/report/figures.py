@@ -1,6 +1,6 @@
-"""Curves as inline SVG that take their colors from the page, so that they follow light and dark.
+"""Figures as inline SVG whose colors are those of the page, light or dark.
 
-matplotlib draws with stand-in colors; these are then replaced by the page's CSS variables.
+matplotlib draws with placeholder colors; `render_svg` replaces these by CSS variables of the page.
 """
 
 import io
@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tomosift.evaluation.metrics.classification import Calibration, Selective
+from tomosift.evaluation.metrics.calibration import Calibration, SelectiveAccuracy
 from tomosift.evaluation.report.markup import escape
 
 _INK, _MUTED, _ACCENT, _RULE, _SECOND = "#010203", "#010204", "#010205", "#010206", "#010207"
@@ -36,11 +36,14 @@ STYLE: Any = {
     "xtick.major.pad": 6,
     "ytick.major.pad": 6,
 }
+"""Settings of matplotlib for figures of a report."""
+DOMAIN_STYLES = (("source", _MUTED, "o"), ("target", _ACCENT, "^"))
+"""Name, color and marker of source and target, for figures that show both."""
 _MARGINS: Any = {"left": 0.12, "right": 0.98, "bottom": 0.115, "top": 0.98}
 
 
-def reliability_figure(calibration: Calibration) -> str:
-    """SVG of accuracy against confidence with Wilson intervals, above the number of particles per bin."""
+def draw_reliability(calibration: Calibration) -> str:
+    """Return an SVG of accuracy against confidence with Wilson intervals, above the number of particles per bin."""
     with rc_context(STYLE):
         figure = Figure(figsize=(5.2, 4.6))
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1), gridspec_kw=_MARGINS | {"hspace": 0.08})
@@ -63,11 +66,12 @@ def reliability_figure(calibration: Calibration) -> str:
         bottom.set(ylim=(0, None), xlabel="Confidence", ylabel="Particles")
         bottom.locator_params(axis="y", nbins=2)
         figure.align_ylabels()
-        return svg(figure, "reliability", f"Accuracy against confidence; mean gap {calibration.expected_error:.3f}")
+        description = f"Accuracy against confidence; mean difference {calibration.expected_error:.3f}"
+        return render_svg(figure, "reliability", description)
 
 
-def coverage_figure(selective: Selective, threshold: float | None) -> str:
-    """SVG of the accuracy of the particles kept against the share kept; a mark where ``threshold`` lies."""
+def draw_coverage(selective: SelectiveAccuracy, threshold: float | None) -> str:
+    """Return an SVG of the accuracy of the particles kept against the share kept, with a mark at ``threshold``."""
     with rc_context(STYLE):
         figure = Figure(figsize=(5.2, 4.6))
         axes = figure.subplots(gridspec_kw=_MARGINS)
@@ -84,31 +88,40 @@ def coverage_figure(selective: Selective, threshold: float | None) -> str:
             axes.text(x, y - 0.03 * (1.02 - min(lowest, 0.5)), text, ha=side, va="top", color=_SECOND)
         axes.set(xlim=(0, 1.02), ylim=(min(lowest - 0.05, 0.5) if lowest > 0.05 else 0, 1.02))
         axes.set(xlabel="Share of particles kept", ylabel="Accuracy of those kept")
-        return svg(figure, "coverage", "Accuracy of the particles kept against the share of particles kept")
+        return render_svg(figure, "coverage", "Accuracy of the particles kept against the share of particles kept")
 
 
-def domain_colors() -> tuple[tuple[str, str, str], tuple[str, str, str]]:
-    """Name, color and marker of source and target, for figures that show both."""
-    return ("source", _MUTED, "o"), ("target", _ACCENT, "^")
+def render_svg(figure: Figure, prefix: str, description: str) -> str:
+    """Return the figure as inline SVG.
 
-
-def svg(figure: Any, prefix: str, description: str) -> str:
-    """The figure as inline SVG with ids of its own and the page's colors in place of the stand-ins."""
+    Parameters
+    ----------
+    figure
+        Drawn with `STYLE`; its placeholder colors become those of the page.
+    prefix
+        Of every id, so that two figures of a page share none.
+    description
+        Plain text for screen readers.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     # A style element inside inline SVG would reach the whole page; style.css sets its one rule for `.plot` instead.
     text = re.sub(r"<(metadata|style).*?</\1>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
-    # Two figures on a page must not share ids.
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'href="#', f'href="#{prefix}-', text)
     text = re.sub(r"url\(#", f"url(#{prefix}-", text)
-    for stand_in, variable in _VARIABLES.items():
-        text = text.replace(stand_in, f"var({variable})")
+    for placeholder, variable in _VARIABLES.items():
+        text = text.replace(placeholder, f"var({variable})")
     return re.sub(
         r'<svg width="[^"]*" height="[^"]*"',
         f'<svg class="plot" role="img" aria-label="{escape(description)}"',
         text,
         count=1,
     )
+
+
+def widen(svg: str) -> str:
+    """Return a figure of `render_svg` that takes the whole width of the page."""
+    return svg.replace('class="plot"', 'class="plot wide"', 1)

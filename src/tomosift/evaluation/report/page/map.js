@@ -9,9 +9,9 @@
   const detail = document.getElementById("map-detail");
   const buttons = [...document.querySelectorAll("#map-legend button")];
   const truth = document.getElementById("map-truth");
-  const mistakes = document.getElementById("map-wrong");
+  const errors = document.getElementById("map-wrong");
   const isWrong = (k) => data.true[k] >= 0 && data.true[k] !== data.predicted[k];
-  const shownClass = (k) => (truth && truth.checked ? data.true[k] : data.predicted[k]);
+  const displayedClass = (k) => (truth && truth.checked ? data.true[k] : data.predicted[k]);
   const visible = (k) => !marks[k].classList.contains("faint");
   let current = -1, held = false;
 
@@ -41,7 +41,7 @@
     }
     const list = add(detail, "dl");
     const row = (name, value) => { add(list, "dt", name); add(list, "dd", value); };
-    row("called", (data.true[k] < 0 ? "" : isWrong(k) ? "✗ " : "✓ ") + data.names[data.predicted[k]]);
+    row("predicted", (data.true[k] < 0 ? "" : isWrong(k) ? "✗ " : "✓ ") + data.names[data.predicted[k]]);
     if (data.true[k] >= 0) row("true", data.names[data.true[k]]);
     row("confidence", data.confidence[k].toFixed(2));
     row("particle", data.id[k]);
@@ -61,8 +61,8 @@
   const repaint = () => {
     const alone = buttons.filter((b) => b.getAttribute("aria-pressed") === "true").map((b) => Number(b.dataset.class));
     marks.forEach((mark, k) => {
-      const label = shownClass(k);
-      const faint = (alone.length && !alone.includes(label)) || (mistakes && mistakes.checked && !isWrong(k));
+      const label = displayedClass(k);
+      const faint = (alone.length && !alone.includes(label)) || (errors && errors.checked && !isWrong(k));
       mark.setAttribute("class", `c${label < 0 ? 7 : label % 8}${isWrong(k) ? " wrong" : ""}${faint ? " faint" : ""}`);
       mark.setAttribute("href", `#mark${label < 0 ? 0 : (label + Math.floor(label / 8)) % 8}`);
     });
@@ -89,5 +89,5 @@
     button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
     repaint();
   }));
-  [truth, mistakes].forEach((box) => box && box.addEventListener("change", repaint));
+  [truth, errors].forEach((box) => box && box.addEventListener("change", repaint));
 })();
