@@ -1,4 +1,4 @@
-"""Independent tasks: in order, each reported, none lost when a worker is killed."""
+"""Independent tasks: results in order, each reported, none lost when a worker is killed."""
 
 import importlib
 import os
@@ -11,107 +11,115 @@ from typing import Any
 import pytest
 
 from tomosift.compute.engine import Engine, for_each
-from tomosift.malloc import KEEPING
+from tomosift.malloc import ENVIRONMENT
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture
-def chores(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The module of tasks, importable here and by workers, who inherit the path."""
+def number_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The module of tasks, importable here and by workers, which inherit the path."""
     monkeypatch.setattr(sys, "path", [str(HERE), *sys.path])
-    yield importlib.import_module("chores")
-    sys.modules.pop("chores")
+    yield importlib.import_module("number_tasks")
+    sys.modules.pop("number_tasks")
 
 
-def children() -> set[str]:
-    """Processes that this one has started and that are still there, zombies among them."""
-    found = set()
+def child_processes() -> set[str]:
+    """Return the numbers of running child processes, zombies included."""
+    numbers = set()
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             number, parent = path.parent.name, path.read_text().rpartition(")")[2].split()[1]
         except OSError:
             continue
         if int(parent) == os.getpid():
-            found.add(number)
-    return found
+            numbers.add(number)
+    return numbers
 
 
-def left_over(before: set[str]) -> list[str]:
-    """Command lines of processes that were started since, but for the standard library's tracker of shared resources,
-    which lives as long as this process."""
-    lines = [Path(f"/proc/{number}/cmdline").read_text() for number in children() - before]
+def remaining_processes(before: set[str]) -> list[str]:
+    """Return the command lines of child processes that were started since.
+
+    The tracker of shared resources of the standard library, which lives as long as this process, does not count.
+    """
+    lines = [Path(f"/proc/{number}/cmdline").read_text() for number in child_processes() - before]
     return [line for line in lines if "resource_tracker" not in line]
 
 
 def test_without_workers_tasks_run_here_in_order_and_without_dask() -> None:
     code = (
-        "import sys, operator; from tomosift.compute.engine import Engine, for_each; seen = [];"
-        "print(for_each(operator.neg, [3, 1, 2], Engine(), lambda *now: seen.append(now)), seen,"
+        "import sys, operator; from tomosift.compute.engine import Engine, for_each; calls = [];"
+        "print(for_each(operator.neg, [3, 1, 2], Engine(), lambda *call: calls.append(call)), calls,"
         "[name for name in ('dask', 'distributed', 'torch', 'numpy') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[-3, -1, -2] [(1, 3), (2, 3), (3, 3)] []"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[-3, -1, -2] [(1, 3), (2, 3), (3, 3)] []"
 
 
-def test_a_task_that_raises_does_not_stop_the_others_and_is_told_once(tmp_path: Path, chores: Any) -> None:
-    tasks = [chores.Chore(k, tmp_path, fails=k in (1, 3)) for k in range(5)]
-    with pytest.raises(ValueError, match="2 of 5 tasks failed; the first said: number 1 cannot be squared") as caught:
-        for_each(chores.square, tasks, Engine())
+def test_a_task_that_raises_does_not_stop_the_others_and_is_reported_once(tmp_path: Path, number_tasks: Any) -> None:
+    tasks = [number_tasks.NumberTask(k, tmp_path, fails=k in (1, 3)) for k in range(5)]
+    with pytest.raises(ValueError, match="2 of 5 tasks failed, the first with: number 1 cannot be squared") as caught:
+        for_each(number_tasks.square, tasks, Engine())
     assert caught.value.__notes__ == [f"task {k + 1}: number {k} cannot be squared" for k in (1, 3)]
     assert sorted(path.stem for path in tmp_path.glob("*.process")) == ["0", "2", "4"]
 
 
-def test_defects_are_told_by_their_kind(chores: Any) -> None:
-    with pytest.raises(ValueError, match="1 of 2 tasks failed; the first said: ZeroDivisionError: division by zero"):
-        for_each(chores.divide, [1, 0], Engine())
+def test_unexpected_exceptions_are_reported_with_their_type(number_tasks: Any) -> None:
+    with pytest.raises(ValueError, match="1 of 2 tasks failed, the first with: ZeroDivisionError: division by zero"):
+        for_each(number_tasks.divide, [1, 0], Engine())
 
 
-def test_nothing_to_do_starts_nothing() -> None:
+def test_without_tasks_nothing_is_started() -> None:
     assert for_each(str, [], Engine(workers=2)) == []
 
 
-def test_two_workers_share_the_tasks_and_lose_none_when_one_is_killed(tmp_path: Path, chores: Any) -> None:
-    before, seen = children(), []
-    tasks = [chores.Chore(k, tmp_path, dies_until=2 if k == 3 else 0) for k in range(12)]
-    assert for_each(chores.square, tasks, Engine(workers=2), lambda *now: seen.append(now)) == [k**2 for k in range(12)]
-    assert seen == [(k + 1, 12) for k in range(12)]
+def test_two_workers_share_the_tasks_and_lose_none_when_one_is_killed(tmp_path: Path, number_tasks: Any) -> None:
+    before, calls = child_processes(), []
+    tasks = [number_tasks.NumberTask(k, tmp_path, dies_until=2 if k == 3 else 0) for k in range(12)]
+    assert for_each(number_tasks.square, tasks, Engine(workers=2), lambda *call: calls.append(call)) == [
+        k**2 for k in range(12)
+    ]
+    assert calls == [(k + 1, 12) for k in range(12)]
     attempts = {path.stem: len(path.read_text()) for path in tmp_path.glob("*.attempts")}
-    # What a worker had done but not yet handed over may be done again: a real task then finds its own result.
+    # A result that had not arrived when its worker died may be computed again: a real task then finds its file.
     assert attempts.keys() == {str(k) for k in range(12)}
     assert attempts["3"] >= 3
     used = {path.read_text() for path in tmp_path.glob("*.process")}
     assert len(used) >= 2
     assert str(os.getpid()) not in used
-    assert not left_over(before)
+    assert not remaining_processes(before)
 
 
-def test_workers_keep_the_memory_they_free_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in KEEPING:
+def test_workers_keep_freed_memory_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     before = dict(os.environ)
-    assert for_each(os.getenv, list(KEEPING), Engine(workers=1)) == list(KEEPING.values())
+    assert for_each(os.getenv, list(ENVIRONMENT), Engine(workers=1)) == list(ENVIRONMENT.values())
     assert os.environ == before
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert for_each(os.getenv, ["MALLOC_TRIM_THRESHOLD_"], Engine(workers=1)) == ["131072"]
 
 
-def test_an_interruption_ends_the_workers(tmp_path: Path, chores: Any) -> None:
-    def interrupt(done: int, tasks: int) -> None:
+def test_an_interruption_ends_the_workers(tmp_path: Path, number_tasks: Any) -> None:
+    def interrupt(done: int, total: int, note: str = "") -> None:
         raise KeyboardInterrupt
 
-    before = children()
+    before = child_processes()
     with pytest.raises(KeyboardInterrupt):
-        for_each(chores.square, [chores.Chore(k, tmp_path) for k in range(4)], Engine(workers=2), interrupt)
-    assert not left_over(before)
+        for_each(
+            number_tasks.square, [number_tasks.NumberTask(k, tmp_path) for k in range(4)], Engine(workers=2), interrupt
+        )
+    assert not remaining_processes(before)
 
 
-def test_workers_finish_what_they_can_and_give_up_on_what_kills_them(tmp_path: Path, chores: Any) -> None:
-    tasks = [chores.Chore(k, tmp_path, dies_until=99 if k == 0 else 0, fails=k == 2) for k in range(5)]
-    with pytest.raises(ValueError, match="2 of 5 tasks failed; the first said: its worker died again") as caught:
-        for_each(chores.square, tasks, Engine(workers=2, retries=1))
+def test_workers_finish_all_tasks_but_those_that_kill_them(tmp_path: Path, number_tasks: Any) -> None:
+    tasks = [number_tasks.NumberTask(k, tmp_path, dies_until=99 if k == 0 else 0, fails=k == 2) for k in range(5)]
+    with pytest.raises(
+        ValueError, match="2 of 5 tasks failed, the first with: its worker died at every attempt"
+    ) as caught:
+        for_each(number_tasks.square, tasks, Engine(workers=2, retries=1))
     assert caught.value.__notes__[1] == "task 3: number 2 cannot be squared"
-    assert len((tmp_path / "0.attempts").read_text()) == 2  # once, and once more
+    assert len((tmp_path / "0.attempts").read_text()) == 2  # one attempt and one retry
     assert sorted(path.stem for path in tmp_path.glob("*.process")) == ["1", "3", "4"]
 
 
@@ -126,19 +134,19 @@ def test_workers_finish_what_they_can_and_give_up_on_what_kills_them(tmp_path: P
         (Engine(slurm_directives=("--gres=gpu:1\n#SBATCH -A other",)), "slurm_directives is"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(engine: Engine, sentence: str) -> None:
+def test_contradictory_settings_are_refused(engine: Engine, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         for_each(str, [1], engine)
 
 
-def test_missing_dask_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_dask_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ValueError, match=r"pip install 'tomosift\[cluster\]'"):
         for_each(str, [1], Engine(workers=2))
 
 
-def test_a_scheduler_that_does_not_answer_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tomosift.compute.engine._SECONDS_TO_ANSWER", 1)
+def test_a_scheduler_that_does_not_answer_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tomosift.compute.engine._CONNECTION_TIMEOUT_SECONDS", 1)
     with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
         for_each(str, [1], Engine(scheduler="tcp://127.0.0.1:1"))
 
@@ -155,8 +163,8 @@ touch "{folder}/canceled-$1"
 """
 
 
-def test_slurm_workers_are_submitted_with_what_was_asked_for_and_canceled_in_the_end(
-    tmp_path: Path, chores: Any, monkeypatch: pytest.MonkeyPatch
+def test_slurm_workers_are_submitted_with_the_requested_resources_and_canceled_at_the_end(
+    tmp_path: Path, number_tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in (("sbatch", _SBATCH), ("scancel", _SCANCEL)):
         (tmp_path / name).write_text(text.format(folder=tmp_path))
@@ -167,24 +175,24 @@ def test_slurm_workers_are_submitted_with_what_was_asked_for_and_canceled_in_the
     engine = Engine(
         workers=1, slurm=True, slurm_partition="long", slurm_account="lab", slurm_directives=("--qos=low", "nice=5")
     )
-    assert for_each(chores.square, [chores.Chore(k, tmp_path) for k in range(3)], engine) == [0, 1, 4]
+    assert for_each(number_tasks.square, [number_tasks.NumberTask(k, tmp_path) for k in range(3)], engine) == [0, 1, 4]
     (script,) = tmp_path.glob("script-*.sh")
     lines = script.read_text().splitlines()
     for line in ("-p long", "-A lab", "--cpus-per-task=4", "--mem=15G", "-t 08:00:00", "--qos=low", "--nice=5"):
         assert f"#SBATCH {line}" in lines
     assert "export OMP_NUM_THREADS=4 MKL_NUM_THREADS=4" in lines
-    assert "export " + " ".join(f"{name}={value}" for name, value in KEEPING.items()) in lines
+    assert "export " + " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items()) in lines
     assert list(tmp_path.glob("canceled-*"))
 
 
-def test_a_scheduler_that_runs_already_is_used_and_left_running(tmp_path: Path, chores: Any) -> None:
+def test_a_running_scheduler_is_used_and_left_running(tmp_path: Path, number_tasks: Any) -> None:
     from distributed import LocalCluster
 
-    page = {"dashboard": False, "dashboard_address": ":0"}
-    with LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs=page) as cluster:
+    no_dashboard = {"dashboard": False, "dashboard_address": ":0"}
+    with LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs=no_dashboard) as cluster:
         for _ in range(2):
             engine = Engine(scheduler=cluster.scheduler_address)
-            assert for_each(chores.square, [chores.Chore(3, tmp_path)], engine) == [9]
+            assert for_each(number_tasks.square, [number_tasks.NumberTask(3, tmp_path)], engine) == [9]
         assert len(cluster.scheduler.workers) == 1
 
 
@@ -193,16 +201,18 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from tomosift.compute.engine import Engine, for_each
-from tomosift.malloc import KEEPING
-from chores import Chore, square
+from tomosift.malloc import ENVIRONMENT
+from number_tasks import NumberTask, square
 if __name__ == "__main__":
-    print(for_each(square, [Chore(k, Path(sys.argv[1])) for k in range(4)], Engine(workers=2)))
+    print(for_each(square, [NumberTask(k, Path(sys.argv[1])) for k in range(4)], Engine(workers=2)))
 """
 
 
-def test_a_console_script_gets_its_results_and_says_nothing_else(tmp_path: Path) -> None:
+def test_a_console_script_prints_its_results_and_nothing_else(tmp_path: Path) -> None:
     program = tmp_path / "program"  # without a suffix, as the script `tomosift` is
     program.write_text(_PROGRAM.format(python=sys.executable, here=str(HERE)))
-    done = subprocess.run([sys.executable, program, tmp_path], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "[0, 1, 4, 9]\n"
-    assert done.stderr == ""
+    process = subprocess.run(
+        [sys.executable, program, tmp_path], capture_output=True, text=True, check=True, timeout=600
+    )
+    assert process.stdout == "[0, 1, 4, 9]\n"
+    assert process.stderr == ""

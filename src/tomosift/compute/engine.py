@@ -1,7 +1,7 @@
-"""Independent tasks, run one after another in this process, in several processes, or on a cluster through Dask.
+"""Engine for independent tasks: in this process one after another, in several processes, or on a cluster through Dask.
 
-A task writes its result under another name and renames it, and does nothing where the result is there already: so a
-command that was interrupted is given again, and the engine itself stores nothing.
+A task writes its result under another name and renames it, and does nothing where its result exists. An interrupted
+command can therefore be repeated, and the engine itself stores nothing.
 """
 
 import logging
@@ -12,153 +12,169 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tomosift.compute.sbatch import checked_directive
-from tomosift.malloc import KEEPING
+from tomosift.compute.directives import check_directive
+from tomosift.malloc import ENVIRONMENT
+from tomosift.progress import Progress, ignore_progress
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_SECONDS_TO_ANSWER = 15
-_NO_PAGE = {"dashboard": False, "dashboard_address": ":0"}  # any free port: two engines may run beside each other
+_CONNECTION_TIMEOUT_SECONDS = 15
+_NO_DASHBOARD = {"dashboard": False, "dashboard_address": ":0"}  # any free port: two engines may run at once
 _NEEDS_DASK = "workers, a scheduler and SLURM need Dask; install it with: pip install 'tomosift[cluster]'"
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Where independent tasks run."""
+    """Where independent tasks run.
+
+    Examples
+    --------
+    >>> Engine(workers=8).is_shared
+    True
+    """
 
     workers: int = 0
-    """Processes on this machine, or most SLURM jobs at a time; 0 runs one task after another in this process."""
+    """Number of processes on this machine, or largest number of SLURM jobs at a time. 0 runs one task after another in
+    this process."""
     scheduler: str | None = None
-    """Address of a running Dask scheduler whose workers take the tasks, such as tcp://host:8786."""
+    """Address of a running Dask scheduler whose workers run the tasks, such as tcp://host:8786."""
     slurm: bool = False
-    """Submit workers to SLURM, as many as there is work for, up to the number of workers."""
+    """Submit workers to SLURM as long as there are tasks, up to the number of workers."""
     slurm_partition: str | None = None
-    """Partition to submit to."""
+    """Partition to submit to; by default that of the site."""
     slurm_account: str | None = None
-    """Account that is charged."""
+    """Account that is charged; by default that of the site."""
     slurm_cores: int = 4
-    """Cores of each worker, which takes one task at a time."""
+    """Cores of each worker, which runs one task at a time."""
     slurm_memory: str = "16GB"
     """Memory of each worker."""
     slurm_time: str = "08:00:00"
-    """Time limit of each worker; a task that it cuts short is taken up by another."""
+    """Time limit of each worker. Another worker repeats a task that the limit cut short."""
     slurm_directives: tuple[str, ...] = ()
-    """More options of sbatch, without their dashes where a command line would take them for its own: gres=gpu:1."""
+    """Further options of sbatch, without dashes, such as gres=gpu:1."""
     retries: int = 3
-    """How often a task is tried again after its worker died; not for a scheduler that runs already, which has a number
-    of its own."""
+    """How often a task is repeated after its worker died. A running scheduler uses its own setting instead."""
 
     @property
     def is_shared(self) -> bool:
-        """Whether tasks are done by others than this process."""
+        """Whether other processes than this one run the tasks."""
         return bool(self.workers) or self.scheduler is not None
 
     def check(self) -> None:
-        """Refuse settings that do not go together.
+        """Refuse settings that contradict each other.
 
         Raises
         ------
         ValueError
-            When a number is too small, two engines are asked for, or a value does not fit on one line of a job script.
+            When a number is too small, two engines are selected, or a value does not fit on one line of a job script.
         """
         for name, least in (("workers", 0), ("retries", 0), ("slurm_cores", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
         if self.scheduler is not None and (self.slurm or self.workers):
-            raise ValueError("give either scheduler, whose workers are there already, or workers and slurm")
+            raise ValueError("give either scheduler, which has workers already, or workers and slurm")
         if self.slurm and not self.workers:
-            raise ValueError("workers is 0, expected 1 or more with slurm: the most jobs to have at a time")
+            raise ValueError("workers is 0, expected 1 or more with slurm: the largest number of jobs at a time")
         for name in ("slurm_partition", "slurm_account", "slurm_memory", "slurm_time"):
             if getattr(self, name) is not None:
-                checked_directive(name, getattr(self, name))
+                check_directive(name, getattr(self, name))
         for directive in self.slurm_directives:
-            checked_directive("slurm_directives", directive, spaces=True)
+            check_directive("slurm_directives", directive, spaces=True)
 
 
 def for_each(
     function: Callable[[T], R],
     tasks: Sequence[T],
     engine: Engine,
-    done: Callable[[int, int], None] | None = None,
+    progress: Progress = ignore_progress,
 ) -> list[R]:
-    """What ``function`` returns for each of the tasks, in their order.
+    """Run a function on each task and return the results in the order of the tasks.
 
-    A task whose worker dies is given to another. One that raises does not keep the others from being finished.
+    A task whose worker dies is given to another worker. A task that raises does not stop the others.
 
     Parameters
     ----------
     function
-        A function at the top of a module, which the workers can import.
+        A function at the top level of a module, which the workers can import.
     tasks
-        Small things that can be pickled, such as frozen dataclasses of names and paths; results should be small too.
-    done
-        Called with the tasks finished, failed ones among them, and the tasks in all.
+        Small objects that can be pickled, such as frozen dataclasses of names and paths; results should be small too.
+    engine
+        Where the tasks run.
+    progress
+        Called with the number of finished tasks, failed ones included.
 
     Raises
     ------
     ValueError
-        When the engine's settings do not go together, Dask is missing or its scheduler does not answer; and, after all
-        tasks, when some of them failed: it names how many and what the first said, and its notes what each said.
+        When the settings of the engine contradict each other, Dask is missing, or its scheduler does not answer. After
+        all tasks, when some of them failed: the message holds their number and the first failure, the notes hold all.
+
+    Examples
+    --------
+    >>> from math import factorial
+    >>> for_each(factorial, [3, 5, 4], Engine())
+    [6, 120, 24]
     """
     engine.check()
     results: list[Any] = [None] * len(tasks)
     failures: dict[int, Exception] = {}
-    with closing(_outcomes(function, tasks, engine)) as outcomes:  # workers end with us, also when we are interrupted
-        for count, (place, result, failure) in enumerate(outcomes, 1):
-            results[place] = result
+    with closing(_run_tasks(function, tasks, engine)) as outcomes:  # closing ends the workers, also at an interruption
+        for count, (number, result, failure) in enumerate(outcomes, 1):
+            results[number] = result
             if failure is not None:
-                failures[place] = failure
-            if done is not None:
-                done(count, len(tasks))
+                failures[number] = failure
+            progress(count, len(tasks))
     if failures:
         first = failures[min(failures)]
-        error = ValueError(f"{len(failures)} of {len(tasks)} tasks failed; the first said: {_sentence(first)}")
-        for place in sorted(failures):
-            error.add_note(f"task {place + 1}: {_sentence(failures[place])}")
+        error = ValueError(f"{len(failures)} of {len(tasks)} tasks failed, the first with: {_describe(first)}")
+        for number in sorted(failures):
+            error.add_note(f"task {number + 1}: {_describe(failures[number])}")
         raise error from first
     return results
 
 
 Outcome = tuple[int, Any, Exception | None]
-"""Number of a task, and its result or what it raised."""
+"""Number of a task, its result, and the exception that it raised instead."""
 
 
-def _outcomes(function: Callable[[T], R], tasks: Sequence[T], engine: Engine) -> Generator[Outcome, None, None]:
+def _run_tasks(function: Callable[[T], R], tasks: Sequence[T], engine: Engine) -> Generator[Outcome, None, None]:
+    """Yield the outcome of each task as it ends."""
     if not tasks:
         return
     if engine.is_shared:
-        yield from _from_dask(function, tasks, engine)
+        yield from _run_with_dask(function, tasks, engine)
         return
-    for place, task in enumerate(tasks):
+    for number, task in enumerate(tasks):
         try:
             result, failure = function(task), None
-        except Exception as error:  # whatever it is, the other tasks are to be finished
+        except Exception as error:  # of any kind: the other tasks still run
             result, failure = None, error
-        yield place, result, failure
+        yield number, result, failure
 
 
-def _from_dask(function: Callable[[T], R], tasks: Sequence[T], engine: Engine) -> Iterator[Outcome]:
-    with _client(engine, len(tasks)) as client:
+def _run_with_dask(function: Callable[[T], R], tasks: Sequence[T], engine: Engine) -> Iterator[Outcome]:
+    """Yield the outcome of each task as a worker of Dask returns it."""
+    with _connect(engine, len(tasks)) as client:
         from distributed import as_completed
 
         futures = client.map(function, tasks, pure=False)
-        place = {future.key: number for number, future in enumerate(futures)}
-        waiting = as_completed(futures, loop=client.loop)  # type: ignore[no-untyped-call]
-        futures.clear()  # what has been taken over is forgotten, so that a worker that dies takes no result with it
-        for future in waiting:
+        number_of = {future.key: number for number, future in enumerate(futures)}
+        completed = as_completed(futures, loop=client.loop)  # type: ignore[no-untyped-call]
+        futures.clear()  # results are released as they arrive, so that a dying worker takes none with it
+        for future in completed:
             try:
-                # What was lost with its worker before it could be taken over is waited for: it is being done again.
+                # A result that was lost with its worker before it arrived is computed again, and waited for here.
                 result, failure = future.result(), None
             except Exception as error:
                 result, failure = None, error
-            yield place[future.key], result, failure
+            yield number_of[future.key], result, failure
             future.release()
 
 
 @contextmanager
-def _client(engine: Engine, tasks: int) -> Iterator[Any]:
-    """A connection to the scheduler that is to be used, started if need be."""
+def _connect(engine: Engine, task_count: int) -> Iterator[Any]:
+    """Yield a Dask client of the running scheduler, or of a new one that ends with it."""
     try:
         import dask
         from distributed import Client, LocalCluster
@@ -167,7 +183,7 @@ def _client(engine: Engine, tasks: int) -> Iterator[Any]:
     with ExitStack() as stack:
         if engine.scheduler is not None:
             try:
-                client = Client(engine.scheduler, timeout=_SECONDS_TO_ANSWER, set_as_default=False)  # type: ignore[no-untyped-call]
+                client = Client(engine.scheduler, timeout=_CONNECTION_TIMEOUT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
             except (OSError, TimeoutError):
                 raise ValueError(
                     f"no Dask scheduler answers at {engine.scheduler}; check the address, or start one with "
@@ -177,26 +193,26 @@ def _client(engine: Engine, tasks: int) -> Iterator[Any]:
             return
         settings = {
             "distributed.scheduler.allowed-failures": engine.retries,
-            # One task at a worker at a time: one that waits there is not to be blamed for the death of the worker.
+            # One task at a worker at a time: a waiting task must not count as a cause of the death of its worker.
             "distributed.scheduler.worker-saturation": 1.0,
-            # Tasks are long until it is known that they are not: all workers are asked for at once.
+            # Tasks count as long until their duration is known, so that all workers are started at once.
             "distributed.scheduler.unknown-task-duration": "1h",
-            # Dask has its workers hand back all memory they free, which takes half of their time.
-            **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in KEEPING.items()},
+            # By default the workers of Dask return all freed memory to the system, which takes half of their time.
+            **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ENVIRONMENT.items()},
         }
-        stack.enter_context(_environment_as_before())
+        stack.enter_context(_preserve_environment())
         stack.enter_context(dask.config.set(settings))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="tomosift-", ignore_cleanup_errors=True))
         if engine.slurm:
             cluster = stack.enter_context(_slurm_cluster(engine))
-            cluster.adapt(minimum=0, maximum=min(engine.workers, tasks))
+            cluster.adapt(minimum=0, maximum=min(engine.workers, task_count))
         else:
             cluster = stack.enter_context(
                 LocalCluster(  # type: ignore[no-untyped-call]
-                    n_workers=min(engine.workers, tasks),
+                    n_workers=min(engine.workers, task_count),
                     threads_per_worker=1,
                     memory_limit=0,
-                    scheduler_kwargs=_NO_PAGE,
+                    scheduler_kwargs=_NO_DASHBOARD,
                     local_directory=scratch,
                     silence_logs=logging.CRITICAL,
                 )
@@ -205,8 +221,8 @@ def _client(engine: Engine, tasks: int) -> Iterator[Any]:
 
 
 @contextmanager
-def _environment_as_before() -> Iterator[None]:
-    """Dask leaves what it tells its workers in the environment of this process, for all that it starts later."""
+def _preserve_environment() -> Iterator[None]:
+    """Restore the environment of this process, in which Dask leaves the settings of its workers."""
     before = dict(os.environ)
     try:
         yield
@@ -217,7 +233,7 @@ def _environment_as_before() -> Iterator[None]:
 
 
 def _slurm_cluster(engine: Engine) -> Any:
-    """A scheduler here whose workers are SLURM jobs: one task at a time on several cores."""
+    """Return a local scheduler whose workers are SLURM jobs that run one task at a time on several cores."""
     try:
         from dask_jobqueue.slurm import SLURMCluster
     except ImportError:
@@ -230,22 +246,24 @@ def _slurm_cluster(engine: Engine) -> Any:
         job_cpu=engine.slurm_cores,
         memory=engine.slurm_memory,
         walltime=engine.slurm_time,
-        job_extra_directives=[one if one.startswith("-") else f"--{one}" for one in engine.slurm_directives],
+        job_extra_directives=[
+            option if option.startswith("-") else f"--{option}" for option in engine.slurm_directives
+        ],
         job_script_prologue=[
             f"export OMP_NUM_THREADS={engine.slurm_cores} MKL_NUM_THREADS={engine.slurm_cores}",
-            "export " + " ".join(f"{name}={value}" for name, value in KEEPING.items()),
+            "export " + " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items()),
         ],
         job_name="tomosift",
-        scheduler_options=dict(_NO_PAGE),
+        scheduler_options=dict(_NO_DASHBOARD),
         silence_logs=logging.CRITICAL,
     )
 
 
-def _sentence(failure: Exception) -> str:
-    """What went wrong, in words for the user."""
+def _describe(failure: Exception) -> str:
+    """Describe a failure in one sentence for the user."""
     if type(failure).__name__ == "KilledWorker":
-        return "its worker died again and again, perhaps for want of memory"
+        return "its worker died at every attempt, perhaps for lack of memory"
     if type(failure).__name__ == "FutureCancelledError":
-        return "the scheduler gave it up; give the same command again"
+        return "the scheduler canceled it; give the same command again"
     text = str(failure) or "no reason given"
     return text if isinstance(failure, ValueError | OSError) else f"{type(failure).__name__}: {text}"

@@ -1,4 +1,4 @@
-"""Job scripts for SLURM: a training over GPUs of several nodes, or a command that shares out work through Dask."""
+"""Job scripts for SLURM: a training on the GPUs of several nodes, or a command that distributes tasks through Dask."""
 
 import re
 import shlex
@@ -6,56 +6,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tomosift.compute.directives import check_directive
 from tomosift.files import written_then_renamed
 
 _DURATION = re.compile(r"(\d+|\d+:\d\d(:\d\d)?|\d+-\d\d?(:\d\d){0,2})", re.ASCII)
-_NODE_NAME = re.compile(r"[\w.+=:,@/%-]+", re.ASCII)
-
-
-def checked_directive(name: str, value: str, spaces: bool = False) -> str:
-    """A value that may stand on an ``#SBATCH`` line.
-
-    SLURM reads such a line itself, without a shell: quotes and escapes would be part of the value, so what needs them
-    is refused.
-
-    Raises
-    ------
-    ValueError
-        When it is empty, starts a new line, or holds anything but letters, digits and ``. + = : , @ / % _ -``, and
-        spaces where these are allowed.
-    """
-    if not all(_NODE_NAME.fullmatch(word) for word in (value.split(" ") if spaces else [value])):
-        raise ValueError(f"{name} is {value!r}, expected letters, digits and .+=:,@/%_- only")
-    return value
 
 
 @dataclass(frozen=True)
 class JobScript:
-    """What a job asks of SLURM."""
+    """Resources that a job requests from SLURM."""
 
     nodes: int = 1
-    """Nodes to train on."""
+    """Number of nodes to train on."""
     gpus: int = 0
-    """GPUs of each node, one process for each; 0 trains on processors."""
+    """GPUs of each node, with one process for each; 0 trains on CPUs."""
     processes: int = 1
     """Processes of each node, where there are no GPUs."""
     cores: int = 8
     """Cores of each process."""
     memory: str | None = None
-    """Memory of each node, such as 64G; none takes what the site gives."""
+    """Memory of each node, such as 64G; by default that of the site."""
     time: str = "12:00:00"
     """Time limit, as minutes, hours:minutes:seconds or days-hours."""
     partition: str | None = None
-    """Partition to submit to."""
+    """Partition to submit to; by default that of the site."""
     account: str | None = None
-    """Account that is charged."""
+    """Account that is charged; by default that of the site."""
     name: str = "tomosift"
     """Name of the job and of its log."""
     setup: tuple[str, ...] = ()
-    """Lines of shell that come first, such as "module load cuda"; they are run as they are."""
+    """Lines of shell that run before the command, such as "module load cuda"; they are not quoted."""
 
     def check(self) -> None:
-        """Refuse what would make a script that SLURM misreads.
+        """Refuse settings that SLURM would misread in a script.
 
         Raises
         ------
@@ -71,7 +54,7 @@ class JobScript:
             raise ValueError(f"time is {self.time!r}, expected a time limit such as 12:00:00 or 2-00")
         for field in ("memory", "partition", "account", "name"):
             if getattr(self, field) is not None:
-                checked_directive(field, getattr(self, field))
+                check_directive(field, getattr(self, field))
         for line in self.setup:
             if any(ord(letter) < 32 and letter != "\t" for letter in line):
                 raise ValueError(f"setup is {line!r}, expected a single line of shell; give several for more")
@@ -82,67 +65,83 @@ class JobScript:
         return self.gpus or self.processes
 
 
-def job_script(asked: JobScript, command: Sequence[str]) -> str:
-    """The script that runs ``tomosift`` with these words.
+def format_job_script(job: JobScript, command: Sequence[str]) -> str:
+    """Return a job script that runs a ``tomosift`` command.
 
-    A training over several processes is started by ``srun``, which tells each process its place; everything else runs
-    once, on the first node, and may submit workers of its own.
+    A training with several processes is started by ``srun``, which gives each process its rank. Every other command
+    runs once, on the first node, and may submit its own workers.
+
+    Parameters
+    ----------
+    job
+        Resources of the job.
+    command
+        Words after ``tomosift``.
 
     Raises
     ------
     ValueError
-        When a value does not fit into the script, or several processes are asked for by a command that is no training.
+        When a value does not fit into the script, or a command that is no training requests several processes.
+
+    Examples
+    --------
+    >>> format_job_script(JobScript(), ["extract", "picks.star"]).splitlines()[-1]
+    'tomosift extract picks.star'
     """
-    asked.check()
+    job.check()
     if not command:
         raise ValueError(
             "there is no command for the job; give it after --, such as: -- train contrastive SET --out RUN"
         )
     if any("\0" in word for word in command):
-        raise ValueError("the command holds a null character, which no program can be given")
-    together = asked.nodes * asked.tasks_per_node
-    if together > 1 and command[0] != "train":
+        raise ValueError("the command holds a null character, which no argument can contain; remove it")
+    world_size = job.nodes * job.tasks_per_node
+    if world_size > 1 and command[0] != "train":
         raise ValueError(
-            f"nodes and processes make {together} processes, but tomosift {command[0]} is no training and starts as "
-            "one; let it submit workers of its own"
+            f"nodes and processes make {world_size} processes, but tomosift {command[0]} is no training and runs in "
+            "one; request one, and let the command submit workers with --slurm"
         )
-    options = {
-        "job-name": asked.name,
-        "output": f"{asked.name}-%j.log",
-        "nodes": asked.nodes,
-        "ntasks-per-node": asked.tasks_per_node,
-        "gpus-per-node": asked.gpus or None,
-        "cpus-per-task": asked.cores,
-        "mem": asked.memory,
-        "time": asked.time,
-        "partition": asked.partition,
-        "account": asked.account,
-    }
-    directives = [f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None]
-    # Where one process fails the others would wait for it until the time is up.
-    start = "srun --kill-on-bad-exit=1 --cpus-per-task=$SLURM_CPUS_PER_TASK " if together > 1 else ""
+    # Without kill-on-bad-exit, the other processes would wait for a failed one until the time limit.
+    start = "srun --kill-on-bad-exit=1 --cpus-per-task=$SLURM_CPUS_PER_TASK " if world_size > 1 else ""
     lines = [
         "#!/bin/bash",
-        *directives,
+        *_format_directives(job),
         "",
-        "# Submit the same script again to go on where a job was cut short.",
+        "# Submit the same script again to resume an interrupted job.",
         "set -euo pipefail",
         "export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK",
-        *asked.setup,
+        *job.setup,
         f"{start}tomosift {shlex.join(command)}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def write_job_script(path: Path, asked: JobScript, command: Sequence[str]) -> None:
-    """Write the script of `job_script`, ready for ``sbatch``.
+def _format_directives(job: JobScript) -> list[str]:
+    """Return the ``#SBATCH`` lines of a job."""
+    options = {
+        "job-name": job.name,
+        "output": f"{job.name}-%j.log",
+        "nodes": job.nodes,
+        "ntasks-per-node": job.tasks_per_node,
+        "gpus-per-node": job.gpus or None,
+        "cpus-per-task": job.cores,
+        "mem": job.memory,
+        "time": job.time,
+        "partition": job.partition,
+        "account": job.account,
+    }
+    return [f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None]
+
+
+def write_job_script(path: Path, job: JobScript, command: Sequence[str]) -> None:
+    """Write the script of `format_job_script`, ready for ``sbatch``.
 
     Raises
     ------
     ValueError
-        See `job_script`.
+        See `format_job_script`.
     """
-    text = job_script(asked, command)
+    text = format_job_script(job, command)
     with written_then_renamed(path) as temporary:
         temporary.write_text(text)
         temporary.chmod(0o755)
