@@ -23,7 +23,7 @@ from tomosift.data.extraction.extract import import_boxes
 from tomosift.inference.classifier import load_classifier, shipped_decoder
 from tomosift.inference.prediction import classify_embeddings, embed
 from tomosift.inference.prototypes import enroll_classes
-from tomosift.io.subtomogram_files import read_boxes
+from tomosift.io.subtomogram_files import open_subtomogram_files
 from tomosift.models.encoder import BOXES_TO_PREPARE
 
 NAMES = ("ribosome", "microtubule", "background")
@@ -93,7 +93,7 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     volumes, names = [], []
     for source in ("derived_real_ribosomes", "derived_real_microtubule"):
         boxes = import_boxes(
-            read_boxes(options.data / "subtomograms" / source),
+            open_subtomogram_files(options.data / "subtomograms" / source),
             options.work / source,
             voxel_spacing_angstrom=SPACING_ANGSTROM,
             box_size=BOX_SIZE,

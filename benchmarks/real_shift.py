@@ -20,7 +20,7 @@ from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomograms import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.prediction import predict
-from tomosift.io.subtomogram_files import read_boxes
+from tomosift.io.subtomogram_files import open_subtomogram_files
 from tomosift.methods.domain_adversarial import Config
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.simulate.synthetic_stream import RANDOMIZED_RANGES
@@ -79,7 +79,7 @@ def called(model_of: Path, config: Config, data: TrainingSets, asked: Subtomogra
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Simulate, train, adapt, ask, print."""
     real = import_boxes(
-        read_boxes(options.data / "subtomograms" / "derived_real_ribosomes"),
+        open_subtomogram_files(options.data / "subtomograms" / "derived_real_ribosomes"),
         options.work / "real",
         voxel_spacing_angstrom=SPACING_ANGSTROM,
         box_size=BOX_SIZE,

@@ -16,7 +16,6 @@ from tomosift.evaluation.metrics.detection import detection_score
 from tomosift.files import write_json
 from tomosift.io.particles import copick, read_particles, write_particles
 from tomosift.io.volumes import open_volume, write_volume
-from tomosift.io.volumes.zarr import read_levels
 from tomosift.particles import Particles
 
 Refused = Callable[..., str]
@@ -102,7 +101,7 @@ def test_maps_are_ome_zarr_with_the_spacing_of_the_places(scanned: Path) -> None
     volume = open_volume(path)
     assert volume.voxel_spacing_angstrom == SPACING
     assert volume.shape_zyx == (24, 64, 64)
-    assert read_levels(path)[0].origin_zyx_angstrom == (0.0, 0.0, 0.0)
+    assert open_volume(path).origin_zyx_angstrom == (0.0, 0.0, 0.0)
     ome_zarr_models.open_ome_zarr(str(path))
     values = volume.read()
     assert 0 <= values.min() < 0.1

@@ -62,7 +62,7 @@ def test_assembly_moves_its_chains_by_every_operator(small: Path) -> None:
     moved = np.stack([10 - first[:, 1], 20 + first[:, 0], 30 + first[:, 2]], axis=1)
     np.testing.assert_allclose(xyz, np.concatenate([first, moved]))
     assert structure.number_of_chains == 2
-    assert any("takes 1 of the file's 2 chains" in warning for warning in structure.warnings)
+    assert any("uses 1 of the file's 2 chains" in warning for warning in structure.warnings)
     assert any("2 times by its symmetry operators" in warning for warning in structure.warnings)
 
 
@@ -89,12 +89,12 @@ def test_gzip_and_mmcif_give_the_same_atoms(small: Path, tmp_path: Path) -> None
             assert found.element.tolist() == expected.element.tolist()
 
 
-def test_first_of_several_models_is_taken_and_said(tmp_path: Path) -> None:
+def test_the_first_of_several_models_is_used_with_a_warning(tmp_path: Path) -> None:
     atoms = "\n".join(line for line in PDB.splitlines() if line.startswith(("ATOM", "HETATM")))
     (tmp_path / "a.pdb").write_text(f"MODEL 1\n{atoms}\nENDMDL\nMODEL 2\n{atoms}\nENDMDL\nEND\n")
     structure = read_structure(tmp_path / "a.pdb")
     assert len(structure) == 4
-    assert "the file holds 2 models; the first was taken" in structure.warnings
+    assert "the file holds 2 models; the first was used" in structure.warnings
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tomosift.data.extraction.tomogram_sources import grids_by_name
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_reader import Subtomograms
 from tomosift.io.particles import read_particles
-from tomosift.io.subtomogram_files import read_boxes
+from tomosift.io.subtomogram_files import open_subtomogram_files
 from tomosift.particles import Particles
 
 
@@ -63,7 +63,7 @@ def command(
     if not tomograms:
         with progress_bar("import", "boxes") as update:
             made = import_boxes(
-                read_boxes(picks, voxel_spacing_angstrom=picks_spacing),
+                open_subtomogram_files(picks, voxel_spacing_angstrom=picks_spacing),
                 out,
                 voxel_spacing_angstrom=voxel_spacing,
                 box_size=box_size,

@@ -1,7 +1,8 @@
 """Atomic structures: PDB and mmCIF, gzip or not, with the biological assembly built.
 
-Read with gemmi. Kept are the first model's atoms except waters and hydrogens (their scattering is part of the solvent,
-or of the heavy atoms' blur, at the resolution of tomograms); of alternative positions, the one of highest occupancy.
+Files are read with gemmi. The first model's atoms are kept except waters and hydrogens: at the resolution of tomograms
+their scattering is part of the solvent, or of the blur of the heavy atoms. Of alternative positions the one of highest
+occupancy is kept.
 """
 
 from collections.abc import Iterator
@@ -18,13 +19,13 @@ from tomosift.errors import FormatError
 ASYMMETRIC_UNIT = "asu"
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 LARGE_CHAIN_ATOMS = 20_000
-"""No single polypeptide or nucleic-acid chain of a common template is larger; one that is lost its chain names."""
+"""No single chain of a common template is larger; a larger one is several molecules without chain names."""
 _WATERS = (b"HOH", b"WAT", b"DOD", b"H2O")
 
 
 @dataclass(frozen=True)
 class Structure:
-    """The atoms of a complex, in the coordinate system of its file; nothing is centered."""
+    """The atoms of a complex in the coordinate system of its file, not centered."""
 
     path: Path
     entry_id: str
@@ -42,14 +43,14 @@ class Structure:
     """(n,) isotropic, in A^2."""
     number_of_chains: int
     warnings: tuple[str, ...] = ()
-    """Plain sentences on what a user may not expect: which assembly was built of what, and what was left out."""
+    """Sentences on what a user may not expect: which assembly was built, and what was left out."""
 
     def __len__(self) -> int:
         return len(self.element)
 
     @property
     def mass_kda(self) -> float:
-        """Summed mass of the kept atoms, so without hydrogens."""
+        """Mass of the kept atoms in kDa, without hydrogens."""
         symbols, counts = np.unique(self.element, return_counts=True)
         return float(sum(gemmi.Element(str(s)).weight * c for s, c in zip(symbols, counts, strict=True))) / 1000
 
@@ -62,34 +63,34 @@ def read_structure(path: Path | str, *, assembly: str | int | None = None) -> St
     path
         Ends in .pdb, .ent, .cif or .mmcif, with or without .gz.
     assembly
-        Name of the biological assembly, or ``"asu"`` for the atoms as they stand in the file. By default assembly 1,
-        or the first listed, or the file's atoms if it lists none; ``warnings`` tells where that is doubtful.
+        Name of the biological assembly, or ``"asu"`` for the atoms as they are in the file. By default assembly 1,
+        or the first listed, or the file's atoms if it lists none; ``warnings`` says where that is doubtful.
 
     Raises
     ------
     FormatError
-        If the file is missing, is no structure, is MMTF, holds no atoms, or does not list that assembly.
+        The file is missing, is no structure, is MMTF, holds no atoms, or does not list that assembly.
     """
     path = Path(path)
-    parsed = _parsed(path)
+    parsed = _parse(path)
     flat = gemmi.FlatStructure(parsed)
     chain = _text(flat.chain_ids)
-    kept, warnings = _kept(flat, chain)
+    kept, warnings = _select_atoms(flat, chain)
     if not kept.any():
         raise FormatError(path, "atoms", "none", "at least one atom that is not water or hydrogen", "check the file")
     name = _assembly_name(path, parsed, assembly)
     rows, position = np.flatnonzero(kept), flat.pos[kept]
     chains = len(np.unique(chain[rows]))
     if name != ASYMMETRIC_UNIT:
-        copies = list(_copies(next(a for a in parsed.assemblies if a.name == name), kept, flat, chain))
+        copies = list(_build_copies(next(a for a in parsed.assemblies if a.name == name), kept, flat, chain))
         if not copies:
             raise FormatError(path, f"assembly {name}", "empty", "chains that are in the file", "read assembly asu")
-        rows, position = np.concatenate([copy for copy, _ in copies]), np.concatenate([moved for _, moved in copies])
-        taken = len(np.unique(chain[rows]))
-        if taken < chains:
-            warnings.append(f"assembly {name} takes {taken} of the file's {chains} chains; assembly asu takes all")
+        rows, position = np.concatenate([copy for copy, _ in copies]), np.concatenate([xyz for _, xyz in copies])
+        used = len(np.unique(chain[rows]))
+        if used < chains:
+            warnings.append(f"assembly {name} uses {used} of the file's {chains} chains; assembly asu uses all")
         chains = sum(len(np.unique(chain[copy])) for copy, _ in copies)
-    warnings += _doubts(parsed, name, chains, len(rows), len(rows) / max(len(np.unique(rows)), 1))
+    warnings += _list_doubts(parsed, name, chains, len(rows), len(rows) / max(len(np.unique(rows)), 1))
     number = flat.elements[rows].astype(np.int64)
     present, which = np.unique(number, return_inverse=True)
     symbols = np.array([gemmi.Element(int(value)).name for value in present], dtype=object)
@@ -107,8 +108,8 @@ def read_structure(path: Path | str, *, assembly: str | int | None = None) -> St
     )
 
 
-def _parsed(path: Path) -> Any:
-    """The file as gemmi sees it, or one sentence on why not."""
+def _parse(path: Path) -> Any:
+    """Return gemmi's structure of the file."""
     if not path.is_file():
         raise FormatError(path, "file", "a folder" if path.is_dir() else "missing", "a structure", "check the path")
     name = path.name.lower().removesuffix(".gz")
@@ -129,37 +130,39 @@ def _parsed(path: Path) -> Any:
 
 
 def _info(parsed: Any, key: str) -> str:
+    """Return a value of the file's header, or an empty text."""
     return str(parsed.info[key]).strip() if key in parsed.info else ""
 
 
 def _text(letters: Any) -> NDArray[Any]:
-    """Fixed-width character codes ``(n, 8)`` as byte strings ``(n,)``."""
-    joined: NDArray[Any] = np.ascontiguousarray(letters).view("S8").reshape(-1)
-    return joined
+    """Return fixed-width character codes ``(n, 8)`` as byte strings ``(n,)``."""
+    strings: NDArray[Any] = np.ascontiguousarray(letters).view("S8").reshape(-1)
+    return strings
 
 
-def _kept(flat: Any, chain: NDArray[Any]) -> tuple[NDArray[np.bool_], list[str]]:
-    """Which atoms to keep, and what is worth saying about those that were not."""
+def _select_atoms(flat: Any, chain: NDArray[Any]) -> tuple[NDArray[np.bool_], list[str]]:
+    """Return which atoms to keep, and warnings about the others."""
     first = flat.model_num == flat.model_num[0]
     water = (flat.entity_type == int(gemmi.EntityType.Water.value)) | np.isin(_text(flat.residue_names), _WATERS)
     kept: NDArray[np.bool_] = first & ~water & (flat.elements > 1)
     warnings = []
     if not first.all():
-        warnings.append(f"the file holds {len(np.unique(flat.model_num))} models; the first was taken")
+        warnings.append(f"the file holds {len(np.unique(flat.model_num))} models; the first was used")
     # Alternative positions of one atom share chain, residue and atom name.
-    several = np.flatnonzero(kept & (flat.altlocs != 0))
+    alternatives = np.flatnonzero(kept & (flat.altlocs != 0))
     best: dict[tuple[Any, ...], int] = {}
     names = _text(flat.atom_names)
-    for row in several:
+    for row in alternatives:
         atom = (chain[row], int(flat.resnums[row]), int(flat.icodes[row]), names[row])
         if atom not in best or flat.occ[row] > flat.occ[best[atom]]:
             best[atom] = int(row)
-    kept[several] = False
+    kept[alternatives] = False
     kept[list(best.values())] = True
     return kept, warnings
 
 
 def _assembly_name(path: Path, parsed: Any, assembly: str | int | None) -> str:
+    """Return the name of the assembly to build; `FormatError` where the file does not list it."""
     listed = [a.name for a in parsed.assemblies]
     if assembly is None:
         return ASYMMETRIC_UNIT if not listed else "1" if "1" in listed else str(listed[0])
@@ -170,24 +173,24 @@ def _assembly_name(path: Path, parsed: Any, assembly: str | int | None) -> str:
     return name
 
 
-def _copies(
+def _build_copies(
     assembly: Any, kept: NDArray[np.bool_], flat: Any, chain: NDArray[Any]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Rows and moved xyz positions, one pair for each operator of each generator that takes atoms of the file."""
+    """Yield rows and transformed xyz positions, one pair for each operator of each generator with atoms of the file."""
     subchain = _text(flat.subchains)
     for generator in assembly.generators:
         # mmCIF names subchains (label_asym_id), PDB names chains.
-        names, wanted = (subchain, generator.subchains) if generator.subchains else (chain, generator.chains)
-        rows = np.flatnonzero(kept & np.isin(names, [name.encode() for name in wanted]))
+        names, listed = (subchain, generator.subchains) if generator.subchains else (chain, generator.chains)
+        rows = np.flatnonzero(kept & np.isin(names, [name.encode() for name in listed]))
         if not len(rows):
             continue
         for operator in generator.operators:
-            turn, shift = np.array(operator.transform.mat.tolist()), np.array(operator.transform.vec.tolist())
-            yield rows, flat.pos[rows] @ turn.T + shift
+            rotation, shift = np.array(operator.transform.mat.tolist()), np.array(operator.transform.vec.tolist())
+            yield rows, flat.pos[rows] @ rotation.T + shift
 
 
-def _doubts(parsed: Any, name: str, chains: int, atoms: int, copies: float) -> list[str]:
-    """What the choice of assembly may have got wrong, as sentences."""
+def _list_doubts(parsed: Any, name: str, chains: int, atoms: int, copies: float) -> list[str]:
+    """Return warnings about the choice of assembly."""
     warnings = []
     listed = [a.name for a in parsed.assemblies]
     if copies > 1:
@@ -195,7 +198,7 @@ def _doubts(parsed: Any, name: str, chains: int, atoms: int, copies: float) -> l
     if name == ASYMMETRIC_UNIT:
         operators = max((len(g.operators) for a in parsed.assemblies for g in a.generators), default=1)
         if not listed:
-            warnings.append("the file lists no biological assembly; its atoms were taken as they stand")
+            warnings.append("the file lists no biological assembly; its atoms were used as they are")
         elif operators > 1:
             warnings.append(f"the asymmetric unit is a part only: an assembly of this file has {operators} operators")
         elif len(listed) > 1:

@@ -1,4 +1,4 @@
-"""Ready-made subtomograms: a folder of boxes, a stack of volumes, or a STAR or CSV table that names them."""
+"""Subtomograms that another program extracted: a folder of files, a stack of volumes, or a table that names them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,49 +9,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
-from tomosift.io import subtomogram_tables as box_tables
-from tomosift.io.subtomogram_tables import natural_order
-from tomosift.io.volumes import COMPRESSED, em, mrc, open_volume
-from tomosift.io.volumes.volume import SPACING_TOLERANCE, SupportsSlicing, check_spacing
+from tomosift.io.file_content import suffix_of
+from tomosift.io.subtomogram_tables import (
+    FileFinder,
+    has_image_names,
+    natural_order,
+    particles_of_table,
+    read_table,
+)
+from tomosift.io.volumes import em, mrc, open_volume
+from tomosift.io.volumes.mrc_header import read_header
+from tomosift.io.volumes.volume import HEADER_SPACING_TOLERANCE, SupportsSlicing, check_spacing
 from tomosift.particles import Particles
 
 TABLE_SUFFIXES = (".star", ".csv")
 COMPANIONS = ("_ctf", "_weights", "_weight", "_wedge", "_mask", "_multi")
-"""Endings of files that RELION, Warp and others put beside each box; they are not boxes."""
+"""Endings of files that RELION, Warp and others write beside each subtomogram."""
 _WHOLE_FILE = -1
 _VOLUME_STACK_GROUPS = range(401, 631)
 
 
 @dataclass(frozen=True)
-class Boxes:
+class SubtomogramFiles:
     """n cubic subtomograms on disk, opened but not read; axes z, y, x and contrast as in the files."""
 
     path: Path
     box_size: int
     voxel_spacing_angstrom: float | None
-    """None where neither the headers nor the caller say."""
+    """None where neither the headers nor the caller state it."""
     particles: Particles
     """n rows; positions and rotations are NaN where no table states them."""
     images: tuple[tuple[Path, int], ...]
-    """n pairs: the file, and the number of the box in it from 0, or -1 where the file is one box."""
+    """n pairs: the file, and the number of the subtomogram in it from 0, or -1 where the file is one subtomogram."""
     notes: tuple[str, ...] = ()
-    """Plain sentences on what was left out or assumed."""
+    """Sentences on what was left out or assumed."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def volumes(self, rows: Sequence[int] | NDArray[Any]) -> NDArray[np.float32]:
-        """Read these boxes, ``(k, d, d, d)``.
+        """Read the subtomograms of these rows, ``(k, d, d, d)``.
 
         Raises
         ------
         FormatError
-            If a box holds NaN or infinite voxels, or its file is gone or damaged since it was opened.
+            A subtomogram holds NaN or infinite voxels, or its file is missing or damaged since it was opened.
         """
         return self._read(rows, {})
 
     def chunks(self, size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Every box in order, ``size`` at a time: row numbers ``(k,)`` and boxes ``(k, d, d, d)``."""
+        """Yield all subtomograms in order, ``size`` at a time: row numbers ``(k,)`` and volumes ``(k, d, d, d)``."""
         if size < 1:
             raise ValueError(f"chunk size is {size}, expected at least 1")
         opened: dict[Path, SupportsSlicing] = {}
@@ -60,24 +67,25 @@ class Boxes:
             yield rows, self._read(rows, opened)
 
     def _read(self, rows: Sequence[int] | NDArray[Any], opened: dict[Path, SupportsSlicing]) -> NDArray[np.float32]:
+        """Read these rows; ``opened`` holds the file that was read last."""
         edge = self.box_size
         boxes = np.empty((len(rows), edge, edge, edge), np.float32)
-        for place, row in enumerate(rows):
+        for k, row in enumerate(rows):
             path, number = self.images[row]
             if path not in opened:
-                opened.clear()  # one file at a time: a folder of boxes must not pile up in memory
+                opened.clear()  # one file at a time: a folder of subtomograms must not accumulate in memory
                 opened[path] = open_volume(path).data
             data = opened[path]
-            boxes[place] = data[:] if number == _WHOLE_FILE else data[number * edge : (number + 1) * edge]
-            if wrong := int((~np.isfinite(boxes[place])).sum()):
-                box, got = self.particles.particle_id[row], f"{wrong} of {edge**3} voxels NaN or infinite"
-                raise FormatError(path, f"content of box {box}", got, "numbers", "leave that box out")
+            boxes[k] = data[:] if number == _WHOLE_FILE else data[number * edge : (number + 1) * edge]
+            if wrong := int((~np.isfinite(boxes[k])).sum()):
+                name, got = self.particles.particle_id[row], f"{wrong} of {edge**3} voxels NaN or infinite"
+                raise FormatError(path, f"content of subtomogram {name}", got, "numbers", "leave it out")
         return boxes
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How boxes lie in a file."""
+    """How many subtomograms a file holds, and of which size."""
 
     count: int
     edge: int
@@ -85,140 +93,152 @@ class _Layout:
     note: str = ""
 
 
-def read_boxes(
+def open_subtomogram_files(
     path: Path | str, *, voxel_spacing_angstrom: float | None = None, table: Path | str | None = None
-) -> Boxes:
-    """Open ready-made subtomograms and what is known of them; only headers are read.
+) -> SubtomogramFiles:
+    """Open subtomograms that another program extracted, and what is known of them; only headers are read.
 
     Parameters
     ----------
     path
-        A folder of MRC or EM boxes (also in subfolders, each then a tomogram), an MRC stack of volumes, a single box,
-        or a STAR or CSV table that names boxes (``rlnImageName`` also as ``000001@stack.mrcs``; a CSV column
-        ``file``). A folder's own table, and one named like the stack, is found.
+        A folder of MRC or EM files (each subfolder is then a tomogram), an MRC stack of volumes, a single subtomogram,
+        or a STAR or CSV table that names them (``rlnImageName``, also as ``000001@stack.mrcs``; a CSV column
+        ``file``). A table in the folder, or one with the name of the stack, is used.
     voxel_spacing_angstrom
-        Goes before what the headers say.
+        Replaces the voxel size of the headers.
     table
-        The table, where several lie beside the boxes.
+        The table, where there are several beside the subtomograms.
 
     Raises
     ------
     FormatError
-        If there are no boxes, they are not cubes or differ in size or voxel spacing, they are stacks of
-        two-dimensional tilt images, or the table names boxes that are not there.
+        There are no subtomograms, they are not cubes or differ in size or voxel spacing, they are stacks of
+        two-dimensional tilt images, or the table names files that do not exist.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for k in range(3):
+    ...         mrc.write_volume(Path(folder, f"particle_{k}.mrc"), np.zeros((8, 8, 8), np.float32), 10.0)
+    ...     subtomograms = open_subtomogram_files(folder)
+    ...     len(subtomograms), subtomograms.box_size, subtomograms.voxel_spacing_angstrom
+    (3, 8, 10.0)
     """
     path = Path(path)
     check_spacing(voxel_spacing_angstrom)
     if not path.exists():
-        raise FormatError(path, "boxes", "missing", "a folder, a stack of volumes or a table", "check the path")
-    where = Path(table) if table is not None else path if _is_table(path) else _table_beside(path)
+        raise FormatError(path, "subtomograms", "missing", "a folder, a stack of volumes or a table", "check the path")
+    table_path = Path(table) if table is not None else path if _is_table(path) else _find_table_beside(path)
     folder = path if path.is_dir() else path.parent
-    listed = None if where is None else box_tables.read(where, voxel_spacing_angstrom)
+    rows = None if table_path is None else read_table(table_path, voxel_spacing_angstrom)
     layouts: dict[Path, _Layout] = {}
     notes: list[str] = []
-    if listed is not None and listed.names is not None:
-        images = _named(where or path, listed.names, folder, layouts)
+    if rows is not None and rows.names is not None:
+        images = _list_named_images(rows.path, rows.names, folder, layouts)
     else:
-        images, notes = _found(path, folder, layouts)
-        if listed is not None and len(listed.columns) != len(images):
-            got = f"{len(listed.columns)} rows for {len(images)} boxes"
-            raise FormatError(where or path, "table", got, "one row for each box", "name the boxes in a column file")
+        images, notes = _list_images(path, folder, layouts)
+        if rows is not None and len(rows.columns) != len(images):
+            got, expected = f"{len(rows.columns)} rows for {len(images)} subtomograms", "one row for each subtomogram"
+            raise FormatError(rows.path, "table", got, expected, "name the files in a column file")
     edge = _common_edge(layouts)
-    spacing, more = _common_spacing(layouts, voxel_spacing_angstrom)
-    if listed is None:
-        particles = _without_table(folder, images)
+    spacing, spacing_notes = _common_spacing(layouts, voxel_spacing_angstrom)
+    if rows is None:
+        particles = _particles_without_table(folder, images)
     else:
-        particles, said = box_tables.particles(listed, [_identity(folder, image) for image in images], folder, spacing)
-        notes += said
-    return Boxes(
-        path,
-        edge,
-        spacing,
-        particles,
-        tuple(images),
-        (*notes, *(layout.note for layout in layouts.values() if layout.note), *more),
-    )
+        names = [_image_name(folder, image) for image in images]
+        particles, table_notes = particles_of_table(rows, names, folder, spacing)
+        notes += table_notes
+    notes += [*(layout.note for layout in layouts.values() if layout.note), *spacing_notes]
+    return SubtomogramFiles(path, edge, spacing, particles, tuple(images), tuple(notes))
 
 
 def _is_table(path: Path) -> bool:
+    """Whether the name is that of a table."""
     return path.is_file() and path.name.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES)
 
 
-def _is_box(path: Path) -> bool:
-    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
-    return name.suffix.lower() in (*mrc.SUFFIXES, *em.SUFFIXES) and not path.name.startswith(".")
+def _is_volume(path: Path) -> bool:
+    """Whether the name is that of an MRC or EM file that is not hidden."""
+    return suffix_of(path) in (*mrc.SUFFIXES, *em.SUFFIXES) and not path.name.startswith(".")
 
 
-def _table_beside(path: Path) -> Path | None:
+def _find_table_beside(path: Path) -> Path | None:
+    """Return the table in a folder, or the one with a stack's name; None without one."""
     if path.is_file():
         beside = [path.with_suffix(suffix) for suffix in TABLE_SUFFIXES]
         return next((candidate for candidate in beside if candidate.exists()), None)
-    tables = [entry for entry in natural_order(path.iterdir()) if _is_table(entry) and box_tables.names_boxes(entry)]
+    tables = [entry for entry in natural_order(path.iterdir()) if _is_table(entry) and has_image_names(entry)]
     if len(tables) > 1:
         got = f"several: {', '.join(entry.name for entry in tables[:4])}"
-        raise FormatError(path, "table of the boxes", got, "one", "name the one to use")
+        raise FormatError(path, "table of the subtomograms", got, "one", "name the one to use")
     return tables[0] if tables else None
 
 
-def _layout(path: Path) -> _Layout:
-    """What the header of a file says about the boxes in it."""
-    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
-    if plain.suffix.lower() in em.SUFFIXES:
+def _read_layout(path: Path) -> _Layout:
+    """Return what the header of a file says about the subtomograms in it."""
+    suffix = suffix_of(path)
+    if suffix in em.SUFFIXES:
         volume = open_volume(path)
         shape, spacing, group, sampled = volume.shape_zyx, volume.voxel_spacing_angstrom, 1, volume.shape_zyx[0]
     else:
-        header = mrc.read_header(path)
+        header = read_header(path)
         depth, height, width = (header.stored_shape[axis] for axis in header.order)
         shape, spacing, group = (depth, height, width), header.voxel_spacing_angstrom, header.space_group
         sampled = header.cell_sampling_zyx[0]
     depth, height, width = shape
-    images = plain.suffix.lower() == ".mrcs" and group == 0
-    if height == width and depth == height and not images:
+    is_image_stack = suffix == ".mrcs" and group == 0
+    if height == width and depth == height and not is_image_stack:
         return _Layout(1, height, spacing)
     if height == width and depth % height == 0:
         if group in _VOLUME_STACK_GROUPS or (sampled == height and depth > height):
             return _Layout(depth // height, height, spacing)
         if group >= 1:
             count = depth // height
-            return _Layout(count, height, spacing, f"{path.name} was taken as {count} boxes of {height}^3 in a row")
-    if group == 0 or plain.suffix.lower() == ".mrcs":
+            return _Layout(
+                count, height, spacing, f"{path.name} was read as a stack of {count} subtomograms of {height}^3"
+            )
+    if group == 0 or suffix == ".mrcs":
         got = f"{depth} images of {width} x {height}: a stack of two-dimensional tilt images"
-        advice = "export 3D subtomograms, or extract boxes from the tomograms"
-        raise FormatError(path, "content", got, "cubic boxes", advice)
-    raise FormatError(path, "size", f"{width} x {height} x {depth}", "a cube", "crop the boxes to cubes first")
+        advice = "export 3D subtomograms, or extract them from the tomograms"
+        raise FormatError(path, "content", got, "cubic subtomograms", advice)
+    raise FormatError(path, "size", f"{width} x {height} x {depth}", "a cube", "crop to cubes first")
 
 
-def _found(path: Path, folder: Path, layouts: dict[Path, _Layout]) -> tuple[list[tuple[Path, int]], list[str]]:
-    """Boxes without a table that names them: the one file, or every file of the folder in natural order."""
+def _list_images(path: Path, folder: Path, layouts: dict[Path, _Layout]) -> tuple[list[tuple[Path, int]], list[str]]:
+    """Return the subtomograms of one file or of every file of the folder, in natural order, and notes."""
     files, notes = [path], []
     if path.is_dir():
-        every = natural_order(entry for entry in folder.rglob("*") if entry.is_file() and _is_box(entry))
+        every = natural_order(entry for entry in folder.rglob("*") if entry.is_file() and _is_volume(entry))
         files = [entry for entry in every if not entry.name.split(".")[0].lower().endswith(COMPANIONS)]
         if len(files) < len(every):
-            notes.append(f"{len(every) - len(files)} files that go with the boxes (CTF, weights, mask) were left out")
+            skipped = len(every) - len(files)
+            notes.append(f"{skipped} files beside the subtomograms (CTF, weights, mask) were left out")
         if not files:
-            raise FormatError(path, "folder", "without MRC or EM files", "boxes", "check the path")
+            raise FormatError(path, "folder", "without MRC or EM files", "subtomograms", "check the path")
     images: list[tuple[Path, int]] = []
     for file in files:
-        layouts[file] = _layout(file)
+        layouts[file] = _read_layout(file)
         count = layouts[file].count
         images += [(file, _WHOLE_FILE)] if count == 1 else [(file, number) for number in range(count)]
     return images, notes
 
 
-def _named(table: Path, names: Sequence[str], folder: Path, layouts: dict[Path, _Layout]) -> list[tuple[Path, int]]:
-    """Boxes that a table names, in its order."""
+def _list_named_images(
+    table: Path, names: Sequence[str], folder: Path, layouts: dict[Path, _Layout]
+) -> list[tuple[Path, int]]:
+    """Return the subtomograms that a table names, in its order."""
     images = []
-    places = box_tables.Places(table, folder)
+    finder = FileFinder(table, folder)
     for row, name in enumerate(names):
         number, _, file_name = str(name).rpartition("@")
-        file = places.find(file_name, row)
+        file = finder.find(file_name, row)
         if file not in layouts:
-            layouts[file] = _layout(file)
+            layouts[file] = _read_layout(file)
         count = layouts[file].count
         if not number and count > 1:
-            got = f"{name}, a stack of {count} boxes"
-            raise FormatError(table, f"image name of row {row + 1}", got, "a box", "name one box as 000001@stack.mrcs")
+            got, advice = f"{name}, a stack of {count} subtomograms", "name one of them as 000001@stack.mrcs"
+            raise FormatError(table, f"image name of row {row + 1}", got, "a subtomogram", advice)
         if number and not (number.isdigit() and 1 <= int(number) <= count):
             got = f"{name}, but that file holds {count}"
             raise FormatError(table, f"image name of row {row + 1}", got, f"a number from 1 to {count}")
@@ -227,43 +247,46 @@ def _named(table: Path, names: Sequence[str], folder: Path, layouts: dict[Path, 
 
 
 def _common_edge(layouts: dict[Path, _Layout]) -> int:
+    """Return the one box size; `FormatError` where files differ."""
     first = next(iter(layouts))
     edge = layouts[first].edge
     for path, layout in layouts.items():
         if layout.edge != edge:
             raise FormatError(
-                path, "box size", str(layout.edge), f"{edge} as in {first.name}", "give boxes of one size"
+                path, "box size", str(layout.edge), f"{edge} as in {first.name}", "give subtomograms of one size"
             )
     return edge
 
 
-def _common_spacing(layouts: dict[Path, _Layout], stated: float | None) -> tuple[float | None, list[str]]:
+def _common_spacing(layouts: dict[Path, _Layout], requested: float | None) -> tuple[float | None, list[str]]:
+    """Return the requested voxel spacing or the one of the headers, and notes; `FormatError` where headers differ."""
     known = {p: layout.voxel_spacing_angstrom for p, layout in layouts.items() if layout.voxel_spacing_angstrom}
     first = next(iter(known), None)
     spacing = None if first is None else known[first]
-    if stated is not None:
-        differs = spacing is not None and abs(spacing - stated) > SPACING_TOLERANCE * stated
-        return stated, [f"the headers say {spacing:g} A; {stated:g} A was asked for and used"] if differs else []
+    if requested is not None:
+        differs = spacing is not None and abs(spacing - requested) > HEADER_SPACING_TOLERANCE * requested
+        note = f"the headers say {spacing:g} A; the requested {requested:g} A was used"
+        return requested, [note] if differs else []
     if first is None or spacing is None:
         return None, ["the headers do not state a voxel size"]
     for path, other in known.items():
-        if abs(other - spacing) > SPACING_TOLERANCE * spacing:
+        if abs(other - spacing) > HEADER_SPACING_TOLERANCE * spacing:
             expected = f"{spacing:g} A as in {first.name}"
             raise FormatError(path, "voxel size", f"{other:g} A", expected, "state the right one: --picks-spacing")
     return spacing, []
 
 
-def _identity(folder: Path, image: tuple[Path, int]) -> str:
-    """Name of a box: its path below the folder, and its number in a stack from 1."""
+def _image_name(folder: Path, image: tuple[Path, int]) -> str:
+    """Return the name of a subtomogram: its path below the folder, and its number in a stack from 1."""
     path, number = image
     name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
     return name if number == _WHOLE_FILE else f"{number + 1:06d}@{name}"
 
 
-def _without_table(folder: Path, images: Sequence[tuple[Path, int]]) -> Particles:
-    """One particle for each box, of which nothing else is known; a subfolder is taken as a tomogram."""
+def _particles_without_table(folder: Path, images: Sequence[tuple[Path, int]]) -> Particles:
+    """Return a particle for each subtomogram with names only; a subfolder is a tomogram."""
     return Particles.create(
         tomogram=[path.parent.name if path.parent != folder else folder.name for path, _ in images],
         position_zyx_angstrom=np.full((len(images), 3), np.nan),
-        particle_id=[_identity(folder, image) for image in images],
+        particle_id=[_image_name(folder, image) for image in images],
     )

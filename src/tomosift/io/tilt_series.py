@@ -164,6 +164,7 @@ def _read_mdoc(path: Path) -> Acquisition:
         raise FormatError(path, "TiltAngle", "missing", "one in every ZValue section")
 
     def values(key: str) -> NDArray[np.float64]:
+        """Return one number of each section."""
         return _parse_floats(path, key, [section[key] for section in sections])
 
     angles, dose = values("TiltAngle"), _UNKNOWN

@@ -16,7 +16,7 @@ from tomosift.data.extraction.extract import extract
 from tomosift.data.extraction.import_subtomograms import import_subtomograms
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
-from tomosift.io.subtomogram_files import read_boxes
+from tomosift.io.subtomogram_files import open_subtomogram_files
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 
@@ -239,7 +239,7 @@ def test_ready_made_boxes_become_a_set(tmp_path: Path) -> None:
     volume = np.stack([gaussian((24,) * 3, [12] * 3, 2.0 + k / 4) for k in range(3)])
     for k, box in enumerate([*volume, np.zeros_like(volume[0])]):
         write_volume(folder / f"box_{k}.mrc", -box, 8.0)
-    boxes = read_boxes(folder)
+    boxes = open_subtomogram_files(folder)
     same = import_subtomograms(boxes, tmp_path / "same", is_inverted=True)
     assert (same.box_size, same.voxel_spacing_angstrom, len(same)) == (24, 8.0, 3)
     np.testing.assert_allclose(same.volumes([0, 1, 2]), z_score(volume), atol=0.03)
@@ -261,7 +261,7 @@ def test_a_tomogram_crops_lazily_with_density_positive(tmp_path: Path) -> None:
 
 
 def test_real_ribosome_boxes_become_a_set(real_data: Path, tmp_path: Path) -> None:
-    boxes = read_boxes(real_data / "subtomograms" / "derived_real_ribosomes", voxel_spacing_angstrom=12.0)
+    boxes = open_subtomogram_files(real_data / "subtomograms" / "derived_real_ribosomes", voxel_spacing_angstrom=12.0)
     data = import_subtomograms(boxes, tmp_path, voxel_spacing_angstrom=15.0)
     assert (len(data), data.box_size) == (10, 25)
     np.testing.assert_allclose(data.volumes(np.arange(10)).std((1, 2, 3)), 1, rtol=1e-4)

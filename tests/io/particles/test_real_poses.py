@@ -18,7 +18,7 @@ def test_real_ribosomes_agree_after_their_relion_angles_are_undone_and_not_after
     axis = torch.fft.fftfreq(32)
     half = torch.fft.rfftfreq(32)
     frequency = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + half**2).sqrt()
-    # 150 to 60 A: below lies the common outline of the boxes, above it noise.
+    # 150 to 60 A: at lower resolution is the common outline of the subtomograms, at higher resolution noise.
     band = (frequency > 0.08) & (frequency < 0.2)
     volume = torch.fft.irfftn(torch.fft.rfftn(torch.stack(boxes), dim=(1, 2, 3)) * band, s=(32, 32, 32), dim=(1, 2, 3))
     pose = torch.from_numpy(angles.from_relion(table[["rot", "tilt", "psi"]].to_numpy())).float()

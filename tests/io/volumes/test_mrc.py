@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mrcfile.dtypes import HEADER_DTYPE
 
 from tomosift.errors import FormatError
-from tomosift.io.volumes import mrc
+from tomosift.io.volumes import mrc, mrc_header
 
 MODES = {0: np.int8, 1: np.int16, 2: np.float32, 6: np.uint16, 12: np.float16}
 
@@ -125,7 +126,7 @@ def test_reading_leaves_the_file_untouched_and_gives_a_copy(written: Path) -> No
 @pytest.mark.parametrize("stamp", [b"DD\0\0", b"DA\0\0", b"\x11\x11\0\0", b"\0\0\0\0"])
 def test_byte_order_is_found_whatever_the_machine_stamp_says(tmp_path: Path, byte_order: str, stamp: bytes) -> None:
     path, data = tmp_path / "a.mrc", numbered((3, 4, 5), np.int16)
-    header = np.zeros(1, mrc.HEADER_DTYPE.newbyteorder(byte_order))
+    header = np.zeros(1, HEADER_DTYPE.newbyteorder(byte_order))
     for name, value in {"nx": 5, "ny": 4, "nz": 3, "mode": 1, "mapc": 1, "mapr": 2, "maps": 3}.items():
         header[name] = value
     header["machst"] = np.frombuffer(stamp, np.uint8)
@@ -178,7 +179,7 @@ def test_origin_goes_before_the_start_index(written: Path) -> None:
 def test_imod_flag_says_whether_bytes_are_signed(tmp_path: Path, flags: int, expected: int) -> None:
     path = tmp_path / "a.mrc"
     mrc.write_volume(path, np.full((2, 2, 2), -56, np.int8), 10.0)
-    patch(path, 152, int32(mrc.IMOD_STAMP, flags))
+    patch(path, 152, int32(mrc_header.IMOD_STAMP, flags))
     assert (mrc.open_volume(path).read() == expected).all()
 
 

@@ -1,4 +1,4 @@
-"""TIFF stacks: against tifffile; a voxel size only where a unit of length stands beside it."""
+"""TIFF stacks: against tifffile; a voxel size only with a unit of length."""
 
 from pathlib import Path
 from typing import Any

@@ -39,7 +39,7 @@ def test_argument_is_not_touched(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data, before)
 
 
-def test_views_are_written_as_they_look(tmp_path: Path) -> None:
+def test_views_are_written_in_their_own_order(tmp_path: Path) -> None:
     view = np.arange(480, dtype=np.float32).reshape(6, 8, 10)[::2, ::-2, ::2].transpose(2, 0, 1)
     for suffix in (".mrc", ".em", ".tif", ".zarr"):
         write_volume(tmp_path / f"a{suffix}", view, 10.0)
@@ -120,8 +120,8 @@ def test_one_voxel_size_or_the_reason_why_not(sizes: Any, spacing: float | None,
     assert bool(note) == (spacing is None)
 
 
-def test_one_angstrom_is_believed_beside_a_unit() -> None:
-    assert cubic_spacing((1.0, 1.0, 1.0), unit_stated=True) == (1.0, "")
+def test_one_angstrom_with_a_unit_is_a_voxel_size() -> None:
+    assert cubic_spacing((1.0, 1.0, 1.0), has_unit=True) == (1.0, "")
 
 
 def test_impossible_override_is_refused() -> None:

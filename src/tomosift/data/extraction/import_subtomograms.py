@@ -15,12 +15,12 @@ from tomosift.data.extraction.extraction_plan import RESAMPLING, particle_digest
 from tomosift.data.extraction.tomogram_cropper import CHUNK_VOXELS, find_fault
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms, open_finished_set
-from tomosift.io.subtomogram_files import Boxes
+from tomosift.io.subtomogram_files import SubtomogramFiles
 from tomosift.progress import Progress, ignore_progress
 
 
 def import_subtomograms(
-    boxes: Boxes,
+    boxes: SubtomogramFiles,
     out: Path | str,
     *,
     voxel_spacing_angstrom: float | None = None,
@@ -84,7 +84,9 @@ def import_subtomograms(
         writer.abandon()
 
 
-def _target_grid(boxes: Boxes, voxel_spacing_angstrom: float | None, box_size: int | None) -> tuple[float, float, int]:
+def _target_grid(
+    boxes: SubtomogramFiles, voxel_spacing_angstrom: float | None, box_size: int | None
+) -> tuple[float, float, int]:
     """Voxel spacing of the files, and voxel spacing and box size of the set."""
     source_spacing = boxes.voxel_spacing_angstrom
     if source_spacing is None:
@@ -103,7 +105,12 @@ def _target_grid(boxes: Boxes, voxel_spacing_angstrom: float | None, box_size: i
 
 
 def _write(
-    writer: SubtomogramWriter, boxes: Boxes, ratio: float, sign: int, tilt: NDArray[np.float32], progress: Progress
+    writer: SubtomogramWriter,
+    boxes: SubtomogramFiles,
+    ratio: float,
+    sign: int,
+    tilt: NDArray[np.float32],
+    progress: Progress,
 ) -> dict[int, str]:
     """Append every usable subtomogram that is not yet written; return the reason for each of the others."""
     written, dropped, done = set(writer.written_order.tolist()), dict[int, str](), 0

@@ -133,6 +133,7 @@ def _read_table(path: Path) -> tuple[pd.DataFrame, bool]:
 
 
 def _is_number(cell: str) -> bool:
+    """Whether a cell parses as a number."""
     try:
         float(cell)
     except ValueError:

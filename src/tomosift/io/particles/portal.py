@@ -45,7 +45,7 @@ SPACING_FOLDER = re.compile(r"VoxelSpacing(\d+(?:\.\d+)?)")
 
 
 def spacing_from_folders(path: Path) -> float | None:
-    """Return the Angstrom of the ``VoxelSpacing`` folder that ``path`` lies in, if any.
+    """Return the Angstrom of the ``VoxelSpacing`` folder that ``path`` is in, if any.
 
     Examples
     --------

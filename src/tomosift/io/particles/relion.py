@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tomosift.errors import FormatError
 from tomosift.io.particles import relion_columns
 from tomosift.io.particles.registry import Format, Opening
-from tomosift.io.particles.relion_blocks import Dialect, derive_blocks
+from tomosift.io.particles.relion_blocks import Dialect, derive_blocks, find_particle_block
 from tomosift.io.particles.relion_columns import Center
 from tomosift.io.star_text import read_star, write_star
 from tomosift.particles import Grid, Particles
@@ -30,7 +30,6 @@ FORMAT = Format(
 )
 
 SCORE_COLUMNS = ("rlnAutopickFigureOfMerit", "rlnLCCmax", "ptmLCCmax", "wrpCCScore")
-_BLOCK_NAMES = ("particles", "images", "")
 _VERSIONS = {"relion31": "30001", "relion4": "30001", "warp": "30001", "relion5": "50001"}
 _SOURCES = {*get_args(Dialect), "pytom", "m"}
 
@@ -69,7 +68,7 @@ def read_particles(
     """
     path = Path(path)
     blocks = read_star(path)
-    name = _find_particle_block(path, blocks)
+    name = find_particle_block(path, blocks)
     columns = blocks.pop(name)
     if len(columns) == 0:
         raise FormatError(path, f"block data_{name}", "empty", "at least one particle")
@@ -168,49 +167,6 @@ def _add_class_and_score(path: Path, columns: pd.DataFrame, particles: Particles
         # RELION reads no nan.
         added["rlnAutopickFigureOfMerit"] = np.where(np.isnan(particles.score), relion_columns.UNSET, particles.score)
     return columns.assign(**added)
-
-
-def _find_particle_block(path: Path, blocks: Mapping[str, pd.DataFrame]) -> str:
-    """Return the name of the block with particles."""
-    ordered = [name for name in _BLOCK_NAMES if name in blocks] + [name for name in blocks if name not in _BLOCK_NAMES]
-    for name in ordered:
-        if relion_columns.dialect(blocks[name], None):
-            return name
-    raise _explain_no_particles(path, blocks, ordered[0])
-
-
-def _explain_no_particles(path: Path, blocks: Mapping[str, pd.DataFrame], block: str) -> FormatError:
-    """Return an error that says what the file is, and which file to give."""
-    labels = {label for table in blocks.values() for label in table.columns}
-    first = next(iter(blocks.values()))
-    advice = "give the particle list"
-    if "rlnTomoParticlesFile" in labels:
-        return FormatError(path, "file", "an optimisation set of RELION", "a particle list",
-                           f"give {first['rlnTomoParticlesFile'].iloc[0]}")  # fmt: skip
-    kinds = (
-        ("rlnTomoImportParticleFile", "RELION's list of files to import", "give the files that it names"),
-        ("rlnTomoNominalStageTiltAngle", "a tilt series of RELION", advice),
-        ("rlnTomoTiltSeriesStarFile", "RELION's table of tomograms", "give it with --tomograms and the particle list"),
-        ("rlnTomoSizeX", "RELION's table of tomograms", "give it with --tomograms and the particle list"),
-        ("rlnTomoProjX", "a tilt series of RELION", advice),
-        ("wrpMovieName", "a tilt series of Warp", advice),
-        ("tilt_angle", "a wedge list of STOPGAP", advice),
-        ("motl_idx", "a motive list of STOPGAP", "save it as a RELION STAR file or an EM motive list"),
-        ("rlnReferenceImage", "RELION's list of classes", advice),
-    )
-    for label, kind, kind_advice in kinds:
-        if label in labels:
-            return FormatError(path, "file", kind, "a particle list", kind_advice)
-    axes = [
-        label for label in relion_columns.PIXEL_COORDINATES + relion_columns.CENTERED_COORDINATES if label in labels
-    ]
-    if {"rlnCoordinateX", "rlnCoordinateY"} <= set(axes) and "rlnCoordinateZ" not in axes:
-        return FormatError(path, "rlnCoordinateZ", "missing", "coordinates in three dimensions",
-                           "lists of two-dimensional micrographs are not tomography")  # fmt: skip
-    is_centered = any("Centered" in label for label in axes)
-    expected = relion_columns.CENTERED_COORDINATES if is_centered else relion_columns.PIXEL_COORDINATES
-    missing = next(label for label in expected if label not in labels)
-    return FormatError(path, f"{missing} of block data_{block}", "missing", f"columns {', '.join(expected)}", advice)
 
 
 def _coordinates_angstrom(

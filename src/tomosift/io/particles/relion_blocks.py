@@ -1,4 +1,4 @@
-"""RELION's blocks from positions and orientations; the inverse of `tomosift.io.particles.relion_columns`."""
+"""Blocks of RELION's STAR files: which one holds particles, and blocks derived from particles."""
 
 import re
 from collections.abc import Mapping
@@ -10,12 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tomosift.acquisition import Acquisition
+from tomosift.errors import FormatError
 from tomosift.io.angles import to_relion
 from tomosift.io.particles import relion_columns
 from tomosift.io.particles.relion_columns import Center
 from tomosift.particles import Grid, Particles
 
 Dialect = Literal["relion3", "relion31", "relion4", "relion5", "warp"]
+BLOCK_NAMES = ("particles", "images", "")
+"""Blocks that are searched for particles before all others."""
 
 _GEOMETRY = re.compile(
     r"rln(Centered)?Coordinate[XYZ](Angst)?|rlnOrigin[XYZ](Angst)?|rlnAngle(Rot|Tilt|Psi)(Prior)?|rlnTomoSubtomogram(Rot|"
@@ -24,6 +27,55 @@ _GEOMETRY = re.compile(
     + r"|tomosiftOriented|tomosiftParticleId|particle_id|tomogram|[xyz](_angstrom)?|d[xyz]|tdrot|narot|rot|tilt|psi"
 )
 """Columns that a change of dialect replaces, RELION's and those of the table formats; all others are kept."""
+
+
+def find_particle_block(path: Path, blocks: Mapping[str, pd.DataFrame]) -> str:
+    """Return the name of the block with particles.
+
+    Raises
+    ------
+    FormatError
+        There is none; the message says what the file is instead.
+    """
+    ordered = [name for name in BLOCK_NAMES if name in blocks] + [name for name in blocks if name not in BLOCK_NAMES]
+    for name in ordered:
+        if relion_columns.dialect(blocks[name], None):
+            return name
+    raise _explain_no_particles(path, blocks, ordered[0])
+
+
+def _explain_no_particles(path: Path, blocks: Mapping[str, pd.DataFrame], block: str) -> FormatError:
+    """Return an error that says what the file is, and which file to give."""
+    labels = {label for table in blocks.values() for label in table.columns}
+    first = next(iter(blocks.values()))
+    advice = "give the particle list"
+    if "rlnTomoParticlesFile" in labels:
+        return FormatError(path, "file", "an optimisation set of RELION", "a particle list",
+                           f"give {first['rlnTomoParticlesFile'].iloc[0]}")  # fmt: skip
+    kinds = (
+        ("rlnTomoImportParticleFile", "RELION's list of files to import", "give the files that it names"),
+        ("rlnTomoNominalStageTiltAngle", "a tilt series of RELION", advice),
+        ("rlnTomoTiltSeriesStarFile", "RELION's table of tomograms", "give it with --tomograms and the particle list"),
+        ("rlnTomoSizeX", "RELION's table of tomograms", "give it with --tomograms and the particle list"),
+        ("rlnTomoProjX", "a tilt series of RELION", advice),
+        ("wrpMovieName", "a tilt series of Warp", advice),
+        ("tilt_angle", "a wedge list of STOPGAP", advice),
+        ("motl_idx", "a motive list of STOPGAP", "save it as a RELION STAR file or an EM motive list"),
+        ("rlnReferenceImage", "RELION's list of classes", advice),
+    )
+    for label, kind, kind_advice in kinds:
+        if label in labels:
+            return FormatError(path, "file", kind, "a particle list", kind_advice)
+    axes = [
+        label for label in relion_columns.PIXEL_COORDINATES + relion_columns.CENTERED_COORDINATES if label in labels
+    ]
+    if {"rlnCoordinateX", "rlnCoordinateY"} <= set(axes) and "rlnCoordinateZ" not in axes:
+        return FormatError(path, "rlnCoordinateZ", "missing", "coordinates in three dimensions",
+                           "lists of two-dimensional micrographs are not tomography")  # fmt: skip
+    is_centered = any("Centered" in label for label in axes)
+    expected = relion_columns.CENTERED_COORDINATES if is_centered else relion_columns.PIXEL_COORDINATES
+    missing = next(label for label in expected if label not in labels)
+    return FormatError(path, f"{missing} of block data_{block}", "missing", f"columns {', '.join(expected)}", advice)
 
 
 def derive_blocks(

@@ -1,4 +1,8 @@
-"""The door to volumes on disk: one function opens any format, one writes by suffix."""
+"""Volumes on disk (MRC, EM, TIFF, OME-Zarr): one function opens any format, another writes by suffix.
+
+An opened volume (`Volume`) has axes z, y, x whatever the order in the file. Each format is one module; `mrc_header`,
+`zarr_metadata` and `zarr_chunks` are parts of theirs.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +10,13 @@ from typing import Any
 from numpy.typing import DTypeLike
 
 from tomosift.errors import FormatError
+from tomosift.io.file_content import COMPRESSED_SUFFIXES
 from tomosift.io.volumes import em, mrc, tiff, zarr
+from tomosift.io.volumes.mrc_header import HEADER_BYTES
 from tomosift.io.volumes.volume import SupportsSlicing, Volume
 
 __all__ = ["VOLUME_SUFFIXES", "SupportsSlicing", "Volume", "is_volume_path", "open_volume", "write_volume"]
 
-COMPRESSED = (".gz", ".bz2")
 VOLUME_SUFFIXES = (*mrc.SUFFIXES, *em.SUFFIXES, *tiff.SUFFIXES, *zarr.SUFFIXES)
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _FOREIGN = {
@@ -31,12 +36,32 @@ def is_volume_path(path: Path) -> bool:
 def open_volume(path: Path | str) -> Volume:
     """Open a volume of any format, lazily where the format allows.
 
-    What the first bytes say goes before the suffix, so a TIFF named .mrc opens as TIFF.
+    The first bytes go before the suffix, so a TIFF named .mrc opens as TIFF.
+
+    Parameters
+    ----------
+    path
+        A file, or the folder of an OME-Zarr group or array.
+
+    Returns
+    -------
+    Volume
+        Axes z, y, x; contrast as in the file.
 
     Raises
     ------
     FormatError
-        If there is no such file, it is of no format that is read, or it breaks its format.
+        There is no such file, it is of no known format, or it breaks its format.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_volume(Path(folder, "a.mrc"), np.zeros((4, 5, 6), np.float32), 10.0)
+    ...     volume = open_volume(Path(folder, "a.mrc"))
+    ...     volume.shape_zyx, volume.voxel_spacing_angstrom
+    ((4, 5, 6), 10.0)
     """
     path = Path(path)
     if not path.exists():
@@ -46,7 +71,7 @@ def open_volume(path: Path | str) -> Volume:
             return zarr.open_volume(path)
         raise FormatError(path, "volume", "a folder", "a file or an OME-Zarr group", "name one file of it")
     with path.open("rb") as stream:
-        head = stream.read(mrc.HEADER_BYTES)
+        head = stream.read(HEADER_BYTES)
     suffix = _suffix(path)
     if head[:4] in _FOREIGN:
         got, advice = _FOREIGN[head[:4]]
@@ -73,13 +98,25 @@ def write_volume(
 ) -> None:
     """Write ``(z, y, x)`` in the format of the suffix; the file (or zarr folder) is complete or absent.
 
-    EM holds neither spacing nor origin, TIFF no origin; what the format cannot hold is left out. Number formats are
-    the data's own where the format has them, else float32.
+    EM holds neither spacing nor origin, and TIFF no origin: what the format cannot hold is left out.
+
+    Parameters
+    ----------
+    path
+        Ends in one of `VOLUME_SUFFIXES`.
+    data_zyx
+        ``(z, y, x)``
+    voxel_spacing_angstrom
+        None is unknown.
+    origin_zyx_angstrom
+        Position of the center of voxel 0.
+    dtype
+        Number format; by default the data's own where the file format has it, else float32.
 
     Raises
     ------
     ValueError
-        If the suffix is not that of a volume, or the array is not a volume.
+        The suffix is not that of a volume, or the array is not a volume.
     """
     path = Path(path)
     suffix = _suffix(path)
@@ -98,6 +135,6 @@ def write_volume(
 
 
 def _suffix(path: Path) -> str:
-    """The suffix that names the format: the one before .gz or .bz2."""
-    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    """Return the suffix that names the format: the one before .gz or .bz2."""
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED_SUFFIXES else path
     return name.suffix.lower()

@@ -1,6 +1,6 @@
 """EM volumes of TOM, PyTom, AV3 and Dynamo: a 512-byte header, then voxels with x fastest.
 
-Motive lists share this format; they are tables of 20 rows and belong to `tomosift.io.particles.motive_list`.
+Motive lists share this format. They are tables of 20 rows and are read by `tomosift.io.particles.motive_list`.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ def open_volume(path: Path) -> Volume:
     Raises
     ------
     FormatError
-        If the header is damaged, the voxels are complex, the file is cut short, or the file is a motive list.
+        The header is damaged, the voxels are complex, the file is cut short, or the file is a motive list.
     """
     path = Path(path)
     with path.open("rb") as stream:
@@ -50,13 +50,13 @@ def open_volume(path: Path) -> Volume:
         got = f"a motive list of {height} particles"
         raise FormatError(path, "EM content", got, "a volume", "open it as a particle table")
     dtype = np.dtype(f"{order}{_DTYPES[code]}")
-    expected, found = HEADER_BYTES + width * height * depth * dtype.itemsize, path.stat().st_size
-    if found < expected:
+    expected, length = HEADER_BYTES + width * height * depth * dtype.itemsize, path.stat().st_size
+    if length < expected:
         what = f"{expected} for {width} x {height} x {depth} voxels of {dtype.name}"
-        raise FormatError(path, "file length", f"{found} bytes", what, "the file is cut short: copy it again")
+        raise FormatError(path, "file length", f"{length} bytes", what, "the file is cut short: copy it again")
     notes = ["EM files do not state a voxel size"]
-    if found > expected:
-        notes.append(f"the file is {found - expected} bytes longer than its header says; they were left out")
+    if length > expected:
+        notes.append(f"the file is {length - expected} bytes longer than its header says; they were left out")
     data = np.memmap(path, dtype, "r", HEADER_BYTES, (depth, height, width))
     return Volume(path, data, None, (0.0, 0.0, 0.0), tuple(notes))
 
@@ -68,6 +68,12 @@ def write_volume(
 
     Parameters
     ----------
+    path
+        The file to write; it is complete or absent.
+    data_zyx
+        ``(z, y, x)``
+    voxel_spacing_angstrom
+        Checked, but not written.
     dtype
         int8, int16, int32, float32 or float64; by default the data's own where EM has it, else float32.
     """

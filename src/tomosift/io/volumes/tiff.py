@@ -1,4 +1,4 @@
-"""TIFF stacks: ImageJ, OME and plain; memory-mapped where the planes lie uncompressed one after another."""
+"""TIFF stacks: ImageJ, OME and plain; memory-mapped where the planes are uncompressed and contiguous."""
 
 import struct
 import xml.etree.ElementTree as ElementTree
@@ -36,13 +36,13 @@ ANGSTROM_PER_UNIT = {
 def open_volume(path: Path) -> Volume:
     """Open a TIFF stack whose last two axes are y and x.
 
-    The voxel size is believed when ImageJ or OME metadata state it with a unit of length along all three axes. The
-    bare resolution tags are not: they describe print.
+    The voxel size is taken from ImageJ or OME metadata that state it with a unit of length along all three axes. The
+    bare resolution tags are ignored: they describe print.
 
     Raises
     ------
     FormatError
-        If the file is not TIFF, is damaged, is colored, or has more than one channel or time point.
+        The file is not TIFF, is damaged, is colored, or has more than one channel or time point.
     """
     path = Path(path)
     try:
@@ -72,19 +72,25 @@ def open_volume(path: Path) -> Volume:
             raise FormatError(
                 path, "TIFF planes", f"unreadable ({error})", f"{shape} voxels", "convert to MRC"
             ) from error
-    spacing, why = cubic_spacing(sizes, unit_stated=True) if sizes is not None else (None, note)
-    return Volume(path, data.reshape((-1, *shape[-2:])), spacing, (0.0, 0.0, 0.0), (why,) if why else ())
+    spacing, reason = cubic_spacing(sizes, has_unit=True) if sizes is not None else (None, note)
+    return Volume(path, data.reshape((-1, *shape[-2:])), spacing, (0.0, 0.0, 0.0), (reason,) if reason else ())
 
 
 def write_volume(
     path: Path, data_zyx: Any, voxel_spacing_angstrom: float | None, *, dtype: DTypeLike | None = None
 ) -> None:
-    """Write an ImageJ TIFF with one page per z; the voxel spacing is stated in nanometres.
+    """Write an ImageJ TIFF with one page per z; the voxel spacing is in nanometers.
 
     Parameters
     ----------
+    path
+        The file to write; it is complete or absent.
+    data_zyx
+        ``(z, y, x)``
+    voxel_spacing_angstrom
+        None is unknown.
     dtype
-        uint8, uint16 or float32 (all that ImageJ reads); by default the data's own where it is one, else float32.
+        uint8, uint16 or float32 (those that ImageJ reads); by default the data's own where it is one, else float32.
     """
     path, data = Path(path), np.asarray(data_zyx)
     check_spacing(voxel_spacing_angstrom)
@@ -103,7 +109,7 @@ def write_volume(
 
 
 def _sizes_zyx(tiff: Any) -> tuple[tuple[float, float, float] | None, str]:
-    """Voxel sizes in Angstrom, or None and the reason."""
+    """Return voxel sizes in Angstrom, or None and the reason."""
     if tiff.ome_metadata:
         return _ome_sizes(tiff.ome_metadata)
     if not tiff.imagej_metadata:
@@ -120,6 +126,7 @@ def _sizes_zyx(tiff: Any) -> tuple[tuple[float, float, float] | None, str]:
 
 
 def _ome_sizes(text: str) -> tuple[tuple[float, float, float] | None, str]:
+    """Return the voxel sizes of OME metadata in Angstrom, or None and the reason."""
     pixels = next((node for node in ElementTree.fromstring(text).iter() if node.tag.endswith("}Pixels")), None)
     sizes = []
     for axis in "ZYX":

@@ -1,4 +1,4 @@
-"""An opened volume: what every reader of this room delivers."""
+"""An opened volume, as every reader of this room returns it, and checks that the formats share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,13 @@ from numpy.typing import DTypeLike, NDArray
 from tomosift.errors import FormatError
 from tomosift.particles import Grid
 
-SPACING_TOLERANCE = 0.01
+HEADER_SPACING_TOLERANCE = 0.01
 """Largest relative difference between the voxel sizes along x, y and z that still counts as cubic."""
 
 
 @runtime_checkable
 class SupportsSlicing(Protocol):
-    """What stands behind a volume: a memory map, a chunked array on disk, or an array in memory."""
+    """The data of a volume: a memory map, a chunked array on disk, or an array in memory."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -40,11 +40,11 @@ class Volume:
     """(z, y, x), sliced lazily where the format allows: ``numpy.memmap``, ``ChunkedArray``, ``ReorderedArray`` or,
     for compressed files, an array in memory."""
     voxel_spacing_angstrom: float | None = None
-    """None where the file does not say, says 0 or 1, or has voxels that are not cubes; ``notes`` tells which."""
+    """None where the file does not say, says 0 or 1, or has voxels that are not cubes; ``notes`` has the reason."""
     origin_zyx_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Position of the centre of voxel 0 in the file's own coordinate system; particle positions do not include it."""
+    """Position of the center of voxel 0 in the file's own coordinate system; particle positions do not include it."""
     notes: tuple[str, ...] = ()
-    """Plain sentences on what in the header was odd and what was made of it."""
+    """Sentences on what is odd in the header and how it was read."""
 
     @property
     def shape_zyx(self) -> tuple[int, int, int]:
@@ -59,34 +59,36 @@ class Volume:
         return kind
 
     def read(self, slices: tuple[slice, slice, slice] | None = None) -> NDArray[np.float32]:
-        """Copy these voxels, or all, into memory as float32 ``(z, y, x)``; reads no more than it must."""
+        """Return a copy of these voxels, or of all, as float32 ``(z, y, x)``; only what is needed is read."""
         return np.array(self.data[(slice(None),) * 3 if slices is None else slices], dtype=np.float32, order="C")
 
     def grid(self, voxel_spacing_angstrom: float | None = None) -> Grid:
-        """The voxel grid, with this spacing or, without one, the file's.
+        """Return the voxel grid, with this spacing or, without one, the file's.
 
         Raises
         ------
         FormatError
-            If neither the file nor the caller gives the voxel spacing.
+            Neither the file nor the caller states the voxel spacing.
         """
         spacing = self.voxel_spacing_angstrom if voxel_spacing_angstrom is None else voxel_spacing_angstrom
         if spacing is None:
-            why = next((note for note in self.notes if "voxel size" in note), "not stated")
+            reason = next((note for note in self.notes if "voxel size" in note), "not stated")
             raise FormatError(
-                self.path, "voxel spacing", f"unknown ({why})", "a length", "state it: --tomogram-spacing"
+                self.path, "voxel spacing", f"unknown ({reason})", "a length", "state it: --tomogram-spacing"
             )
         check_spacing(spacing)
         return Grid(self.shape_zyx, float(spacing))
 
 
 class ChunkedArray:
-    """A zarr array whose broken chunks end in a sentence. Chunks without a file hold the fill value, as zarr says.
+    """A zarr array that raises a `FormatError` for a damaged chunk. Chunks without a file hold the fill value.
 
     Parameters
     ----------
     path
-        Of the volume, for the sentence.
+        Path of the volume, for the error message.
+    array
+        The zarr array.
     """
 
     def __init__(self, path: Path, array: Any) -> None:
@@ -115,7 +117,7 @@ class ChunkedArray:
 
 
 class ReorderedArray:
-    """A chunked array seen with its axes in z, y, x order; slices are read from the source, then transposed.
+    """A chunked array with its axes in z, y, x order; slices are read from the source, then transposed.
 
     Parameters
     ----------
@@ -155,39 +157,44 @@ class ReorderedArray:
         return block.transpose([stored.index(axis) for axis in kept])
 
 
-def cubic_spacing(
-    sizes_zyx_angstrom: tuple[float, float, float], unit_stated: bool = False
-) -> tuple[float | None, str]:
-    """The one voxel size of a header, or None and the sentence that says why there is none.
+def cubic_spacing(sizes_zyx_angstrom: tuple[float, float, float], has_unit: bool = False) -> tuple[float | None, str]:
+    """Return the one voxel size of a header, or None and the reason.
 
-    0 and 1 are what programs write that do not know the voxel size, so neither is believed, except for a 1 with a unit
-    of length beside it. Rounded to the six digits that survive float32 headers.
+    Programs that do not know the voxel size write 0 or 1, so both are unknown, except for a 1 with a unit of length.
+    The size is rounded to the six digits that survive float32 headers.
+
+    Examples
+    --------
+    >>> cubic_spacing((10.0, 10.0, 10.0))
+    (10.0, '')
+    >>> cubic_spacing((1.0, 1.0, 1.0))
+    (None, "the header's voxel size is 1, which programs write when they do not know it")
     """
     sizes = np.asarray(sizes_zyx_angstrom, dtype=np.float64)
     if not np.isfinite(sizes).all() or (sizes <= 0).any():
         shown = "0" if not sizes.any() else " x ".join(f"{size:g}" for size in sizes[::-1])
         return None, f"the header's voxel size is {shown}, which means unknown"
-    if not unit_stated and np.allclose(sizes, 1.0, rtol=0, atol=1e-4):
+    if not has_unit and np.allclose(sizes, 1.0, rtol=0, atol=1e-4):
         return None, "the header's voxel size is 1, which programs write when they do not know it"
-    if sizes.max() - sizes.min() > SPACING_TOLERANCE * sizes.mean():
+    if sizes.max() - sizes.min() > HEADER_SPACING_TOLERANCE * sizes.mean():
         shown = " x ".join(f"{size:g}" for size in sizes[::-1])
         return None, f"the header's voxel size is {shown} A along x, y, z: the voxels are not cubes"
     return float(f"{sizes.mean():.6g}"), ""
 
 
 def check_spacing(voxel_spacing_angstrom: float | None) -> None:
-    """Raise ValueError unless this is a positive length or None, which stands for unknown."""
+    """Raise ValueError unless this is a positive length or None, which means unknown."""
     if voxel_spacing_angstrom is not None and not 0 < voxel_spacing_angstrom < np.inf:
         raise ValueError(f"voxel spacing is {voxel_spacing_angstrom} A, expected a positive length or None")
 
 
 def storable(data: Any, dtype: DTypeLike | None, allowed: tuple[str, ...]) -> np.dtype[Any]:
-    """The number format to write: the asked one, or the data's own where the file format holds it, else float32.
+    """Return the number format to write: the requested one, or the data's own where allowed, else float32.
 
     Raises
     ------
     ValueError
-        If the data has not three axes, or the asked number format does not exist in the file format.
+        The data do not have three axes, or the requested number format is not allowed.
     """
     if len(data.shape) != 3:
         raise ValueError(f"a volume has three axes (z, y, x), got shape {tuple(data.shape)}")

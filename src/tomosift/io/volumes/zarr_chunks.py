@@ -1,9 +1,10 @@
-"""Chunks of zarr arrays that were cut short, told from whole ones where the codec cannot.
+"""Detection of zarr chunks that are cut short, for the one codec that does not detect them.
 
-Blosc is handed the address of a chunk but not its length, so it decodes one that was cut short together with whatever
-lies behind it in memory, and mostly without an error. Its header states the length: four bytes, little-endian, from the
-thirteenth on (source: c-blosc, README_CHUNK_FORMAT). All other codecs notice by themselves, and so does a shard, whose
-index at the end carries a checksum.
+Blosc gets the address of a chunk but not its length. It decodes a chunk that is cut short together with the memory
+after it, mostly without an error. Its header states the length: four bytes, little-endian, from the thirteenth on. All
+other codecs detect a short chunk, and so does a shard, whose index at the end has a checksum.
+
+Source: c-blosc, README_CHUNK_FORMAT.
 """
 
 from typing import Any
@@ -20,10 +21,10 @@ _METADATA = (".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json")
 
 
 class WholeBloscChunks(WrapperStore[Store]):
-    """A store of arrays compressed by Blosc; getting a chunk that was cut short raises ValueError."""
+    """A store of arrays compressed by Blosc; getting a chunk that is cut short raises ``ValueError``."""
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """The bytes of a chunk or of metadata; None where there are none."""
+        """Return the bytes of a chunk or of metadata; None where there are none."""
         value = await super().get(key, prototype, byte_range)
         if value is not None and byte_range is None and key.rpartition("/")[2] not in _METADATA:
             header = bytes(value[:HEADER_BYTES].to_bytes())
@@ -34,7 +35,7 @@ class WholeBloscChunks(WrapperStore[Store]):
 
 
 def with_whole_chunks(array: Any) -> Any:
-    """The same array, of which a chunk that was cut short is never read as data."""
+    """Return the same array; reading a chunk that is cut short fails."""
     last = array.compressors[-1] if array.compressors else None
     blosc = isinstance(last, BloscCodec) or getattr(last, "codec_id", "") == "blosc"  # of zarr 3, or of zarr 2
     if not blosc or array.shards is not None:
