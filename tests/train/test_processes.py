@@ -27,7 +27,7 @@ from tomosift.inference.model_files import load_classifier
 from tomosift.methods import METHODS, contrastive, metric, supervised
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
-from tomosift.rng import ShardGenerator, normal, uniform
+from tomosift.rng import ShardGenerator, draw_normal, draw_uniform
 from tomosift.train.config import config_from_json
 from tomosift.train.loop import Training, _check_distributed, _Trainer
 from tomosift.train.processes import detect_launched_processes
@@ -52,7 +52,7 @@ CASES: dict[str, tuple[str, Any]] = {
         metric.Config(
             box_size=16,
             complexes=16,
-            boxes_each=4,
+            particles_per_complex=4,
             classes_per_batch=8,
             plda_complexes=2,
             independent_noise=0.5,
@@ -289,7 +289,7 @@ def test_processes_together_draw_what_a_single_one_draws(count: int) -> None:
         generator.rank, generator.count = rank, of
         generator.manual_seed(1)
         rows = 12 // of
-        pair = normal((rows, 5, 4), generator), uniform((rows,), generator, torch.float64)
+        pair = draw_normal((rows, 5, 4), generator), draw_uniform((rows,), generator, torch.float64)
         views = VIEWS.sample(rows, generator)
         fields = [views.rotation, views.noise_std, views.hidden_corner, views.noise_seed]
         return [*pair, *fields, torch.randn(2, generator=generator)]

@@ -1,12 +1,14 @@
-"""Last stage of supervised training: similarity to labeled classes, and a calibrated temperature."""
+"""Last stage of a training with labels: similarity to labeled classes, and a calibrated temperature."""
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from tomosift.data.batches import Batch
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.inference.classifier import Classifier
-from tomosift.inference.prediction import predict_by_embeddings
+from tomosift.inference.heads import LinearHead
+from tomosift.inference.prediction import embed, embed_volumes, predict_by_embeddings
 from tomosift.inference.training_examples import TrainingExamples
 from tomosift.learning.calibration import fit_temperature, fit_temperature_few_labels
 
@@ -66,3 +68,41 @@ def estimate_temperature(
         return fit_temperature(predict_by_embeddings(classifier, held_out).logits, held_out.label)
     out_of_fold = examples.out_of_fold[:0] if has_estimate else examples.out_of_fold
     return fit_temperature_few_labels(out_of_fold, examples.labeled.label, None if is_frozen else unlabeled_logits)
+
+
+def calibrate_across_domains(
+    classifier: Classifier, source: Batch, target: Subtomograms, is_standardized_by_target: bool
+) -> Classifier:
+    """Calibrate a classifier on labeled subtomograms of one domain, for unlabeled ones of another domain.
+
+    The similarity is fitted in place. The temperature is that of the source: without labels of the target, nothing
+    shows how well probabilities are calibrated there.
+
+    Parameters
+    ----------
+    classifier
+        Trained, with a linear head.
+    source
+        Labeled subtomograms.
+    target
+        Unlabeled subtomograms; at most 1000 are embedded.
+    is_standardized_by_target
+        Standardize embeddings by the statistics of the target in the end, instead of those of the source.
+
+    Returns
+    -------
+    Classifier
+        The same model with the temperature.
+    """
+    head, similarity, volume = classifier.head, classifier.similarity, source.volume.numpy()
+    assert isinstance(head, LinearHead)
+    assert similarity is not None
+    target_embeddings = embed(classifier.embedder, target.select(target.spaced_rows(_MAX_BACKGROUND)))
+    source_embeddings = embed_volumes(classifier.embedder, lambda rows: volume[rows], len(volume))
+    head.standardize(torch.from_numpy(source_embeddings))
+    with torch.inference_mode():
+        logits = head(torch.from_numpy(source_embeddings)).double().numpy()
+    if is_standardized_by_target:
+        head.standardize(torch.from_numpy(target_embeddings))
+    similarity.fit(torch.from_numpy(target_embeddings), torch.from_numpy(source_embeddings), source.label)
+    return classifier.replace_card(temperature=fit_temperature(logits, source.label.numpy()))

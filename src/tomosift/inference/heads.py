@@ -7,12 +7,13 @@ and differ in how they compare a particle with it; a class more is a row more, a
 import math
 from typing import Literal, get_args
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.learning.linear_probe import LinearProbe
+from tomosift.learning.linear_probe import LinearProbe, fit_linear_probe
 from tomosift.learning.plda import PLDA, PLDA_DIMENSIONS
 from tomosift.models.distributed import all_gather
 
@@ -58,6 +59,16 @@ class LinearHead(nn.Module):
         bias = torch.as_tensor(probe.bias, dtype=self.linear.bias.dtype)
         self.linear.bias.copy_(bias + weight @ self.mean)
         self.linear.weight.copy_(weight * self.deviation)
+
+    def fit_probe(
+        self,
+        embeddings: Float[np.ndarray, "n e"],
+        label: Int[np.ndarray, " n"],
+        inverse_regularization: float | None = None,
+    ) -> None:
+        """Standardize by these embeddings and become the linear probe that is fitted to them and their labels."""
+        self.standardize(torch.from_numpy(embeddings))
+        self.load_probe(fit_linear_probe(embeddings, label, self.linear.out_features, inverse_regularization))
 
 
 class PrototypeHead(nn.Module):

@@ -1,37 +1,39 @@
-"""Active learning (HAL): ask for the labels of a few particles, round by round, and learn from those alone.
+"""Active learning (HAL): query the labels of a few particles, round by round, and train on these alone.
 
-``data.labeled`` answers: a particle's label is looked at when it is asked for, and not before. A person answers on the
-page of `tomosift label`; here the answers are there already, to see how few would have done.
+``data.labeled`` stands in for the annotator: the label of a particle is read when it is queried, and not before. On the
+page of `tomosift label` a person annotates; here the labels exist already, to measure how few would have sufficed.
 
 Source: Du et al. 2021, "Active learning to classify macromolecular structures in situ for less supervision in
-cryo-electron tomography", Bioinformatics 37:2340 (HAL), and its code; see `tomosift.learning.query_strategies` for the strategies and
-their deviations. Deviations here: particles are asked for by a probe on frozen embeddings, refitted in every round,
-instead of a network trained anew; the first labels are of typical particles, not of any; a fifth of the labels is not
-set aside (the classifier in the end calibrates by folds), so all of the budget teaches. Default values are ours.
+cryo-electron tomography", Bioinformatics 37:2340 (HAL), and its code; `tomosift.learning.query_strategies` has the
+strategies and their deviations. Deviations here: queries are chosen by a probe on frozen embeddings, refitted in every
+round, instead of a network trained anew; the first queries are typical particles, not random ones; no fifth of the
+labels is held out (the classifier is calibrated out-of-fold), so all of the budget is trained on. Default values are
+ours.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tomosift import methods
 from tomosift.data.training_sets import TrainingSets
-from tomosift.inference.classifier import GENERAL, Classifier, starting_encoder
+from tomosift.inference.classifier import Classifier
+from tomosift.inference.model_files import GENERAL, start_embedder
 from tomosift.inference.prediction import embed
-from tomosift.learning.query_strategies import QueryRounds, query_in_rounds
-from tomosift.models.encoder import BOXES_TO_PREPARE
+from tomosift.learning.query_rounds import QueryRounds, query_in_rounds
 from tomosift.models.label_discriminator import unlabeled_probability
-from tomosift.train.loop import Progress, Training
+from tomosift.progress import Progress
+from tomosift.train.loop import Training
 from tomosift.train.run import Run
 
+INPUT = methods.TrainingInput("set", "Folder of a set with classes, which answer the queries.")
 USES_LABELS = True
 SHARES_BATCHES = True
 
-ASKED = "asked.json"
-"""File of a run that names the particles whose labels were looked at, in the order in which they were asked for."""
+QUERIES = "queries.json"
+"""File of a run that lists the particles whose labels were queried, in order."""
 
 
 @dataclass(frozen=True)
@@ -39,42 +41,42 @@ class Config:
     """Settings of active learning."""
 
     init: Path | None = GENERAL
-    """Run or shipped model to start from; none for random weights."""
+    """Run or shipped model to start from; none starts from random weights."""
     encoder: str = "radial"
-    """Encoder of random weights, where no model is named."""
+    """Encoder with random weights, where no model is given."""
     rounds: QueryRounds = field(default_factory=QueryRounds)
-    """What is asked for when."""
+    """Strategy and size of the rounds of queries."""
     labels: int = 200
-    """Labels in all."""
+    """Label budget: the number of queries of all rounds together."""
     training: Training = field(default_factory=lambda: Training(steps=200, batch_size=32))
-    """Of the classifier in the end."""
+    """Number of steps and learning rate of the classifier in the end."""
 
 
 def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Progress | None = None) -> Classifier:
-    """A classifier that has learned from as many labels of ``data.labeled`` as the budget allows.
+    """Train a classifier on as many labels of ``data.labeled`` as the budget allows.
 
     Raises
     ------
     ValueError
-        When the budget is below two labels, or the labels that were asked for name fewer than two classes.
+        When the budget is below two labels, or the queried labels are of fewer than two classes.
     """
     if config.labels < 2:
         raise ValueError(f"labels is {config.labels}, expected 2 or more")
     pool = data.labeled
-    plain = torch.from_numpy(pool.volumes(pool.spaced_rows(BOXES_TO_PREPARE)))
-    _, encoder = starting_encoder(config.init, config.encoder, plain, data.voxel_spacing_angstrom)
-    embedding = embed(encoder.eval(), pool.volumes, len(pool))
+    embedding = embed(start_embedder(config.init, config.encoder, pool, data.voxel_spacing_angstrom), pool)
 
-    def answer(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        run.log(event="asked", particles=len(rows))
+    def annotate(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        run.log(event="query", particles=len(rows))
         return np.asarray(pool.label[rows])
 
     order = query_in_rounds(
-        embedding, answer, len(data.class_names), config.rounds, config.labels, seed, unlabeled_probability
+        embedding, annotate, len(data.class_names), config.rounds, config.labels, seed, unlabeled_probability
     )
-    asked = [str(name) for name in pool.particles.particle_id[order]]
-    run.write(ASKED, asked)
-    run.write(methods.SEEN, sorted(asked))  # the others may be evaluated on
-    teacher = methods.method("supervised").Config(init=config.init, encoder=config.encoder, training=config.training)
-    shown = TrainingSets(pool.select(np.sort(order)), data.unlabeled, data.validation)
-    return methods.train("supervised", teacher, shown, run.folder / "classifier", seed, progress)
+    queries = [str(name) for name in pool.particles.particle_id[order]]
+    run.write(QUERIES, queries)
+    run.write(methods.LABELED_PARTICLES, sorted(queries))  # evaluation may use the others
+    supervised = methods.load_method("supervised").Config(
+        init=config.init, encoder=config.encoder, training=config.training
+    )
+    labeled = TrainingSets(pool.select(np.sort(order)), data.unlabeled, data.validation)
+    return methods.train("supervised", supervised, labeled, run.folder / "classifier", seed, progress)

@@ -17,6 +17,7 @@ from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.inference.model_files import load_start
+from tomosift.methods import TrainingInput
 from tomosift.objectives.supervised import FineTuning
 from tomosift.objectives.supervised_stages import SupervisedPlan, embed_by_start, needs_pseudo_labels, train_once
 from tomosift.physics.augmentation import ViewRanges
@@ -26,14 +27,11 @@ from tomosift.train.run import Run
 
 Tuning = Literal["auto", "finetune", "probe-then-finetune", "probe"]
 
+INPUT = TrainingInput("labels", "Folder of a set.", validation="table")
 USES_LABELS = True
 SHARES_BATCHES = True
-RENAMED = {
-    "spread": "pseudo_labels",
-    "averages": "class_averages",
-    "unknown_below": "min_confidence",
-    "unfamiliar_below": "min_similarity",
-}
+RENAMED = {"spread": "pseudo_labels", "averages": "class_averages"}
+RENAMED |= {"unknown_below": "min_confidence", "unfamiliar_below": "min_similarity"}
 """Fields of the configuration that had other names in earlier versions."""
 
 _LABELS_TO_HOLD_OUT = 8  # per class, from which a fifth is held out to select the number of steps
