@@ -93,7 +93,7 @@ def test_support_and_query_never_share_a_particle(data: Subtomograms) -> None:
     assert stream.batch(0).to("cpu").classes.tolist() == stream.batch(0).classes.tolist()
 
 
-def test_joined_streams_keep_step(data: Subtomograms) -> None:
+def test_paired_streams_give_the_same_step(data: Subtomograms) -> None:
     labeled, every = BalancedStream(data, 3), UniformStream(data, 7)
     joined = PairedStream((labeled, every)).batch(4)
     first, second = joined.parts
@@ -103,15 +103,15 @@ def test_joined_streams_keep_step(data: Subtomograms) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_reading_ahead_changes_nothing(data: Subtomograms, workers: int) -> None:
+def test_prefetching_changes_nothing(data: Subtomograms, workers: int) -> None:
     stream = UniformStream(data, 4, seed=9)
     ahead = PrefetchStream(stream, workers)
-    for step in (3, 4, 5, 5, 11, 2, 3):  # also where a step is asked for again, or out of order
+    for step in (3, 4, 5, 5, 11, 2, 3):  # also where a step is requested again, or out of order
         assert same(ahead.batch(step), stream.batch(step))
     ahead.close()
 
 
-def test_reading_ahead_passes_errors_on() -> None:
+def test_prefetching_passes_errors_on() -> None:
     class Broken:
         def batch(self, step: int) -> Batch:
             raise OSError(f"disk gone at {step}")
@@ -122,7 +122,7 @@ def test_reading_ahead_passes_errors_on() -> None:
     ahead.close()
 
 
-def test_impossible_requests_say_what_to_do(data: Subtomograms) -> None:
+def test_impossible_requests_are_refused_with_advice(data: Subtomograms) -> None:
     with pytest.raises(ValueError, match="batch_size is 0"):
         UniformStream(data, 0)
     with pytest.raises(ValueError, match="select at least one"):
@@ -136,7 +136,7 @@ def test_impossible_requests_say_what_to_do(data: Subtomograms) -> None:
 
 
 @pytest.mark.parametrize(("balanced", "share"), [(True, 0.5), (False, 1 / 3)])
-def test_pairs_are_alike_as_often_as_asked_and_never_of_one_particle(
+def test_pairs_are_of_one_class_as_often_as_requested_and_never_of_one_particle(
     balanced: bool, share: float, data: Subtomograms
 ) -> None:
     stream = Pairs(data, 10, balanced, seed=3)
@@ -150,7 +150,7 @@ def test_pairs_are_alike_as_often_as_asked_and_never_of_one_particle(
     assert same(batches[7].first, Pairs(data, 10, balanced, seed=3).batch(7).first)
 
 
-def test_masks_come_with_their_boxes_and_survive_sharding(data: Subtomograms) -> None:
+def test_masks_belong_to_their_boxes_and_survive_sharding(data: Subtomograms) -> None:
     batch = Pairs(data, 6, masks=True).batch(0).shard(1, 2)
     assert batch.first.mask is not None
     np.testing.assert_array_equal(batch.first.mask.numpy(), data.masks(batch.first.index.numpy()))

@@ -16,7 +16,7 @@ def test_center_of_a_mask_lies_at_the_position_of_its_particle() -> None:
     assert set(np.unique(volume.label)) == {0, 3}
 
 
-def test_what_reaches_beyond_the_volume_is_cut_off() -> None:
+def test_voxels_beyond_the_volume_are_ignored() -> None:
     volume = LabelVolume(Grid((8, 8, 8), 10.0), 10.0)
     volume.paint(
         np.ones((3, 4, 4, 4), dtype=bool), np.array([[0.0, 0, 0], [70, 70, 70], [900, 0, 0]]), np.array([1, 2, 3])

@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomosift.data.labels import apply_pseudo_labels, choose_unlabeled_rows, is_member, transfer_labels
+from tomosift.data.labels import (
+    apply_pseudo_labels,
+    choose_unlabeled_rows,
+    is_member,
+    label_subtomograms,
+    transfer_labels,
+)
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms
+from tomosift.io.particles import write_particles
 from tomosift.particles import Particles
 
 
@@ -45,25 +52,25 @@ def test_rows_without_a_class_label_nothing() -> None:
     assert transfer_labels(found, labels_at(found, [0, 1, 2], ["", "b", ""])).tolist() == ["", "b", "", "", "", ""]
 
 
-def test_names_go_before_places() -> None:
+def test_names_take_precedence_over_positions() -> None:
     found = named(particles(), [f"TS/{k}" for k in range(6)])
     labels = named(labels_at(found, [0], ["a"]), ["TS/4"])
     assert transfer_labels(found, labels).tolist() == ["", "", "", "", "a", ""]
 
 
 @pytest.mark.parametrize("column", ["rlnTomoParticleName", "rlnImageName", "tomosiftParticleId"])
-def test_any_of_the_naming_columns_will_do(column: str) -> None:
+def test_any_of_the_name_columns_matches(column: str) -> None:
     found = named(particles(), list("uvwxyz"), column)
     assert transfer_labels(found, named(labels_at(found, [0], ["a"]), ["z"], column)).tolist()[-1] == "a"
 
 
-def test_names_that_are_not_unique_are_no_names() -> None:
+def test_names_that_are_not_unique_are_ignored() -> None:
     found = named(particles(), ["same"] * 6)
     labels = named(labels_at(found, [2], ["a"]), ["same"])
     assert transfer_labels(found, labels).tolist() == ["", "", "a", "", "", ""]
 
 
-def test_names_of_other_files_are_no_names() -> None:
+def test_names_of_other_files_are_ignored() -> None:
     found = named(particles(), list("uvwxyz"))
     labels = named(labels_at(found, [2], ["a"]), ["elsewhere"])
     assert transfer_labels(found, labels).tolist() == ["", "", "a", "", "", ""]
@@ -130,24 +137,37 @@ def boxes(tmp_path: Path) -> Subtomograms:
     return writer.close()
 
 
-def test_particles_take_labels_and_those_that_were_told_keep_theirs(boxes: Subtomograms) -> None:
-    told = boxes.select(np.arange(3))
+def test_particles_take_pseudo_labels_and_labeled_ones_keep_theirs(boxes: Subtomograms) -> None:
+    labeled = boxes.select(np.arange(3))
     label = np.where(np.arange(12) % 2, 0, -1)
-    given, rows = apply_pseudo_labels(boxes, label, told)
+    given, rows = apply_pseudo_labels(boxes, label, labeled)
     assert rows.tolist() == [0, 1, 2, 3, 5, 7, 9, 11]
     assert given.label.tolist() == [0, 1, 2, 0, 0, 0, 0, 0]
-    assert given.class_names == told.class_names
+    assert given.class_names == labeled.class_names
     assert label[0] == -1
 
 
-def test_only_particles_of_the_same_set_are_among_others(boxes: Subtomograms) -> None:
+def test_only_particles_of_the_same_set_are_members(boxes: Subtomograms) -> None:
     assert is_member(boxes, boxes.select(np.array([3, 5]))).nonzero()[0].tolist() == [3, 5]
     assert not is_member(boxes, replace(boxes, path=boxes.path / "other")).any()
 
 
-def test_labeled_particles_are_learned_from_and_those_held_out_are_not(boxes: Subtomograms) -> None:
+def test_labeled_particles_are_chosen_and_held_out_ones_are_not(boxes: Subtomograms) -> None:
     labeled, held_out = boxes.select(np.array([0, 7])), boxes.select(np.array([1, 2, 7]))
     assert choose_unlabeled_rows(labeled, boxes, held_out, 100).tolist() == [0, 3, 4, 5, 6, 7, 8, 9, 10, 11]
     few = choose_unlabeled_rows(labeled, boxes, held_out, 3)
     assert {0, 7} <= set(few)
     assert len(few) <= 5
+
+
+def test_a_set_takes_labels_from_a_file_or_a_table_and_no_others(boxes: Subtomograms, tmp_path: Path) -> None:
+    labels = replace(particles(12), class_name=np.array(["", "z", *[""] * 10], dtype=object))
+    labels = labels.with_columns({"other": np.array(["y", *[""] * 11], dtype=object)})
+    write_particles(tmp_path / "labels.csv", labels.select(np.array([1])))
+    for source in (labels, tmp_path / "labels.csv"):
+        labeled = label_subtomograms(boxes, source)
+        assert labeled.class_names == ("z",)
+        assert labeled.labeled_rows.tolist() == [1]
+    assert label_subtomograms(boxes, labels, column="other").labeled_rows.tolist() == [0]
+    with pytest.raises(ValueError, match="has no column absent"):
+        label_subtomograms(boxes, tmp_path / "labels.csv", column="absent")

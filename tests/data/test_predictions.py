@@ -36,7 +36,7 @@ def test_probability_columns_carry_names_without_spaces() -> None:
     assert found.columns["tomosiftProbability_groel"].tolist() == [0.5]
 
 
-def test_everything_else_stays_and_the_source_too() -> None:
+def test_other_columns_and_the_source_stay() -> None:
     given_particles = particles(4)
     found = with_predictions(given_particles, np.full((4, 3), 1 / 3), np.ones(4), NAMES)
     pd.testing.assert_frame_equal(found.columns[["rlnTomoName", "foreign"]], given_particles.columns)
@@ -51,7 +51,7 @@ def test_earlier_predictions_are_replaced() -> None:
     assert twice.columns["rlnClassNumber"].tolist() == [3, 3]
 
 
-def test_particles_that_look_like_no_labeled_one_are_unknown() -> None:
+def test_particles_below_the_minimum_similarity_are_unknown() -> None:
     similarity = np.array([0.9, 0.1, -0.2])
     sure = np.array([[0.9, 0.1, 0.0], [0.9, 0.1, 0.0], [1.0, 0.0, 0.0]])
     assert with_predictions(particles(3), sure, similarity, NAMES).columns["rlnClassNumber"].tolist() == [1, 1, 1]

@@ -1,5 +1,6 @@
 """Splits by tomogram, few labels, and the sets that methods train on."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tomosift.conventions import check_same_spacing
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.splits import sample_labels, split_by_tomogram
 from tomosift.data.subtomogram_set import Subtomograms
@@ -52,7 +54,7 @@ def test_parts_get_their_share_of_every_class() -> None:
         np.testing.assert_allclose(shares, [0.7, 0.2, 0.1], atol=0.03)
 
 
-def test_one_tomogram_is_split_by_particle_and_says_so() -> None:
+def test_one_tomogram_is_split_by_particle_with_a_notice() -> None:
     particles = some_particles(100, 1)
     split = split_by_tomogram(particles, [0.8, 0.2])
     assert not split.by_tomogram
@@ -63,14 +65,14 @@ def test_one_tomogram_is_split_by_particle_and_says_so() -> None:
         assert np.isin(members, split[1]).mean() == pytest.approx(0.2, abs=0.05)
 
 
-def test_impossible_splits_say_why() -> None:
+def test_impossible_splits_are_refused_with_a_reason() -> None:
     with pytest.raises(ValueError, match="positive"):
         split_by_tomogram(some_particles(9, 3), [0.5, 0.0])
     with pytest.raises(ValueError, match="1 particles"):
         split_by_tomogram(some_particles(1, 1), [0.5, 0.5])
 
 
-def test_few_labels_are_nested_and_even(tmp_path: Path) -> None:
+def test_sampled_labels_are_nested_and_even(tmp_path: Path) -> None:
     names = np.asarray(["a"] * 9 + ["b"] * 2 + [""] * 5, dtype=object)
     data = some_set(tmp_path, Particles.create(["t"] * 16, np.zeros((16, 3)), class_name=names))
     few, more = sample_labels(data, 1, seed=3), sample_labels(data, 4, seed=3)
@@ -97,3 +99,24 @@ def test_training_sets_agree_on_box_spacing_and_classes(tmp_path: Path) -> None:
         TrainingSets(data, some_set(tmp_path / "c", particles, spacing=13.33), data)
     with pytest.raises(ValueError, match="same class names"):
         TrainingSets(data, data, data.with_labels(["z"] * 12))
+
+
+def test_training_sets_without_validation_keep_the_class_names(tmp_path: Path) -> None:
+    data = some_set(tmp_path / "a", some_particles(12, 3))
+    sets = TrainingSets.from_labels(data.select(np.arange(3)), data)
+    assert (len(sets.labeled), len(sets.unlabeled), len(sets.validation)) == (3, 12, 0)
+    assert sets.validation.class_names == data.class_names
+    target = some_set(tmp_path / "b", some_particles(6, 2))
+    domains = TrainingSets.from_domains(data, target)
+    assert not len(domains.unlabeled.labeled_rows)
+    assert domains.unlabeled.class_names == data.class_names
+
+
+@pytest.mark.parametrize(("spacing", "is_refused"), [(10.09, False), (9.91, False), (10.2, True)])
+def test_spacings_within_one_percent_are_used_together(spacing: float, is_refused: bool) -> None:
+    if not is_refused:
+        check_same_spacing(spacing, 10.0, "set", "model was trained at")
+        return
+    sentence = "voxel spacing of set is 10.20 A but model was trained at 10.00 A; extract with --voxel-spacing 10"
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        check_same_spacing(spacing, 10.0, "set", "model was trained at")

@@ -27,7 +27,7 @@ PICKS = Particles.create(
 )
 
 
-def test_places_are_away_from_picks_and_borders_and_shared_out(tomograms: dict[str, Tomogram]) -> None:
+def test_positions_are_away_from_picks_and_borders_and_even_over_tomograms(tomograms: dict[str, Tomogram]) -> None:
     found = sample_empty_positions(PICKS, tomograms, 31, 150.0, 60.0, seed=1)
     assert len(found) == 31
     names = found.tomogram.astype(str)
@@ -43,13 +43,13 @@ def test_places_are_away_from_picks_and_borders_and_shared_out(tomograms: dict[s
     np.testing.assert_array_equal(place, again.position_zyx_angstrom)
 
 
-def test_a_tomogram_thinner_than_a_box_gives_places_in_its_middle(tomograms: dict[str, Tomogram]) -> None:
+def test_a_tomogram_thinner_than_a_box_gives_positions_in_its_central_plane(tomograms: dict[str, Tomogram]) -> None:
     found = sample_empty_positions(PICKS, tomograms, 10, 150.0, 160.0, seed=1)
     np.testing.assert_allclose(found.position_zyx_angstrom[:, 0], 95.0)
 
 
-def test_no_place_or_no_number_is_one_sentence(tomograms: dict[str, Tomogram]) -> None:
-    with pytest.raises(ValueError, match="tomogram one has no place 3000 A away from all picks"):
+def test_no_position_or_no_count_is_an_error(tomograms: dict[str, Tomogram]) -> None:
+    with pytest.raises(ValueError, match="tomogram one has no position 3000 A away from all picks"):
         sample_empty_positions(PICKS, tomograms, 4, 3000.0, 60.0, seed=0)
     with pytest.raises(ValueError, match="empty is 0, expected at least 1"):
         sample_empty_positions(PICKS, tomograms, 0, 100.0, 60.0, seed=0)

@@ -117,9 +117,14 @@ def test_extraction_keeps_order_columns_pose_and_tilt_range(tmp_path: Path) -> N
     )
     acquisition = {"TS_02": Acquisition(np.array([-51.0, 0, 57]), np.zeros(0), np.zeros(0))}
     tomograms = open_tomograms(tmp_path, acquisitions=acquisition)
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     out = tmp_path / "set"
-    options = {"voxel_spacing_angstrom": 10.0, "box_size": 12, "shard_size": 7, "progress": lambda *at: seen.append(at)}
+    options = {
+        "voxel_spacing_angstrom": 10.0,
+        "box_size": 12,
+        "shard_size": 7,
+        "progress": lambda *at: calls.append(at),
+    }
     data = extract(particles, tomograms, out, workers=3, **options)
     expected = np.stack([volumes[n][tuple(slice(a - 6, a + 6) for a in v)] for n, v in zip(names, voxels, strict=True)])
     np.testing.assert_allclose(data.volumes(np.arange(40)), z_score(expected), atol=4e-3)
@@ -128,7 +133,7 @@ def test_extraction_keeps_order_columns_pose_and_tilt_range(tmp_path: Path) -> N
     assert data.particles.particle_id.tolist() == particles.particle_id.tolist()
     np.testing.assert_array_equal(data.tilt_range_deg[:2], [[-60, 60], [-51, 57]])
     assert data.provenance["tomograms"]["TS_01"]["tilt_range_assumed"] is True
-    assert seen[-1] == (40, 40)
+    assert calls[-1] == (40, 40)
     assert data.provenance["dropped"] == {}
     again = extract(particles, tomograms, out, workers=1, **options)
     assert len(again) == 40
@@ -166,7 +171,7 @@ def test_an_interrupted_extraction_resumes_to_the_same_files(tmp_path: Path) -> 
 
 
 @pytest.mark.filterwarnings("ignore:Data array contains NaN")
-def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
+def test_dropped_particles_are_counted_and_named(tmp_path: Path) -> None:
     volume = noise()
     volume[30:, 30:, 30:] = 0
     volume[5, 5, 40] = np.nan
@@ -195,7 +200,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mrc", ".zarr", ".mrc.gz"])
-def test_halves_and_dark_density_come_along(tmp_path: Path, suffix: str) -> None:
+def test_halves_and_dark_density_are_extracted(tmp_path: Path, suffix: str) -> None:
     parts = {name: noise(seed=k) for k, name in enumerate(("X", "X_EVN", "X_ODD"))}
     for name, volume in parts.items():
         if suffix == ".mrc.gz":
@@ -220,7 +225,7 @@ def test_halves_and_dark_density_come_along(tmp_path: Path, suffix: str) -> None
     np.testing.assert_allclose(data.halves([0])[0], expected, atol=4e-3)
 
 
-def test_asking_for_missing_halves_says_which(tmp_path: Path) -> None:
+def test_missing_halves_are_named(tmp_path: Path) -> None:
     written(tmp_path)
     with pytest.raises(ValueError, match="no half tomograms, for example 'TS_01'"):
         extract(
@@ -233,7 +238,7 @@ def test_asking_for_missing_halves_says_which(tmp_path: Path) -> None:
         )
 
 
-def test_ready_made_boxes_become_a_set(tmp_path: Path) -> None:
+def test_extracted_boxes_are_imported(tmp_path: Path) -> None:
     folder = tmp_path / "boxes"
     folder.mkdir()
     volume = np.stack([gaussian((24,) * 3, [12] * 3, 2.0 + k / 4) for k in range(3)])
@@ -260,7 +265,7 @@ def test_a_tomogram_crops_lazily_with_density_positive(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tomogram.crop((20, 21, 22), 6), -volume[17:23, 18:24, 19:25])
 
 
-def test_real_ribosome_boxes_become_a_set(real_data: Path, tmp_path: Path) -> None:
+def test_real_ribosome_boxes_are_imported(real_data: Path, tmp_path: Path) -> None:
     boxes = open_subtomogram_files(real_data / "subtomograms" / "derived_real_ribosomes", voxel_spacing_angstrom=12.0)
     data = import_subtomograms(boxes, tmp_path, voxel_spacing_angstrom=15.0)
     assert (len(data), data.box_size) == (10, 25)
@@ -268,7 +273,7 @@ def test_real_ribosome_boxes_become_a_set(real_data: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("between", [0.0, 0.4])
-def test_boxes_that_reach_beyond_the_tomogram_are_told_from_whole_ones(between: float, tmp_path: Path) -> None:
+def test_whole_rows_leave_out_boxes_that_reach_beyond_the_tomogram(between: float, tmp_path: Path) -> None:
     written(tmp_path, volume=noise())
     voxels = [[20, 20, 20], [1, 20, 20], [20, 20, 46], [8, 8, 8], [20, 3, 20], [1, 1, 1]]
     data = extract(

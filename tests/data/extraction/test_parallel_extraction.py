@@ -71,7 +71,7 @@ def assert_same(made: Subtomograms, expected: Subtomograms) -> None:
 
 
 @pytest.mark.parametrize("borders", ["pad", "drop"])
-def test_parts_put_together_are_what_is_cut_at_once(
+def test_joined_parts_equal_a_single_extraction(
     borders: str, tomograms: dict[str, Tomogram], particles: Particles, tmp_path: Path
 ) -> None:
     options = {**OPTIONS, "borders": borders}
@@ -88,7 +88,7 @@ def test_parts_put_together_are_what_is_cut_at_once(
     assert len(extract_in_parallel(particles, tomograms, tmp_path / "whole", one_by_one, **options)) == len(made)
 
 
-def test_what_was_cut_and_taken_over_before_an_interruption_is_kept(
+def test_parts_finished_before_an_interruption_are_kept(
     tomograms: dict[str, Tomogram], particles: Particles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "parts"
@@ -113,7 +113,7 @@ def test_what_was_cut_and_taken_over_before_an_interruption_is_kept(
     assert sorted(path.name for path in out.glob("boxes-*")) == ["boxes-00000.npy", "boxes-00001.npy"]
 
 
-def test_parts_are_copied_where_there_are_no_second_names(
+def test_parts_are_copied_where_there_are_no_hard_links(
     tomograms: dict[str, Tomogram], particles: Particles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:
@@ -124,7 +124,7 @@ def test_parts_are_copied_where_there_are_no_second_names(
     assert_same(open_subtomograms(made.path), extract(particles, tomograms, tmp_path / "whole", **OPTIONS))
 
 
-def test_no_particle_in_any_tomogram_is_said_in_one_sentence(
+def test_no_particle_in_any_tomogram_is_an_error(
     tomograms: dict[str, Tomogram], particles: Particles, tmp_path: Path
 ) -> None:
     outside = particles.select(np.flatnonzero(particles.tomogram == NAMES[2]))

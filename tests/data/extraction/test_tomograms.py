@@ -50,7 +50,7 @@ def test_names_without_tomogram_are_listed_with_both_sides() -> None:
         match_tomograms(["TS_01.tomostar"], tomograms("TS_01_10.00Apx", "TS_01_5.00Apx"))
 
 
-def test_a_name_of_nothing_but_trimmings_keeps_something() -> None:
+def test_a_name_of_affixes_alone_does_not_become_empty() -> None:
     assert [canonical_name(name) for name in ("rec_", ".mrc", "_rec", "rec_rec_a.mrc.gz")] == [
         "rec_",
         ".mrc",
@@ -80,7 +80,7 @@ def test_a_missing_voxel_spacing_can_be_stated(tmp_path: Path) -> None:
     assert open_tomograms([path], voxel_spacing_angstrom=7.5)["A"].grid.voxel_spacing_angstrom == 7.5
 
 
-def test_sources_without_tomograms_say_so(tmp_path: Path) -> None:
+def test_sources_without_tomograms_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no tomogram"):
         open_tomograms(tmp_path)
     with pytest.raises(ValueError, match="name at least one file"):
@@ -121,7 +121,7 @@ def test_a_copick_project_gives_one_tomogram_per_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("inverted", [False, True])
-def test_contrast_is_told_from_picked_boxes(tmp_path: Path, inverted: bool) -> None:
+def test_contrast_is_estimated_from_picked_boxes(tmp_path: Path, inverted: bool) -> None:
     rng = np.random.default_rng(1)
     volume = rng.normal(size=(64, 64, 64)).astype(np.float32)
     centers = rng.integers(12, 52, size=(30, 3))
@@ -163,9 +163,19 @@ def test_tilt_angles_are_read_from_files_beside_tomograms(tmp_path: Path) -> Non
     assert ranges == {"A": (-51, 58), "B_10.00Apx": (-30, 45), "C": (-60, 60)}
     assert any("2 tomograms are from files beside them" in sentence for sentence in sentences)
     assert any("C.xml" in sentence and "passed over" in sentence for sentence in sentences)
+    assert "no tilt angles were found for 1 of 3 tomograms, so -60 to 60 degrees are assumed" in sentences[-1]
 
 
-def test_a_table_gives_spacing_and_leaves_out_what_is_not_on_disk(tmp_path: Path) -> None:
+def test_a_stated_tilt_range_overrides_files_beside_tomograms(tmp_path: Path) -> None:
+    touch(tmp_path / "A.mrc")
+    (tmp_path / "A.tlt").write_text("-51\n0\n58\n")
+    sentences: list[str] = []
+    found = open_tomograms(tmp_path / "A.mrc", tilt_range_deg=(45.0, -40.0), report=sentences.append)
+    assert found["A"].acquisition.tilt_range_deg == (-40, 45)
+    assert not any("assumed" in sentence for sentence in sentences)
+
+
+def test_a_table_gives_spacing_and_leaves_out_tomograms_that_are_not_on_disk(tmp_path: Path) -> None:
     labels = ("Name", "TiltSeriesPixelSize", "SizeX", "SizeY", "SizeZ", "ReconstructedTomogram")
     head = "\n".join(f"_rlnTomo{label}" for label in labels)
     rows = "A 7.5 11 10 9 A.mrc\nB 7.5 11 10 9 B.mrc\n"
@@ -180,7 +190,7 @@ def test_a_table_gives_spacing_and_leaves_out_what_is_not_on_disk(tmp_path: Path
     assert "1 of 2 tomograms of the table have no volume" in sentences[0]
 
 
-def test_grids_go_by_every_unique_name_of_a_tomogram() -> None:
+def test_grids_have_every_unique_name_of_a_tomogram() -> None:
     grids = collect_grids(tomograms("TS_01_10.00Apx", "rec_TS_02"))
     assert {"TS_01", "TS_01_10.00Apx", "TS_01_10.00Apx.mrc", "TS_02"} <= set(grids)
     assert "TS_01" not in collect_grids(tomograms("TS_01_10.00Apx", "TS_01_5.00Apx"))

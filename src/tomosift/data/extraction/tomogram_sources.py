@@ -68,7 +68,7 @@ def open_tomograms(
     >>> from tomosift.io.volumes import write_volume
     >>> folder = Path(tempfile.mkdtemp())
     >>> write_volume(folder / "TS_01.mrc", np.zeros((16, 32, 32), np.float32), voxel_spacing_angstrom=10.0)
-    >>> tomograms = open_tomograms(folder, tilt_range_deg=(-50, 60))
+    >>> tomograms = open_tomograms(folder, tilt_range_deg=(-50.0, 60.0))
     >>> tomograms["TS_01"].grid.shape_zyx, tomograms["TS_01"].acquisition.tilt_range_deg
     ((16, 32, 32), (-50.0, 60.0))
     """

@@ -154,7 +154,7 @@ def test_selecting_and_labeling_leave_the_files_alone(tmp_path: Path) -> None:
         data.halves([0])
 
 
-def test_writing_goes_on_after_the_last_whole_shard(tmp_path: Path) -> None:
+def test_writing_resumes_after_the_last_finished_shard(tmp_path: Path) -> None:
     particles, volume = make_particles(10), boxes(10)
     killed = SubtomogramWriter(tmp_path / "a", 6, 10.0, shard_size=4)
     killed.append(volume[:7], particles.select(np.arange(7)), np.array([-60, 60]))
@@ -194,7 +194,7 @@ def test_boxes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         writer.close()
 
 
-def test_broken_sets_say_what_is_broken(tmp_path: Path) -> None:
+def test_broken_sets_are_refused_with_the_broken_file(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no folder"):
         open_subtomograms(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
