@@ -42,19 +42,19 @@ def test_relion_angles_give_relions_own_matrix() -> None:
     np.testing.assert_allclose(on_xyz(angles.from_relion(TRIPLES)), expected, atol=1e-12)
 
 
-def test_relion_rot_turns_the_reference_first() -> None:
+def test_relion_rot_rotates_the_reference_first() -> None:
     (rotation,) = on_xyz(angles.from_relion(TRIPLES[1:2]))
     rot, tilt, psi = TRIPLES[1]
     np.testing.assert_allclose(rotation, turn("z", -psi) @ turn("y", -tilt) @ turn("z", -rot), atol=1e-12)
 
 
-def test_dynamo_narot_turns_the_reference_first() -> None:
+def test_dynamo_narot_rotates_the_reference_first() -> None:
     (rotation,) = on_xyz(angles.from_dynamo(TRIPLES[1:2]))
     tdrot, tilt, narot = TRIPLES[1]
     np.testing.assert_allclose(rotation, turn("z", -tdrot) @ turn("x", -tilt) @ turn("z", -narot), atol=1e-12)
 
 
-def test_tom_phi_turns_the_reference_first() -> None:
+def test_tom_phi_rotates_the_reference_first() -> None:
     (rotation,) = on_xyz(angles.from_tom(TRIPLES[1:2]))
     phi, psi, theta = TRIPLES[1]
     np.testing.assert_allclose(rotation, turn("z", psi) @ turn("x", theta) @ turn("z", phi), atol=1e-12)

@@ -111,14 +111,14 @@ def test_the_first_of_several_models_is_used_with_a_warning(tmp_path: Path) -> N
         ("a.xyz", b"1", "suffix is .xyz"),
     ],
 )
-def test_broken_files_end_in_one_sentence(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+def test_broken_files_are_refused_with_the_reason(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(FormatError, match=sentence) as caught:
         read_structure(tmp_path / name)
     assert "\n" not in str(caught.value)
 
 
-def test_missing_files_and_folders_end_in_one_sentence(tmp_path: Path) -> None:
+def test_missing_files_and_folders_are_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="file is missing"):
         read_structure(tmp_path / "a.pdb")
     with pytest.raises(FormatError, match="a folder"):

@@ -248,13 +248,13 @@ def test_subtomograms_with_nan_are_named_when_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "file,label\n", '"unclosed\n'])
-def test_broken_tables_end_in_one_sentence(folder: Path, content: str) -> None:
+def test_broken_tables_are_refused_with_the_reason(folder: Path, content: str) -> None:
     (folder / "labels.csv").write_text(content)
     with pytest.raises(FormatError, match="table"):
         open_subtomogram_files(folder, table=folder / "labels.csv")
 
 
-def test_empty_and_missing_folders_end_in_one_sentence(tmp_path: Path) -> None:
+def test_empty_and_missing_folders_are_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="without MRC or EM files"):
         open_subtomogram_files(tmp_path)
     with pytest.raises(FormatError, match="subtomograms is missing"):

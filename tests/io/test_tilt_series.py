@@ -78,7 +78,7 @@ def test_aretomo_tilts_are_the_tenth_number(tmp_path: Path) -> None:
         ("a.mrc", "", "suffix is '.mrc', expected one of"),
     ],
 )
-def test_file_without_tilts_is_one_sentence(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_a_file_without_tilts_is_refused_with_the_reason(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(FormatError, match=message):
         read_acquisition(tmp_path / name)

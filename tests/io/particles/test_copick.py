@@ -53,7 +53,7 @@ def test_picks_of_both_roots_are_read_and_the_overlay_goes_first(config: Path) -
     assert particles.columns["instance_id"].tolist() == [3, 3]
 
 
-def test_users_sessions_and_objects_can_be_chosen(config: Path) -> None:
+def test_users_sessions_and_objects_can_be_selected(config: Path) -> None:
     for stem in ("me_1_ribosome", "me_2_ribosome", "you_1_ribosome", "me_1_beta-amylase"):
         add_picks(config.parent / "overlay", "TS_1", stem, [point(1, 1, 1)])
     chosen = copick.read_project(config, users=["me"], sessions=["1"], objects=["ribosome"])
@@ -114,7 +114,7 @@ def test_links_that_lead_out_of_the_project_are_not_followed(config: Path, tmp_p
     assert copick.read_particles(config).tomogram.tolist() == ["TS_1"]
 
 
-def test_a_folder_and_a_relative_root_work_too(config: Path) -> None:
+def test_a_folder_and_a_relative_root_are_read(config: Path) -> None:
     add_picks(config.parent / "overlay", "TS_1", "me_1_ribosome", [point(1, 1, 1)])
     relative = config.with_name("relative.json")
     relative.write_text(json.dumps({"pickable_objects": [], "overlay_root": "overlay"}))
@@ -129,7 +129,9 @@ def test_a_folder_and_a_relative_root_work_too(config: Path) -> None:
         ("overlay_s3_static_s3.json", "copy the project from s3:// to a disk"),
     ],
 )
-def test_real_configurations_without_local_folders_say_so(real_data: Path, name: str, sentence: str) -> None:
+def test_real_configurations_without_local_folders_are_refused_with_advice(
+    real_data: Path, name: str, sentence: str
+) -> None:
     with pytest.raises(FormatError, match=sentence):
         copick.read_particles(real_data / "metadata" / "copick_configs" / name)
     assert copick_project.object_names(real_data / "metadata" / "copick_configs" / name) == [

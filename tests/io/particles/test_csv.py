@@ -65,7 +65,7 @@ def test_unit_follows_the_name_of_the_column(tmp_path: Path, header: str, scale:
         np.testing.assert_allclose(particles.position_zyx_angstrom, np.array([[3, 2, 1]]) * scale)
 
 
-def test_semicolons_blanks_comments_and_byte_order_marks_are_no_obstacle(tmp_path: Path) -> None:
+def test_semicolons_blanks_comments_and_byte_order_marks_are_read(tmp_path: Path) -> None:
     semicolons = write(tmp_path / "a.csv", "\ufeffx_angstrom;y_angstrom;z_angstrom;tomo\n1;2;3;017\n\n")
     assert read_particles(semicolons).tomogram[0] == "017"
     blanks = write(tmp_path / "b.txt", "# picks\n 1 2   3\n4 5 6\n")
@@ -85,7 +85,7 @@ def test_semicolons_blanks_comments_and_byte_order_marks_are_no_obstacle(tmp_pat
         ("1,2,3,4,5,6,7\n", "header is missing"),
     ],
 )
-def test_malformed_table_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+def test_a_malformed_table_is_refused_with_the_reason(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(FormatError, match=message):
         read_particles(write(tmp_path / "a.csv", text), voxel_spacing_angstrom=1.0)
 

@@ -16,7 +16,7 @@ def row(columns: int, **values: object) -> str:
     return " ".join(str(values.get(name, 0)) for name in names)
 
 
-def test_the_centre_of_the_first_voxel_has_coordinate_one_half(tmp_path: Path) -> None:
+def test_the_center_of_the_first_voxel_has_coordinate_one_half(tmp_path: Path) -> None:
     path = tmp_path / "t.tbl"
     path.write_text(row(35, x=0.5, y=1.5, z=10.5, tomo=3) + "\n")
     particles = dynamo.read_particles(path, voxel_spacing_angstrom=4.0)
@@ -68,7 +68,7 @@ def test_malformed_tables_are_refused(tmp_path: Path, text: str) -> None:
         dynamo.read_particles(path, voxel_spacing_angstrom=1.0)
 
 
-def test_a_missing_pixel_size_is_asked_for_unless_a_grid_gives_it(tmp_path: Path) -> None:
+def test_a_missing_pixel_size_is_required_unless_a_grid_states_it(tmp_path: Path) -> None:
     path = tmp_path / "t.tbl"
     path.write_text(row(35, x=1.5, y=0.5, z=0.5, tomo=7) + "\n")
     with pytest.raises(FormatError, match="--picks-spacing"):

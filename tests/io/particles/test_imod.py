@@ -21,7 +21,7 @@ def some(n: int = 4, oriented: bool = True) -> Particles:
     return Particles.create(["TS_1"] * n, position, rotation=rotation, class_name=["a", "b"] * (n // 2))
 
 
-def test_the_centre_of_the_first_voxel_is_half_half_zero(tmp_path: Path) -> None:
+def test_the_center_of_the_first_voxel_is_half_half_zero(tmp_path: Path) -> None:
     particles = Particles.create(["TS_1"], np.zeros((1, 3)))
     imod.write_particles(tmp_path / "m.mod", particles, voxel_spacing_angstrom=2.0)
     assert imodmodel.read(tmp_path / "m.mod")[["x", "y", "z"]].to_numpy().tolist() == [[0.5, 0.5, 0.0]]
@@ -45,7 +45,7 @@ def test_classes_become_objects_and_slicer_angles_the_orientation(tmp_path: Path
     assert back.tomogram.tolist() == ["TS_1"] * 4
 
 
-def test_slicer_angles_turn_the_particle_upright() -> None:
+def test_slicer_angles_rotate_the_particle_upright() -> None:
     (x, y, z) = (20.0, -35.0, 110.0)
     (rotation,) = swap_xyz_zyx(from_slicer(np.array([[x, y, z]])))
     upright = Rotation.from_euler("zyx", [z, y, x], degrees=True).as_matrix()  # extrinsic: z first, then y, then x

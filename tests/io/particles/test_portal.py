@@ -36,14 +36,14 @@ def test_folders_and_metadata_give_spacing_run_and_object(annotation: Path) -> N
     assert np.isnan(particles.rotation).all()
 
 
-def test_a_given_spacing_goes_before_the_folder(annotation: Path) -> None:
+def test_a_requested_spacing_goes_before_the_folder(annotation: Path) -> None:
     annotation.write_text(line())
     np.testing.assert_allclose(
         portal.read_particles(annotation, voxel_spacing_angstrom=2.0).position_zyx_angstrom[0], [2, 5, 6]
     )
 
 
-def test_without_folders_the_spacing_is_asked_for(tmp_path: Path) -> None:
+def test_without_folders_the_spacing_is_required(tmp_path: Path) -> None:
     (tmp_path / "p.ndjson").write_text(line())
     with pytest.raises(FormatError, match="--picks-spacing"):
         portal.read_particles(tmp_path / "p.ndjson")
@@ -103,6 +103,6 @@ def test_several_runs_or_objects_need_a_file_each(tmp_path: Path) -> None:
         portal.write_particles(tmp_path / "p.ndjson", two, voxel_spacing_angstrom=1.0)
 
 
-def test_metadata_is_told_apart_from_points(real_data: Path) -> None:
+def test_metadata_is_refused_as_points(real_data: Path) -> None:
     with pytest.raises(FormatError, match=r"name its \.ndjson file instead"):
         portal.read_particles(real_data / "metadata" / "portal_backend" / "annotation_foo-1.0.json")

@@ -72,7 +72,7 @@ _rlnOpticsGroup #14
 ODD_GRIDS = {"017": Grid((31, 63, 65), 10.0), "018": Grid((30, 64, 66), 20.0)}
 
 
-def test_relion5_position_is_half_the_size_plus_centered_minus_turned_shift(tmp_path: Path) -> None:
+def test_relion5_position_is_half_the_size_plus_centered_minus_rotated_shift(tmp_path: Path) -> None:
     particles = read_particles(write(tmp_path / "a.star", RELION5), grids=ODD_GRIDS)
     turned = relion_matrix(np.array([10.0, 20.0, 30.0])) @ [1.5, -2.5, 4.0]
     expected = np.array([65, 63, 31]) * 10.0 / 2 + [100.5, -20.25, 3.0] - turned
@@ -80,13 +80,13 @@ def test_relion5_position_is_half_the_size_plus_centered_minus_turned_shift(tmp_
     assert particles.source == "relion5"
 
 
-def test_subtomogram_angles_turn_what_particle_angles_turned(tmp_path: Path) -> None:
+def test_subtomogram_angles_are_applied_after_particle_angles(tmp_path: Path) -> None:
     particles = read_particles(write(tmp_path / "a.star", RELION5), grids=ODD_GRIDS)
     expected = relion_matrix(np.array([10.0, 20.0, 30.0])) @ relion_matrix(np.array([-40.0, 50.0, 160.0]))
     np.testing.assert_allclose(on_xyz(particles.rotation)[0], expected, atol=1e-9)
 
 
-def test_python_center_lies_one_tilt_series_pixel_lower(tmp_path: Path) -> None:
+def test_python_center_is_one_tilt_series_pixel_lower(tmp_path: Path) -> None:
     path = write(tmp_path / "a.star", RELION5)
     default = read_particles(path, grids=ODD_GRIDS).position_zyx_angstrom
     python = read_particles(path, grids=ODD_GRIDS, center="relion-python").position_zyx_angstrom
@@ -105,7 +105,7 @@ def test_sizes_beside_the_particles_count_tilt_series_pixels(tmp_path: Path) -> 
     )
 
 
-def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
+def test_names_that_resemble_numbers_stay_names(tmp_path: Path) -> None:
     particles = read_particles(write(tmp_path / "a.star", RELION5), grids=ODD_GRIDS)
     assert list(particles.tomogram) == ["017", "018"]
     assert list(particles.columns["rlnTomoName"]) == ["017", "018"]
@@ -162,7 +162,7 @@ def test_real_relion3_shifts_are_pixels(real_data: Path) -> None:
     assert particles.source == "warp"
 
 
-def test_real_lists_say_pixel_sizes_in_five_ways(real_data: Path) -> None:
+def test_real_lists_state_pixel_sizes_in_five_ways(real_data: Path) -> None:
     folder = real_data / "metadata"
     cases = {
         "cryocat/relion_3.0.star": (5.364, "relion3"),
@@ -179,7 +179,7 @@ def test_real_lists_say_pixel_sizes_in_five_ways(real_data: Path) -> None:
         assert particles.source == source, name
 
 
-def test_real_list_without_pixel_size_asks_for_it(real_data: Path) -> None:
+def test_real_list_without_pixel_size_requires_one(real_data: Path) -> None:
     path = real_data / "metadata/relion3_chlamy/clathrin.star.gz"
     with pytest.raises(FormatError, match=r"pixel size is missing.*--picks-spacing"):
         read_particles(path)
@@ -189,7 +189,7 @@ def test_real_list_without_pixel_size_asks_for_it(real_data: Path) -> None:
     assert particles.tomogram[0] == "tomo_0404"
 
 
-def test_real_shifts_in_pixels_use_the_stated_voxel_spacing(real_data: Path) -> None:
+def test_real_shifts_in_pixels_use_the_requested_voxel_spacing(real_data: Path) -> None:
     path = real_data / "metadata/pyseg/klass_particles.star"
     particles = read_particles(path, voxel_spacing_angstrom=2.62)
     expected = (np.array([602.812, 1138.678, 219.334]) - [-10.223163, 6.581837, 15.971837]) * 2.62
@@ -208,7 +208,7 @@ def test_m_coordinates_are_angstrom_and_the_first_pose_counts(tmp_path: Path) ->
     assert particles.tomogram[0] == "TS_1.tomostar"
 
 
-def test_classes_are_taken_from_a_numeric_column_when_asked(real_data: Path) -> None:
+def test_classes_are_taken_from_a_requested_numeric_column(real_data: Path) -> None:
     path = real_data / "metadata/cryocat/add_obj_sub_id.star"
     assert set(read_particles(path).class_name) == {""}
     assert list(read_particles(path, class_column="rlnClassNumber").class_name) == ["class 1", "class 2"]
@@ -238,7 +238,7 @@ def test_score_is_the_programs_figure_of_merit(real_data: Path) -> None:
         ("pytom/relion_with_optics_group.star", "three dimensions"),
     ],
 )
-def test_real_file_that_lists_something_else_says_what_it_is(real_data: Path, name: str, message: str) -> None:
+def test_real_file_without_particles_is_refused_by_its_kind(real_data: Path, name: str, message: str) -> None:
     with pytest.raises(FormatError, match=message):
         read_particles(real_data / "metadata" / name)
 

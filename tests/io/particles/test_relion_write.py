@@ -151,7 +151,7 @@ def test_subtomogram_angles_and_shifts_are_absorbed(tmp_path: Path) -> None:
     assert not {"rlnOriginXAngst", "rlnTomoSubtomogramRot", "rlnAngleTiltPrior"} & set(back.columns)
 
 
-def test_relion_finds_the_columns_it_demands(tmp_path: Path) -> None:
+def test_the_columns_that_relion_requires_are_written(tmp_path: Path) -> None:
     write_particles(tmp_path / "a.star", example(), grids=GRIDS)
     blocks = starfile.read(tmp_path / "a.star")
     assert list(blocks) == ["optics", "particles"]
@@ -198,7 +198,7 @@ def test_selected_rows_keep_their_values(real_data: Path, tmp_path: Path) -> Non
     pd.testing.assert_frame_equal(back.columns, particles.columns.iloc[[7, 3]].reset_index(drop=True))
 
 
-def test_missing_pixel_size_and_tomogram_are_said_and_nothing_is_left(tmp_path: Path) -> None:
+def test_missing_pixel_size_and_tomogram_are_refused_and_no_file_is_written(tmp_path: Path) -> None:
     one = {"TS_01": GRIDS["TS_01"]}
     with pytest.raises(ValueError, match="voxel_spacing_angstrom is None"):
         write_particles(tmp_path / "a.star", example())

@@ -46,7 +46,7 @@ def test_big_endian_files_are_read(tmp_path: Path) -> None:
         (bytes([6, 0, 0, 5]) + np.array([20, 7, 1], "<i4").tobytes() + b"\0" * 2000, "a motive list of 7 particles"),
     ],
 )
-def test_broken_files_end_in_one_sentence(tmp_path: Path, content: bytes, sentence: str) -> None:
+def test_broken_files_are_refused_with_the_reason(tmp_path: Path, content: bytes, sentence: str) -> None:
     (tmp_path / "a.em").write_bytes(content)
     with pytest.raises(FormatError, match=sentence):
         em.open_volume(tmp_path / "a.em")

@@ -214,7 +214,7 @@ def test_modes_that_are_no_density_are_refused(written: Path, mode: int, word: s
     # named by hand: gzip writes the time into its header, and pytest would make a name of the bytes
     ids=["empty", "half-header", "text", "zeros", "cut-gzip", "empty-gzip", "text-in-bzip2"],
 )
-def test_broken_files_end_in_one_sentence(tmp_path: Path, broken: bytes, sentence: str) -> None:
+def test_broken_files_are_refused_with_the_reason(tmp_path: Path, broken: bytes, sentence: str) -> None:
     path = tmp_path / "a.mrc"
     path.write_bytes(broken)
     with pytest.raises(FormatError, match=sentence) as caught:
@@ -223,7 +223,7 @@ def test_broken_files_end_in_one_sentence(tmp_path: Path, broken: bytes, sentenc
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress])
-def test_truncated_files_say_how_much_is_there(written: Path, compress: Any) -> None:
+def test_truncated_files_are_refused_with_their_length(written: Path, compress: Any) -> None:
     written.write_bytes(compress(written.read_bytes()[:1100]))
     with pytest.raises(FormatError, match="1100 bytes, expected 1504 for 6 x 5 x 4 voxels of float32"):
         mrc.open_volume(written)

@@ -42,7 +42,7 @@ def test_compressed_stacks_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volume.read(), DATA)
 
 
-def test_plain_resolution_tags_are_not_believed(tmp_path: Path) -> None:
+def test_plain_resolution_tags_are_ignored(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", DATA, resolution=(300, 300), resolutionunit="INCH", photometric="minisblack")
     volume = tiff.open_volume(tmp_path / "a.tif")
     assert volume.voxel_spacing_angstrom is None
@@ -87,14 +87,14 @@ def test_several_channels_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"II*\0", b"garbage" * 50])
-def test_broken_files_end_in_one_sentence(tmp_path: Path, content: bytes) -> None:
+def test_broken_files_are_refused_with_the_reason(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(FormatError, match="TIFF structure"):
         tiff.open_volume(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("kept", [200, 700, 1500, 2500])
-def test_truncated_stacks_end_in_one_sentence(tmp_path: Path, kept: int) -> None:
+def test_truncated_stacks_are_refused_with_the_reason(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "a.tif"
     tiff.write_volume(path, np.zeros((6, 20, 20), np.float32), 10.0)
     path.write_bytes(path.read_bytes()[:kept])

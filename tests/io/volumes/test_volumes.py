@@ -78,13 +78,13 @@ def test_content_goes_before_the_suffix(tmp_path: Path) -> None:
         ("a.tif", b"", "TIFF structure is empty"),
     ],
 )
-def test_what_is_no_volume_ends_in_one_sentence(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+def test_what_is_no_volume_is_refused_with_the_reason(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(FormatError, match=sentence):
         open_volume(tmp_path / name)
 
 
-def test_folders_and_missing_files_end_in_one_sentence(tmp_path: Path) -> None:
+def test_folders_and_missing_files_are_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="a folder"):
         open_volume(tmp_path)
     with pytest.raises(FormatError, match="file is missing"):
@@ -129,7 +129,7 @@ def test_impossible_override_is_refused() -> None:
         Volume(Path("a.mrc"), DATA).grid(-2.0)
 
 
-def test_every_real_file_opens_or_ends_in_one_sentence(real_data: Path) -> None:
+def test_every_real_file_opens_or_is_refused_with_the_reason(real_data: Path) -> None:
     opened, refused = 0, []
     for folder in ("maps", "tomograms", "subtomograms/derived_real_ribosomes", "subtomograms/pytom_e2e"):
         for path in sorted(p for p in (real_data / folder).rglob("*") if p.is_file()):

@@ -116,7 +116,7 @@ def test_slicing_reads_only_the_chunks_it_needs(tmp_path: Path) -> None:
         volume.read()
 
 
-def test_what_a_volume_was_made_from_is_kept_beside_the_metadata(tmp_path: Path) -> None:
+def test_provenance_is_kept_beside_the_metadata(tmp_path: Path) -> None:
     for version in ("0.4", "0.5"):
         zarr.write_volume(tmp_path / "a.zarr", numbered((8, 8, 8)), 10.0, version=version, provenance={"model": "x"})
         assert zarr.read_provenance(tmp_path / "a.zarr") == {"model": "x"}
@@ -221,7 +221,7 @@ def test_bare_array_opens_with_unknown_spacing(tmp_path: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_broken_metadata_ends_in_one_sentence(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
+def test_broken_metadata_is_refused_with_the_reason(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
     path = tmp_path / "a.zarr"
     group_with(path, {"axes": axes_of("zyx"), "datasets": [{"path": "s0"}]}, numbered((3, 4, 5)))
     (path / ".zattrs").write_text(json.dumps(change))
@@ -237,7 +237,7 @@ def test_several_channels_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"zarr_format": 9, "node_type": "group"}'])
-def test_folders_that_are_not_zarr_end_in_one_sentence(tmp_path: Path, content: str | None) -> None:
+def test_folders_that_are_not_zarr_are_refused_with_the_reason(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "a.zarr"
     path.mkdir()
     if content is not None:
