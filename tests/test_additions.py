@@ -252,6 +252,40 @@ def test_particle_format_is_one_file(package: PackageCopy) -> None:
     assert documented_count("a particle format") == 1
 
 
+ENTRY = '''"""Equal probabilities for all classes; a test of how a benchmark entry is added."""
+
+import numpy as np
+
+from tomosift.evaluation.benchmark.entry import Entry, EntryResult
+from tomosift.evaluation.benchmark.task import BenchmarkTask
+
+
+def predict_equal(task: BenchmarkTask) -> EntryResult:
+    """Return the same probability for every class."""
+    shape = (len(task.data.test), len(task.protocol.classes))
+    return EntryResult(np.full(shape, 1 / shape[1]))
+
+
+ENTRIES = {"dummy": Entry("Equal probabilities for all classes.", predict_equal)}
+'''
+
+USE_OF_ENTRY = """
+from pathlib import Path
+from tomosift.cli.main import main
+options = ["--methods", "dummy", "--budgets", "1", "--snrs", "0.1", "--seeds", "1", "--per-class", "20"]
+main(["benchmark", "centered-ten", *options, "--out", "results"])
+assert "Equal probabilities for all classes." in Path("results/report.html").read_text()
+print(Path("results/table.csv").read_text())
+"""
+
+
+def test_benchmark_entry_is_one_file(package: PackageCopy) -> None:
+    package.write("evaluation/benchmark/entries/dummy.py", ENTRY)
+    assert re.search("^centered-ten,0.1,dummy,1,", package.run(USE_OF_ENTRY), re.MULTILINE)
+    assert package.changed_files() == ["evaluation/benchmark/entries/dummy.py"]
+    assert documented_count("a benchmark entry") == 1
+
+
 SECTION = '''"""The number of particles; a test of how a section is added."""
 
 from tomosift.evaluation.report.report_input import ReportInput
