@@ -21,9 +21,9 @@ from sklearn.cluster import KMeans
 
 from tomosift import methods
 from tomosift.data.extraction.extract import extract
-from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.inference.classifier import load_classifier, starting_encoder
+from tomosift.inference.model_files import load_classifier
 from tomosift.inference.prediction import embed
 from tomosift.methods.contrastive import Config
 from tomosift.models.encoder import Encoder

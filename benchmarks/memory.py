@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from tomosift import methods
-from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
+from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.prediction import predict
 from tomosift.methods.contrastive import Config as Contrastive
@@ -52,16 +53,15 @@ def main() -> int:
 
         started = time.monotonic()
         training = Training(steps=asked.steps, batch_size=48)
-        none = boxes.select(np.zeros(0, dtype=np.int64))
         pretrained, tuned = asked.folder / "pretrained", asked.folder / "classifier"
         pretraining = Contrastive(encoder=asked.encoder, training=training)
-        methods.train("contrastive", pretraining, TrainingSets(none, boxes, none), pretrained, 0)
+        methods.train("contrastive", pretraining, TrainingSets.from_labels(boxes.empty(), boxes), pretrained, 0)
         measured("pretrain", started)
 
         started = time.monotonic()
         tuning = Supervised(init=pretrained, tuning="probe-then-finetune", training=training)
         labeled = boxes.select(boxes.labeled_rows)
-        classifier = methods.train("supervised", tuning, TrainingSets(labeled, boxes, none), tuned, 0)
+        classifier = methods.train("supervised", tuning, TrainingSets.from_labels(labeled, boxes), tuned, 0)
         measured("fine-tune", started)
 
         started = time.monotonic()

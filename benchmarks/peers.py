@@ -37,10 +37,10 @@ from timing.peers import (
 from timing.stages import SPACING_ANGSTROM, Extraction, noise_batch, noise_tomogram, places, scanned, seeded
 from torch import Tensor, nn
 
-from tomosift.data.set_reader import normalized
+from tomosift.data.normalization import normalize_volumes
 from tomosift.malloc import keep_freed_memory
 from tomosift.methods.contrastive import CONTRASTED
-from tomosift.models.grid_descriptors import first_center_voxel
+from tomosift.models.descriptors.grid import first_center_voxel
 from tomosift.models.losses import nt_xent
 from tomosift.physics.augmentation import view
 
@@ -233,7 +233,7 @@ def scan(table: Table) -> None:
         parts = []
         for start in range(0, options.slid, 64):
             cut = [block[z : z + size, y : y + size, x : x + size] for z, y, x in corners[start : start + 64]]
-            parts.append(encoder(torch.from_numpy(normalized(torch.stack(cut).numpy()))))
+            parts.append(encoder(torch.from_numpy(normalize_volumes(torch.stack(cut).numpy()))))
         return torch.cat(parts)
 
     of_places = slid()

@@ -22,11 +22,11 @@ import tyro
 
 from tomosift import methods
 from tomosift.data.splits import sample_labels
-from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.evaluation.benchmark.datasets import extract_from_tomograms
 from tomosift.inference.prediction import embed, predict
-from tomosift.learning.linear_probe import linear_probe
+from tomosift.learning.linear_probe import measure_probe_accuracy
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.simulate.dataset_config import TomogramDatasetConfig
@@ -83,8 +83,7 @@ def say(sentence: str) -> None:
 def sets(train: Subtomograms, per_class: int, seed: int) -> TrainingSets:
     """All training boxes unlabeled, a few of them labeled; no validation, as with so few there is none to spare."""
     rows = sample_labels(train, per_class, seed)
-    none = train.select(np.zeros(0, dtype=np.int64))
-    return TrainingSets(train.select(rows), train.with_labels(np.full(len(train), "")), none)
+    return TrainingSets.from_labels(train.select(rows), train.with_labels(np.full(len(train), "")))
 
 
 def pretrain(options: Options, train: Subtomograms, name: str, config: Contrastive, seed: int) -> Path:
@@ -108,12 +107,12 @@ def accuracy(
 
 def probe(folder: Path, train: Subtomograms, test: Subtomograms, per_class: int, draws: int = 5) -> float:
     """Mean probe accuracy of a run's encoder over draws of the labeled subset."""
-    from tomosift.inference.classifier import load_classifier
+    from tomosift.inference.model_files import load_classifier
 
     encoder = load_classifier(folder).encoder
     known, asked = embed(encoder, train.volumes, len(train)), embed(encoder, test.volumes, len(test))
     chosen = [sample_labels(train, per_class, draw) for draw in range(draws)]
-    return float(np.mean([linear_probe(known[rows], train.label[rows], asked, test.label) for rows in chosen]))
+    return float(np.mean([measure_probe_accuracy(known[rows], train.label[rows], asked, test.label) for rows in chosen]))
 
 
 def compare(options: Options, train: Subtomograms, test: Subtomograms) -> list[dict[str, object]]:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from tomosift.averaging.class_averages import AlignmentInput, prepare_alignment
 from tomosift.averaging.multireference_alignment import refine_labels
-from tomosift.data.extraction.extract import import_boxes
-from tomosift.inference.classifier import load_classifier, shipped_decoder
+from tomosift.data.extraction.import_subtomograms import import_subtomograms
+from tomosift.inference.model_files import load_classifier, shipped_decoder
 from tomosift.inference.prediction import classify_embeddings, embed
 from tomosift.inference.prototypes import enroll_classes
 from tomosift.io.subtomogram_files import open_subtomogram_files
@@ -92,7 +92,7 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Bring the boxes in, enrol one of each, print."""
     volumes, names = [], []
     for source in ("derived_real_ribosomes", "derived_real_microtubule"):
-        boxes = import_boxes(
+        boxes = import_subtomograms(
             open_subtomogram_files(options.data / "subtomograms" / source),
             options.work / source,
             voxel_spacing_angstrom=SPACING_ANGSTROM,

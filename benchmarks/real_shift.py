@@ -15,9 +15,9 @@ import tyro
 from numpy.typing import NDArray
 
 from tomosift import methods
-from tomosift.data.extraction.extract import import_boxes
+from tomosift.data.extraction.import_subtomograms import import_subtomograms
 from tomosift.data.set_writer import SubtomogramWriter
-from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.prediction import predict
 from tomosift.io.subtomogram_files import open_subtomogram_files
@@ -78,22 +78,22 @@ def called(model_of: Path, config: Config, data: TrainingSets, asked: Subtomogra
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Simulate, train, adapt, ask, print."""
-    real = import_boxes(
+    real = import_subtomograms(
         open_subtomogram_files(options.data / "subtomograms" / "derived_real_ribosomes"),
         options.work / "real",
         voxel_spacing_angstrom=SPACING_ANGSTROM,
         box_size=BOX_SIZE,
     )
     halves = [np.arange(len(real)) % 2 == k for k in range(2)]
-    alone = Config(features="none", warps=False, own_scale=False)
+    alone = Config(features="none", warps=False, standardize_per_domain=False)
     for seed in range(options.seeds):
         known = source(options, seed)
         work = options.work / f"runs-{seed}"
-        before = called(work / "before", alone, TrainingSets.across(known, real), real, seed)
+        before = called(work / "before", alone, TrainingSets.from_domains(known, real), real, seed)
         after = np.empty(len(real), dtype=before.dtype)
         for k, half in enumerate(halves):
-            data = TrainingSets.across(known, real.select(~half))
-            config = Config(own_scale=False)
+            data = TrainingSets.from_domains(known, real.select(~half))
+            config = Config(standardize_per_domain=False)
             after[half] = called(work / f"after-{k}", config, data, real.select(half), seed)
         for name, said in (("before", before), ("after", after)):
             names, counts = np.unique(said, return_counts=True)

@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from tomosift.data.labels import is_member
 from tomosift.data.splits import sample_labels
-from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.evaluation.benchmark.datasets import BenchmarkData, build_data
 from tomosift.evaluation.benchmark.entries.few_shot import embedded
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
-from tomosift.inference.classifier import load_classifier
+from tomosift.inference.model_files import load_classifier
 from tomosift.inference.prediction import embed
-from tomosift.learning.label_propagation import assign_pseudo_labels, propagate_labels
+from tomosift.learning.label_propagation import propagate_labels
 from tomosift.learning.linear_probe import FEW_LABELS_REGULARIZATION, fit_linear_probe
+from tomosift.learning.pseudo_labels import assign_pseudo_labels
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from scipy.spatial.transform import Rotation
 from tomosift.acquisition import Acquisition
 from tomosift.conventions import UNLABELED, center_index
 from tomosift.data.extraction.tomograms import Tomogram
-from tomosift.data.set_reader import open_subtomograms
 from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.data.subtomogram_set import open_subtomograms
 from tomosift.io import angles
 from tomosift.io import particles as formats
 from tomosift.io.particles import dynamo, imod, motive_list, read_particles, write_particles
@@ -28,7 +28,6 @@ from tomosift.particles import Grid, Particles
 from tomosift.physics.conditions import ImagingRanges
 from tomosift.physics.ctf import ctf_2d, ctf_3d
 from tomosift.physics.imaging import image_parts, lab_protocol
-from tomosift.physics.noise import noise_at_snr
 from tomosift.physics.projection import project
 from tomosift.physics.rotation import quaternions_to_matrices, random_rotations, rotate
 from tomosift.physics.wedge import apply_mask, wedge_mask
@@ -36,8 +35,14 @@ from tomosift.simulate.dataset_tables import tilt_series_table
 from tomosift.simulate.specimen import build_specimen
 from tomosift.simulate.structures.densities import template
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
-from tomosift.simulate.tilt_series import TiltSeriesSettings, box_variance, plan_acquisition, record, snr_centers
-from tomosift.train.loop import step_generator
+from tomosift.simulate.tilt_series import (
+    TiltSeriesSettings,
+    box_variance,
+    plan_acquisition,
+    record_tilt_series,
+    snr_centers,
+)
+from tomosift.train.schedule import step_generator
 
 PAGE = Path(__file__).resolve().parents[1] / "CONVENTIONS.md"
 LINES = re.findall(r"^- \*\*(.+?)\*\*:", PAGE.read_text(), flags=re.MULTILINE)
@@ -122,7 +127,7 @@ def test_contrast(tmp_path: Path) -> None:
     dark = np.zeros((8, 8, 8), dtype=np.float32)
     dark[4, 4, 4] = -5.0
     write_volume(tmp_path / "dark.mrc", dark, 10.0)
-    tomogram = Tomogram("dark", tmp_path / "dark.mrc", Grid((8, 8, 8), 10.0), inverted=True)
+    tomogram = Tomogram("dark", tmp_path / "dark.mrc", Grid((8, 8, 8), 10.0), is_inverted=True)
     assert tomogram.crop((4, 4, 4), 4)[2, 2, 2] == 5.0
     density = template("apoferritin", 10.0, 32)
     assert density[16 - 5 : 16 + 6].max() > abs(density.min())
@@ -380,9 +385,10 @@ def test_dose() -> None:
 
 def test_snr_of_a_box() -> None:
     generator = torch.Generator().manual_seed(0)
-    transfer = wedge_mask(24, torch.tensor([[-60.0, 60.0]])) * ctf_3d(24, 10.0, torch.tensor([4.0]))
-    signal = apply_mask(torch.randn(16, 24, 24, 24, generator=generator), transfer)
-    noise = noise_at_snr(signal, torch.full((16,), 0.1), generator, transfer)
+    ranges = ImagingRanges(snr=(0.1, 0.1), defocus_um=(4.0, 4.0), noise_before_ctf=(1.0, 1.0))
+    density = torch.randn(16, 24, 24, 24, generator=generator)
+    parts = image_parts(density, ranges.sample(16, generator), generator, is_posed=True)
+    signal, noise = parts.signal, parts.noise[:, 0]
     assert float(signal.var() / noise.var()) == pytest.approx(0.1, rel=0.03)
     lost = apply_mask(noise, 1 - wedge_mask(24, torch.tensor([[-60.0, 60.0]])))
     assert float(lost.var()) < 1e-6 * float(noise.var())
@@ -399,7 +405,7 @@ def crowd():
 @pytest.fixture(scope="module")
 def recorded(crowd):
     settings = TiltSeriesSettings(tilt_step_deg=6.0, dose_per_tilt_e_per_A2=6.0, snr_box_size=20, snr=0.2)
-    return record(crowd, settings, rng=np.random.default_rng(1))
+    return record_tilt_series(crowd, settings, rng=np.random.default_rng(1))
 
 
 def test_snr_of_a_tomogram(crowd, recorded) -> None:

@@ -14,15 +14,16 @@ from tomosift.acquisition import Acquisition
 from tomosift.data.batches import Batch, UniformStream
 from tomosift.data.extraction.extract import extract
 from tomosift.data.extraction.tomograms import Tomogram
-from tomosift.data.subtomograms import Subtomograms, SubtomogramWriter, open_subtomograms
+from tomosift.data.set_writer import SubtomogramWriter
+from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.io.volumes import write_volume
 from tomosift.methods import contrastive, supervised
+from tomosift.models.descriptors.grid import compute_block_descriptors
 from tomosift.models.encoder import Encoder
 from tomosift.models.encoders import build_encoder
-from tomosift.models.grid_descriptors import compute_block_descriptors
 from tomosift.particles import Grid, Particles
-from tomosift.physics.augmentation import ViewRanges, normalized
+from tomosift.physics.augmentation import ViewRanges, normalize
 
 SPACING_ANGSTROM = 10.0
 CLASSES = ("a", "b", "c")
@@ -45,7 +46,7 @@ class Stage:
 
 def noise_batch(count: int, size: int) -> Batch:
     """Normalized boxes of white noise with labels in turn."""
-    volume = normalized(torch.randn(count, size, size, size, generator=torch.Generator().manual_seed(0)))
+    volume = normalize(torch.randn(count, size, size, size, generator=torch.Generator().manual_seed(0)))
     return Batch(
         volume=volume,
         label=torch.arange(count) % len(CLASSES),

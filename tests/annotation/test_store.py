@@ -1,4 +1,4 @@
-"""The store: nothing that was acknowledged is lost, nothing is ever changed, several may write at once."""
+"""The store: confirmed answers are never lost, events are never changed, several processes can write at once."""
 
 import signal
 import sqlite3
@@ -12,7 +12,7 @@ import pytest
 
 from tomosift.annotation.consensus import ConsensusTracker
 from tomosift.annotation.store import Store
-from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.errors import FormatError
 
 WRITER = """
@@ -24,52 +24,52 @@ path, who, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 store = Store(path, "set", np.array([str(k) for k in range(count)], dtype=object))
 store.add_class("ribosome", who)
 for row in range(count):
-    store.answer(who, f"{who}-request-{row}", [row], "label", "ribosome")
+    store.add_answer(who, f"{who}-request-{row}", [row], "label", "ribosome")
     print(row, flush=True)
 """
 
 
-def names(store: Store) -> dict[int, dict[str, str]]:
-    return ConsensusTracker(store).answers().names
+def annotations(store: Store) -> dict[int, dict[str, str]]:
+    return ConsensusTracker(store).update().annotations
 
 
-def test_newest_answer_of_each_person_holds(store: Store) -> None:
-    store.answer("ada", "request-1", [5], "label", "groel")
-    store.answer("bob", "request-2", [5], "label", "apoferritin")
-    store.answer("ada", "request-3", [5], "junk")
-    assert names(store) == {5: {"ada": "junk", "bob": "apoferritin"}}
+def test_the_newest_answer_of_each_annotator_counts(store: Store) -> None:
+    store.add_answer("ada", "request-1", [5], "label", "groel")
+    store.add_answer("bob", "request-2", [5], "label", "apoferritin")
+    store.add_answer("ada", "request-3", [5], "junk")
+    assert annotations(store) == {5: {"ada": "junk", "bob": "apoferritin"}}
 
 
-def test_undo_brings_back_what_was_said_before(store: Store) -> None:
-    store.answer("ada", "request-1", [5], "label", "groel")
-    store.answer("ada", "request-2", [5], "unsure")
-    assert names(store) == {}
+def test_undo_restores_the_answer_before(store: Store) -> None:
+    store.add_answer("ada", "request-1", [5], "label", "groel")
+    store.add_answer("ada", "request-2", [5], "unsure")
+    assert annotations(store) == {}
     assert store.undo("ada", "undo-1") == [5]
-    assert names(store) == {5: {"ada": "groel"}}
+    assert annotations(store) == {5: {"ada": "groel"}}
     assert store.undo("ada", "undo-2") == [5]
     assert store.undo("ada", "undo-3") == []
-    assert names(store) == {}
+    assert annotations(store) == {}
 
 
-def test_what_was_said_in_one_go_is_taken_back_in_one_go_and_only_by_its_author(store: Store) -> None:
-    store.answer("ada", "request-1", [1, 2, 3], "label", "groel")
-    store.answer("bob", "request-2", [2], "label", "groel")
+def test_one_action_is_undone_as_a_whole_and_only_by_its_annotator(store: Store) -> None:
+    store.add_answer("ada", "request-1", [1, 2, 3], "label", "groel")
+    store.add_answer("bob", "request-2", [2], "label", "groel")
     assert store.undo("ada", "undo-1") == [1, 2, 3]
-    assert names(store) == {2: {"bob": "groel"}}
+    assert annotations(store) == {2: {"bob": "groel"}}
 
 
-def test_request_that_is_sent_again_writes_nothing(store: Store) -> None:
-    assert store.answer("ada", "request-1", [1], "label", "groel") == 1
-    assert store.answer("ada", "request-1", [1], "label", "groel") == 0
-    store.answer("ada", "request-2", [2], "label", "groel")
+def test_a_repeated_request_writes_nothing(store: Store) -> None:
+    assert store.add_answer("ada", "request-1", [1], "label", "groel") == 1
+    assert store.add_answer("ada", "request-1", [1], "label", "groel") == 0
+    store.add_answer("ada", "request-2", [2], "label", "groel")
     assert store.undo("ada", "undo-1") == [2]
     assert store.undo("ada", "undo-1") == [2]
-    assert len(store.events()) == 3
-    assert names(store) == {1: {"ada": "groel"}}
+    assert len(store.read_events()) == 3
+    assert annotations(store) == {1: {"ada": "groel"}}
 
 
 def test_events_cannot_be_changed_or_removed(store: Store) -> None:
-    store.answer("ada", "request-1", [1], "label", "groel")
+    store.add_answer("ada", "request-1", [1], "label", "groel")
     with sqlite3.connect(store.path) as other:
         for statement in ("update events set class_name = 'x'", "delete from events"):
             with pytest.raises(sqlite3.IntegrityError, match="events stay"):
@@ -89,18 +89,16 @@ def test_events_cannot_be_changed_or_removed(store: Store) -> None:
         ([1], "junk", "groel", "no other answer has one"),
     ],
 )
-def test_answers_that_make_no_sense_are_refused(
-    store: Store, rows: list[int], kind: str, name: str, sentence: str
-) -> None:
+def test_invalid_answers_are_refused(store: Store, rows: list[int], kind: str, name: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        store.answer("ada", "request-1", rows, kind, name)  # type: ignore[arg-type]
-    assert not store.events()
+        store.add_answer("ada", "request-1", rows, kind, name)  # type: ignore[arg-type]
+    assert not store.read_events()
 
 
 def test_classes_keep_their_order_and_color_and_are_added_once(store: Store) -> None:
     store.add_class("proteasome", "bob")
     store.add_class("groel", "bob")
-    assert [(one.name, one.color, one.created_by) for one in store.classes()] == [
+    assert [(entry.name, entry.color, entry.created_by) for entry in store.read_classes()] == [
         ("ribosome-70s", 0, "ada"),
         ("groel", 1, "ada"),
         ("apoferritin", 2, "ada"),
@@ -109,14 +107,14 @@ def test_classes_keep_their_order_and_color_and_are_added_once(store: Store) -> 
 
 
 @pytest.mark.parametrize("name", ["", "two words", "it's", "unknown", "junk"])
-def test_names_that_no_table_could_hold_are_refused(store: Store, name: str) -> None:
+def test_class_names_that_no_table_can_hold_are_refused(store: Store, name: str) -> None:
     with pytest.raises(ValueError, match="class"):
         store.add_class(name, "ada")
 
 
-def test_store_of_another_set_is_refused_in_one_sentence(store: Store, boxes: Subtomograms) -> None:
+def test_store_of_another_set_is_refused_in_one_sentence(store: Store, subtomograms: Subtomograms) -> None:
     with pytest.raises(FormatError, match=r"labels\.sqlite: the set is .*, expected other, .*choose another --store"):
-        Store(store.path, "other", boxes.particles.particle_id)
+        Store(store.path, "other", subtomograms.particles.particle_id)
 
 
 def test_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
@@ -126,30 +124,30 @@ def test_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
         Store(path, "set", np.array(["a"], dtype=object))
 
 
-def test_store_is_the_same_when_it_is_opened_again(opened: Callable[[], Store]) -> None:
-    first = opened()
+def test_a_reopened_store_is_unchanged(open_store: Callable[[], Store]) -> None:
+    first = open_store()
     first.add_class("groel", "ada")
     first.answer("ada", "request-1", [1], "label", "groel", guess="groel")
     first.close()
-    again = opened()
-    assert names(again) == {1: {"ada": "groel"}}
-    assert again.events()[0].guess == "groel"
-    assert again.classes()[0].name == "groel"
+    again = open_store()
+    assert annotations(again) == {1: {"ada": "groel"}}
+    assert again.read_events()[0].guess == "groel"
+    assert again.read_classes()[0].name == "groel"
 
 
-def test_acknowledged_labels_survive_a_killed_process(tmp_path: Path) -> None:
+def test_confirmed_labels_survive_a_killed_process(tmp_path: Path) -> None:
     for attempt, written in enumerate((1, 20, 57)):
         path = tmp_path / f"{attempt}.sqlite"
         with subprocess.Popen(
             [sys.executable, "-c", WRITER, path, "ada", "5000"], stdout=subprocess.PIPE, text=True
         ) as writer:
             assert writer.stdout is not None
-            acknowledged = [int(writer.stdout.readline()) for _ in range(written)]
+            confirmed = [int(writer.stdout.readline()) for _ in range(written)]
             writer.send_signal(signal.SIGKILL)
-            acknowledged += [int(line) for line in writer.stdout.read().splitlines()]
+            confirmed += [int(line) for line in writer.stdout.read().splitlines()]
         store = Store(path, "set", np.array([str(k) for k in range(5000)], dtype=object))
-        assert set(acknowledged) <= set(names(store))
-        assert store.answer("bob", "after-the-kill", [0], "label", "ribosome") == 1
+        assert set(confirmed) <= set(annotations(store))
+        assert store.add_answer("bob", "after-the-kill", [0], "label", "ribosome") == 1
         store.close()
 
 
@@ -163,5 +161,5 @@ def test_two_processes_write_at_once_without_loss(tmp_path: Path) -> None:
     ended = [(writer.communicate()[1], writer.returncode) for writer in writers]
     assert ended == [("", 0), ("", 0)]
     store = Store(path, "set", np.array([str(k) for k in range(count)], dtype=object))
-    assert names(store) == {row: {"ada": "ribosome", "bob": "ribosome"} for row in range(count)}
+    assert annotations(store) == {row: {"ada": "ribosome", "bob": "ribosome"} for row in range(count)}
     store.close()

@@ -7,9 +7,9 @@ import pytest
 
 from tomosift import methods
 from tomosift.cli.main import main
-from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.inference.classifier import GENERAL
+from tomosift.inference.model_files import GENERAL
 from tomosift.io.particles import read_particles, write_particles
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
@@ -29,8 +29,7 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Subtomograms:
 def run(boxes: Subtomograms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapt") / "run"
     config = Supervised(init=GENERAL, tuning="probe", spread="never", training=Training(2))
-    none = boxes.select(np.zeros(0, dtype=np.int64))
-    methods.train("supervised", config, TrainingSets(boxes, boxes, none), folder, 0)
+    methods.train("supervised", config, TrainingSets.from_labels(boxes, boxes), folder, 0)
     return folder
 
 

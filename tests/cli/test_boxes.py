@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tomosift.cli.main import main
-from tomosift.data.subtomograms import open_subtomograms
+from tomosift.data.subtomogram_set import open_subtomograms
 
 Refused = Callable[..., str]
 SMALL = ("--per-class", "3", "--box-size", "16", "--voxel-spacing", "16", "--max-neighbors", "1")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tomosift.cli.evaluate import report_of
-from tomosift.cli.inputs import labeled_set
 from tomosift.cli.main import main
-from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.data.labels import label_subtomograms
+from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.io.particles import csv
 from tomosift.particles import Particles
 
@@ -21,7 +21,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def judged(world: Any, chain: Any) -> Subtomograms:
-    return labeled_set(open_subtomograms(chain.subtomograms), world.paths.particles_truth, None, None, 30.0)
+    return label_subtomograms(open_subtomograms(chain.subtomograms), world.paths.particles_truth)
 
 
 def test_report_is_one_file_that_needs_nothing_else(
@@ -71,7 +71,7 @@ def test_without_known_classes_answers_are_shown_and_accuracy_is_not(
 
 
 def test_labels_of_training_alone_judge_nothing(world: Any, chain: Any) -> None:
-    boxes = labeled_set(open_subtomograms(chain.subtomograms), world.labels, None, None, 30.0)
+    boxes = label_subtomograms(open_subtomograms(chain.subtomograms), world.labels)
     report = report_of(chain.classifier, boxes)
     assert not report.has_truth
     assert len(report.particles) == 45

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import starfile
 
-from tomosift.cli.inputs import labeled_set
 from tomosift.cli.main import main
-from tomosift.data.subtomograms import open_subtomograms
+from tomosift.data.labels import label_subtomograms
+from tomosift.data.subtomogram_set import open_subtomograms
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,8 @@ def test_named_clusters_become_labels_without_searching_again(explored: Path, ch
     words = ["--clusters", "3", "--names", "1=big-one", "2=small", "3=small", "--sure", "0"]
     main(["explore", str(chain.subtomograms), "--out", str(explored), *words])
     table = starfile.read(explored / "clusters.star", always_dict=True)["particles"]
-    labeled = labeled_set(open_subtomograms(chain.subtomograms), explored / "labels.star", None, None, 1.0)
+    boxes = open_subtomograms(chain.subtomograms)
+    labeled = label_subtomograms(boxes, explored / "labels.star", tolerance_angstrom=1.0)
     assert labeled.class_names == ("big-one", "small")
     assert np.bincount(labeled.label)[0] == (table["rlnClassNumber"] == 1).sum()
     assert len(labeled.labeled_rows) == len(table)
@@ -91,7 +92,7 @@ def test_other_known_complexes_may_be_asked_for_and_damaged_clusters_are_refused
         main(words)
     kept.write_bytes(whole)
     assert stopped.value.code == 2
-    assert "clusters.npz: content is not readable" in capsys.readouterr().err
+    assert "clusters.npz: content is unreadable" in capsys.readouterr().err
 
 
 def test_a_known_complex_is_looked_for_alone(explored: Path, chain: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tomosift.cli.main import main
-from tomosift.data.subtomograms import open_subtomograms
+from tomosift.data.subtomogram_set import open_subtomograms
 from tomosift.io.volumes import write_volume
 
 Refused = Callable[..., str]

@@ -8,7 +8,7 @@ import pytest
 
 from tomosift.cli.inspect import lines_of
 from tomosift.cli.main import main
-from tomosift.data.subtomograms import SubtomogramWriter
+from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.errors import FormatError
 from tomosift.io.particles.relion import write_particles
 from tomosift.io.volumes import write_volume

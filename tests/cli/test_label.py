@@ -11,7 +11,7 @@ import pytest
 from tomosift.annotation.consensus import ConsensusTracker
 from tomosift.annotation.store import Store
 from tomosift.cli.main import main
-from tomosift.data.subtomograms import open_subtomograms
+from tomosift.data.subtomogram_set import open_subtomograms
 from tomosift.methods import set_digest
 
 Refused = Callable[..., str]
@@ -44,9 +44,9 @@ def test_labels_of_a_table_are_taken_over_and_the_token_is_for_its_owner(
     assert stat.S_IMODE((store.parent / "token").stat().st_mode) == 0o600
     boxes = open_subtomograms(chain.subtomograms)
     opened = Store(store, set_digest(boxes), boxes.particles.particle_id)
-    assert len(ConsensusTracker(opened).answers().majority) == 6
-    assert opened.classes()[0].name == "membrane"
-    assert len(opened.classes()) == 4
+    assert len(ConsensusTracker(opened).update().majority) == 6
+    assert opened.read_classes()[0].name == "membrane"
+    assert len(opened.read_classes()) == 4
     opened.close()
     run(*words)
     assert f"/#token={token}" in capsys.readouterr().err
@@ -69,7 +69,7 @@ def test_wrong_arguments_are_one_sentence(chain: Any, world: Any, refused: Refus
     words = ("label", chain.subtomograms, "--store", tmp_path / "labels.sqlite", "--no-browser")
     assert "port is 99999, expected 0 to 65535" in refused(*words, "--port", 99999)
     assert "cannot listen at 203.0.113.1 port 0" in refused(*words, "--host", "203.0.113.1")
-    assert "nothing" in refused(*words, "--run", tmp_path / "nothing")
+    assert "nothing" in refused(*words, "--model", tmp_path / "nothing")
     assert "expected a folder made by extraction" in refused("label", tmp_path / "no-set", "--no-browser")
     assert "nowhere.star" in refused(*words, "--labels", tmp_path / "nowhere.star")
 

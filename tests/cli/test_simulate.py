@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tomosift.cli.main import main
-from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
+from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
 from tomosift.data.extraction.tomograms import match_tomograms
 from tomosift.io.particles import read_particles
 from tomosift.io.volumes import open_volume, write_volume
@@ -45,7 +45,7 @@ def test_the_folder_opens_with_tilt_range_halves_and_picks(folder: Path) -> None
             assert tomogram.acquisition.tilt_range_deg == pytest.approx((-40, 60))
             assert tomogram.half_paths is not None
             assert tomogram.grid.shape_zyx == (16, 48, 48)
-        picks = read_particles(folder / "particles.star", grids=grids_by_name(tomograms))
+        picks = read_particles(folder / "particles.star", grids=collect_grids(tomograms))
         assert set(match_tomograms(picks.tomogram, tomograms)) == {"tomogram_001", "tomogram_002"}
         assert (picks.position_zyx_angstrom >= 0).all()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tomosift.cli.main import main
-from tomosift.data.subtomograms import Subtomograms, open_subtomograms
+from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 Refused = Callable[..., str]

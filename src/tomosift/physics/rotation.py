@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tomosift.physics.resampling import trilinear
-from tomosift.rng import normal, uniform
+from tomosift.rng import draw_normal, draw_uniform
 
 _NEWTON_STEPS = 4  # from half a radian away, at worst, to the resolution of float64
 
@@ -71,9 +71,9 @@ def random_rotations(
     """
     if not 0.0 <= max_angle_deg <= 180.0:
         raise ValueError(f"max_angle_deg is {max_angle_deg}, expected 0 to 180")
-    axis = normal((n, 3), generator, torch.float64)
+    axis = draw_normal((n, 3), generator, torch.float64)
     axis = axis / axis.norm(dim=-1, keepdim=True)
-    share = uniform((n, 1), generator, torch.float64)
+    share = draw_uniform((n, 1), generator, torch.float64)
     largest = math.radians(max_angle_deg)
     target = share * (largest - math.sin(largest))
     angle = (6 * target) ** (1 / 3)  # exact for small angles, too small by less than half a radian for large ones

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tomosift.physics.rotation import random_rotations
-from tomosift.rng import normal, seeds, uniform
+from tomosift.rng import draw_normal, draw_seeds, draw_uniform
 
 Range = tuple[float, float]
 
@@ -74,7 +74,7 @@ class ViewRanges:
 
         def between(low_high: Range, *shape: int) -> Tensor:
             low, high = low_high
-            return low + (high - low) * uniform((n, *shape), generator)
+            return low + (high - low) * draw_uniform((n, *shape), generator)
 
         return ViewParameters(
             rotation=random_rotations(n, generator, self.rotation_max_deg),
@@ -89,11 +89,11 @@ class ViewRanges:
             gamma=between(self.log_gamma).exp(),
             hidden_corner=between((0.0, 1.0), self.hidden_cubes, 3),
             swapped_corner=between((0.0, 1.0), self.swapped_cubes, 2, 3),
-            elastic_zyx_voxels=self.elastic_voxels * normal((n, 3, 4, 4, 4), generator)
+            elastic_zyx_voxels=self.elastic_voxels * draw_normal((n, 3, 4, 4, 4), generator)
             if self.elastic_voxels
             else None,
             mirrored=between((0.0, 1.0)) < (0.5 if self.mirror else 0.0),
-            noise_seed=seeds(n, generator),
+            noise_seed=draw_seeds(n, generator),
         )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tomosift.conventions import is_same_spacing
 from tomosift.data.batches import FeatureBatch
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.files import write_json
@@ -33,7 +34,7 @@ from tomosift.picking.particle_radius import estimate_radii
 from tomosift.picking.self_training import concatenate_picks, grow_picks
 from tomosift.picking.training_grid import TrainingGrid, load_training_grid
 from tomosift.progress import Progress, ignore_progress
-from tomosift.rng import normal
+from tomosift.rng import draw_normal
 from tomosift.train.loop import fit
 from tomosift.train.run import Run, read_json
 
@@ -61,7 +62,7 @@ class DetectorLearner(nn.Module):
 
     def forward(self, batch: FeatureBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the loss and the accuracy of a batch."""
-        noise = normal(batch.x.shape, generator).to(batch.x.device)
+        noise = draw_normal(batch.x.shape, generator).to(batch.x.device)
         x = batch.x + self.config.input_noise * self.deviation * noise
         if self.config.init is None:  # a trained encoder has absorbed a standardization already
             x = (x - self.mean) / self.deviation
@@ -250,7 +251,7 @@ def _build_classifier(config: Config, class_names: tuple[str, ...]) -> Classifie
         embedder, spacing = start.embedder, start.card.voxel_spacing_angstrom
         if start.card.encoder != _ENCODER:
             raise ValueError(f"the encoder of {config.init} is {start.card.encoder}, expected {_ENCODER}")
-        if abs(spacing - config.voxel_spacing_angstrom) > 0.01 * spacing:
+        if not is_same_spacing(config.voxel_spacing_angstrom, spacing):
             raise ValueError(
                 f"voxel_spacing_angstrom is {config.voxel_spacing_angstrom:g} but {config.init} was trained at "
                 f"{spacing:g} A; give that, or --detector.init None"
