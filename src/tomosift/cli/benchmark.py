@@ -7,10 +7,10 @@ from typing import Annotated
 import tyro
 
 from tomosift.cli.terminal import print_message, progress_bar
-from tomosift.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.evaluation.benchmark.report import write_benchmark_report
 from tomosift.evaluation.benchmark.results import write_table
+from tomosift.evaluation.benchmark.runner import BenchmarkConfig, run_benchmark
 from tomosift.train.run import environment
 
 
@@ -30,7 +30,7 @@ def command(
     """
     if protocol == "list":
         for name, known in PROTOCOLS.items():
-            print_message(f"{name}: {known.sentence}")
+            print_message(f"{name}: {known.description}")
         return
     with progress_bar("benchmark", "cells") as update:
         rows = run_benchmark(protocol, config, out, part(shard), update)

@@ -5,12 +5,11 @@ from typing import Annotated
 
 import tyro
 
-from tomosift.cli.inputs import tomograms_of
-from tomosift.cli.terminal import print_table
+from tomosift.cli.terminal import print_message, print_table
 from tomosift.conventions import WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.checks.findings import LEVELS, Finding
-from tomosift.data.checks.preflight import preflight
-from tomosift.data.extraction.tomogram_sources import grids_by_name
+from tomosift.data.checks.preflight import run_preflight
+from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
 from tomosift.files import write_json
 from tomosift.io.particles import read_particles
 
@@ -51,12 +50,12 @@ def command(
     ):
         if value is not None and not value > 0:
             raise ValueError(f"{name} is {value}, expected more than 0")
-    opened = tomograms_of(tomograms, tomogram_spacing, inverted, tilt_range)
+    opened = open_tomograms(tomograms, tomogram_spacing, inverted, tilt_range_deg=tilt_range, report=print_message)
     particles = read_particles(
-        picks, voxel_spacing_angstrom=picks_spacing or tomogram_spacing, grids=grids_by_name(opened)
+        picks, voxel_spacing_angstrom=picks_spacing or tomogram_spacing, grids=collect_grids(opened)
     )
     coarsest = max(tomogram.grid.voxel_spacing_angstrom for tomogram in opened.values())
-    findings = preflight(
+    findings = run_preflight(
         particles,
         opened,
         box_size=box_size,

@@ -6,16 +6,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tomosift.cli.inputs import tomograms_of
 from tomosift.cli.terminal import print_message, progress_bar
 from tomosift.compute.engine import Engine, for_each
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG, WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.extraction.empty_positions import sample_empty_positions
-from tomosift.data.extraction.extract import extract, import_boxes
-from tomosift.data.extraction.extract_parts import crop_tomogram, extract_in_parts
-from tomosift.data.extraction.tomogram_sources import grids_by_name
+from tomosift.data.extraction.extract import extract
+from tomosift.data.extraction.import_subtomograms import import_subtomograms
+from tomosift.data.extraction.parallel_extraction import crop_tomogram, extract_in_parallel
+from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
-from tomosift.data.set_reader import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.io.particles import read_particles
 from tomosift.io.subtomogram_files import open_subtomogram_files
 from tomosift.particles import Particles
@@ -62,18 +62,18 @@ def command(
         raise ValueError("empty places are looked for in tomograms; give them with --tomograms")
     if not tomograms:
         with progress_bar("import", "boxes") as update:
-            made = import_boxes(
+            made = import_subtomograms(
                 open_subtomogram_files(picks, voxel_spacing_angstrom=picks_spacing),
                 out,
                 voxel_spacing_angstrom=voxel_spacing,
                 box_size=box_size,
                 tilt_range_deg=tilt_range or DEFAULT_TILT_RANGE_DEG,
-                inverted=inverted,
+                is_inverted=inverted,
                 progress=update,
             )
     else:
-        found = tomograms_of(tomograms, tomogram_spacing, inverted, tilt_range)
-        particles = read_particles(picks, voxel_spacing_angstrom=picks_spacing, grids=grids_by_name(found))
+        found = open_tomograms(tomograms, tomogram_spacing, inverted, tilt_range_deg=tilt_range, report=print_message)
+        particles = read_particles(picks, voxel_spacing_angstrom=picks_spacing, grids=collect_grids(found))
         spacing = WORKING_VOXEL_SPACING_ANGSTROM if voxel_spacing is None else voxel_spacing
         edge = 32 if box_size is None else box_size
         if empty:
@@ -101,7 +101,7 @@ def _shared_out(
     particles: Particles, tomograms: dict[str, Tomogram], out: Path, grid: dict[str, Any], engine: Engine
 ) -> Subtomograms:
     with progress_bar("extract", "tomograms") as update:
-        return extract_in_parts(
+        return extract_in_parallel(
             particles,
             tomograms,
             out,

@@ -1,4 +1,4 @@
-"""The command line. Starts fast: a command's module is imported only when it is asked for."""
+"""The command line. It starts fast: the module of a command is imported only when the command is called."""
 
 import importlib
 import os
@@ -10,7 +10,7 @@ from tomosift.malloc import keep_freed_memory
 
 
 def overview() -> str:
-    """What `tomosift --help` prints."""
+    """The text of `tomosift --help`."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {sentence}" for name, sentence in COMMANDS.items()]
     return "\n".join(
@@ -22,7 +22,8 @@ def overview() -> str:
             "commands:",
             *lines,
             "",
-            "tomosift COMMAND --help shows the options of a command; tomosift --version the version.",
+            "tomosift COMMAND --help shows the usual options of a command, --help-all every option; tomosift --version",
+            "shows the version.",
         ]
     )
 
@@ -42,15 +43,15 @@ def main(arguments: list[str] | None = None) -> None:
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
         _fail(f"there is no command {name!r}; commands are {', '.join(COMMANDS)}")
-    if name != "label":  # a server stays, and should not hold what it does not need
+    if name != "label":  # a server runs for long and should not hold memory that it does not need
         keep_freed_memory()
     try:
         _run(name, rest)
-    except BrokenPipeError:  # the reader of our output has seen enough, as in `tomosift ... | head`
+    except BrokenPipeError:  # the reader of our output has closed it, as in `tomosift ... | head`
         sys.stderr.close()
         sys.exit(0)
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; run the same command again to go on where it stopped\n")
+        sys.stderr.write("\ninterrupted; run the same command again to resume\n")
         sys.exit(130)
     except (ValueError, RuntimeError, OSError) as error:
         if not _is_for_the_user(error) or "TOMOSIFT_TRACEBACK" in os.environ:
@@ -61,16 +62,26 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(name: str, rest: list[str]) -> None:
     import tyro
 
-    module = importlib.import_module(f"tomosift.cli.{name}")
-    command, program = module.command, f"tomosift {name}"
+    from tomosift.cli.usual import hide_rare_options
+
+    command = importlib.import_module(f"tomosift.cli.{name}").command
+    is_short = _asks_for_help(rest) and "--help-all" not in rest
+    rest = ["--help" if word == "--help-all" else word for word in rest]
+    program = f"tomosift {name}"
     if isinstance(command, dict):
-        tyro.extras.subcommand_cli_from_dict(command, prog=program, description=COMMANDS[name], args=rest)
+        commands = {word: hide_rare_options(one) if is_short else one for word, one in command.items()}
+        tyro.extras.subcommand_cli_from_dict(commands, prog=program, description=COMMANDS[name], args=rest)
     else:
-        tyro.cli(command, prog=program, description=module.__doc__, args=rest)
+        tyro.cli(hide_rare_options(command) if is_short else command, prog=program, args=rest)
+
+
+def _asks_for_help(words: list[str]) -> bool:
+    words = words[: words.index("--")] if "--" in words else words
+    return "--help" in words or "-h" in words
 
 
 def _is_for_the_user(error: Exception) -> bool:
-    """Whether the message is a sentence that tells the user what to do, rather than a defect of ours."""
+    """Whether the message is a sentence that tells the user what to do, rather than a defect of the program."""
     from tomosift.errors import NonFiniteLossError
 
     if isinstance(error, OSError):

@@ -6,7 +6,8 @@ from typing import Annotated
 import tyro
 
 from tomosift.cli.terminal import print_message, print_table
-from tomosift.inference.classifier import Classifier, load_classifier, model_folder, shipped_models
+from tomosift.inference.classifier import Classifier
+from tomosift.inference.model_files import load_classifier, model_folder, shipped_models
 from tomosift.train.run import read_json
 
 

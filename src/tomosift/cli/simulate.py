@@ -1,51 +1,108 @@
-"""Simulate crowded tomograms of known structures, with picks, as real files."""
+"""Simulate tomograms, or single subtomograms, of known structures or of synthetic complexes."""
 
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from tomosift.cli.terminal import print_message, progress_bar
+from tomosift.cli.options import Seed, Structures
+from tomosift.cli.terminal import TerminalMonitor, print_message, progress_bar
+from tomosift.cli.usual import usual_options
 from tomosift.compute.engine import Engine, for_each
-from tomosift.simulate.dataset import (
-    TomogramDatasetConfig,
-    simulate_dataset,
-    simulate_tomogram,
-    tomogram_tasks,
-    write_label_table,
-)
+from tomosift.simulate.dataset import simulate_dataset, simulate_tomogram, tomogram_tasks, write_label_table
+from tomosift.simulate.dataset_config import TomogramDatasetConfig
+from tomosift.workflows.simulate_subtomograms import simulate_set
+from tomosift.workflows.sort import describe_set
 
 
-def command(
+def tomograms(
     config: Annotated[TomogramDatasetConfig, tyro.conf.arg(name="")],
     out: Path,
     labels_per_class: int = 0,
     engine: Annotated[Engine, tyro.conf.arg(name="")] = Engine(),
 ) -> None:
-    """Simulate tomograms into a folder: volumes, tables and truth as a user would bring them.
+    """Simulate crowded tomograms of known structures into a folder: volumes, tables and truth, as a user has them.
 
-    The same command on a folder that is there goes on where it stopped; more --tomograms add to it.
+    The same command on an existing folder resumes; more --tomograms add to it.
 
     Args:
-        config: What the data set is like.
+        config: Specimens, microscope and files.
         out: Folder to write to.
         labels_per_class: Also write labels.star with this many labeled picks of each class.
         engine: Where tomograms are simulated.
     """
     if labels_per_class < 0:
         raise ValueError(f"labels-per-class is {labels_per_class}, expected 0 or more")
-    with progress_bar("simulating", "tomograms") as update:
-        tasks = tomogram_tasks(config, out)
-        for_each(simulate_tomogram, tasks, engine, update)
-    paths = simulate_dataset(config, out)  # of which nothing is left to do but the tables
+    with progress_bar("simulate", "tomograms") as progress:
+        for_each(simulate_tomogram, tomogram_tasks(config, out), engine, progress)
+    paths = simulate_dataset(config, out)  # writes the tables
     print_message(
         f"{config.tomograms} tomograms with {len(config.class_names)} classes: {', '.join(config.class_names)}"
     )
-    print_message(f"  tomograms  {paths.tomograms}")
-    print_message(f"  picks      {paths.particles}")
+    print_message(f"  tomograms  {paths.tomograms}\n  picks      {paths.particles}")
     print_message(f"  truth      {paths.particles_truth}")
     if labels_per_class:
         labels = write_label_table(out, out / "labels.star", labels_per_class)
         print_message(f"  labels     {labels} ({labels_per_class} picks of each class)")
     inverted = " --inverted" if config.dark_on_disk else ""
     print_message(f"next: tomosift check {paths.particles} --tomograms {paths.tomograms}{inverted}")
+
+
+@usual_options("structures", "synthetic", "per_class", "box_size", "voxel_spacing", "snr", "style", "like", "seed")
+def subtomograms(
+    out: Path,
+    structures: Structures = (),
+    synthetic: int = 0,
+    per_class: int = 40,
+    box_size: int = 32,
+    voxel_spacing: float = 10.0,
+    snr: tuple[float, float] = (0.1, 0.1),
+    shift_voxels: float = 2.0,
+    max_neighbors: int = 4,
+    masks: bool = True,
+    style: str | None = None,
+    like: Path | None = None,
+    empty: Path | None = None,
+    seed: Seed = 0,
+) -> None:
+    """Simulate subtomograms into a set with classes and masks: what `train prototypical` and `train one_shot` need.
+
+    With --style they resemble measured ones, and a classifier trained on them may be better on those. Tomograms take
+    minutes each; thousands of subtomograms take one. A finished set of the same settings is kept.
+
+    Args:
+        out: Folder of the set; an interrupted one resumes.
+        synthetic: Number of synthetic complexes instead of --structures; what is trained on them knows no structure.
+        per_class: Subtomograms of each class.
+        box_size: Box size in voxels.
+        voxel_spacing: Voxel spacing in Angstrom.
+        snr: Lowest and highest signal-to-noise ratio (variances); the same number twice for one.
+        shift_voxels: Largest picking error along each axis, in voxels.
+        max_neighbors: Largest number of other particles in a box.
+        masks: Also store which voxels belong to each particle.
+        style: Look of the subtomograms: plain, power, histogram, noise or texture, with --like; or the folder of a run
+            of `translate`.
+        like: Set whose look is wanted; box size, voxel spacing and tilt ranges are taken from it as well.
+        empty: Set without particles (see `extract --empty`), for --style noise.
+    """
+    made = simulate_set(
+        out,
+        structures=structures,
+        synthetic=synthetic,
+        per_class=per_class,
+        box_size=box_size,
+        voxel_spacing_angstrom=voxel_spacing,
+        snr=snr,
+        shift_voxels=shift_voxels,
+        max_neighbors=max_neighbors,
+        masks=masks,
+        style=style,
+        like=like,
+        empty=empty,
+        seed=seed,
+        monitor=TerminalMonitor(),
+    )
+    print_message(describe_set(made))
+
+
+command = {"tomograms": tomograms, "subtomograms": subtomograms}

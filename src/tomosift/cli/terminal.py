@@ -4,23 +4,29 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from pathlib import Path
 
+import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
+
+from tomosift.data.predictions import CLASS
+from tomosift.particles import Particles
+from tomosift.progress import Monitor, Progress
 
 console = Console(stderr=True, highlight=False)
 _SECONDS_BETWEEN_LINES = 15.0
 
 
 def print_message(sentence: str) -> None:
-    """One line for the user; markup characters in it are plain text."""
+    """Print one line for the user on standard error; markup characters in it are plain text."""
     console.print(sentence, markup=False, soft_wrap=True)
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """A table on standard output."""
+    """Print a table on standard output."""
     table = Table(title=title or None, header_style="bold")
     for name in header:
         table.add_column(name, overflow="fold")
@@ -29,22 +35,35 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
-@runtime_checkable
-class Update(Protocol):
-    """Tells a bar how much is done of how much, and a note to show beside it."""
+def print_class_counts(out: Path, particles: Particles) -> None:
+    """Print how many particles of each class were written to a file."""
+    names, counts = np.unique(particles.columns[CLASS].astype(str), return_counts=True)
+    rows = [[str(name), str(count)] for name, count in zip(names, counts, strict=True)]
+    print_table(f"{out}: {len(particles)} particles", ["class", "particles"], rows)
 
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Show it."""
+
+class TerminalMonitor(Monitor):
+    """Shows stages as progress bars and prints messages."""
+
+    @contextmanager
+    def stage(self, name: str, unit: str) -> Iterator[Progress]:
+        """Show a progress bar for the time of the stage."""
+        with progress_bar(name, unit) as progress:
+            yield progress
+
+    def message(self, sentence: str) -> None:
+        """Print one sentence."""
+        print_message(sentence)
 
 
 @contextmanager
-def progress_bar(what: str, unit: str) -> Iterator[Update]:
-    """A bar with count, rate and time left; yields ``update(done, total, note)``.
+def progress_bar(name: str, unit: str) -> Iterator[Progress]:
+    """Show a bar with count, rate and time left.
 
     Where standard error is no terminal (a log file, SLURM) a line is printed every 15 seconds and at the end.
     """
     if not sys.stderr.isatty():
-        yield _line_printer(what, unit)
+        yield _line_printer(name, unit)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -56,23 +75,18 @@ def progress_bar(what: str, unit: str) -> Iterator[Update]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(what, total=None, rate="", note="")
+    with Bars(*columns, console=console) as bars:
+        task = bars.add_task(name, total=None, rate="", note="")
 
         def update(done: int, total: int, note: str = "") -> None:
-            speed = progress.tasks[task].speed
+            speed = bars.tasks[task].speed
             rate = f"{speed:.1f} {unit}/s" if speed else ""
-            progress.update(task, completed=done, total=total, rate=rate, note=note)
+            bars.update(task, completed=done, total=total, rate=rate, note=note)
 
         yield update
 
 
-def step_note(losses: dict[str, float]) -> str:
-    """What a bar of training says beside its steps."""
-    return "averages of the classes" if "averages" in losses else f"loss {losses['loss']:.3f}"
-
-
-def _line_printer(what: str, unit: str) -> Update:
+def _line_printer(name: str, unit: str) -> Progress:
     started = time.monotonic()
     first: list[int] = []
     printed = [started]
@@ -85,7 +99,7 @@ def _line_printer(what: str, unit: str) -> Update:
         printed[0] = now
         rate = (done - first[0]) / max(now - started, 1e-9)
         left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
-        sys.stderr.write(f"{what}: {done} of {total}, {rate:.1f} {unit}/s{left}{'  ' + note if note else ''}\n")
+        sys.stderr.write(f"{name}: {done} of {total}, {rate:.1f} {unit}/s{left}{'  ' + note if note else ''}\n")
         sys.stderr.flush()
 
     return update

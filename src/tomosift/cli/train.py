@@ -1,6 +1,8 @@
-"""Train a method on a set of subtomograms."""
+"""Train a method on a set: one command for each entry of METHODS, generated from what the method declares."""
 
-from dataclasses import replace
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,271 +10,170 @@ import numpy as np
 import tyro
 
 from tomosift import methods
-from tomosift.cli.inputs import labeled_set
-from tomosift.cli.terminal import print_message, progress_bar, step_note
-from tomosift.data.subtomograms import open_subtomograms
+from tomosift.cli.options import LabelColumn, LabelTolerance, Seed
+from tomosift.cli.terminal import print_message, progress_bar
+from tomosift.cli.usual import usual_options
+from tomosift.data.labels import label_subtomograms
+from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.errors import FormatError
-from tomosift.methods.active import Config as Active
-from tomosift.methods.contrastive import Config as Contrastive
-from tomosift.methods.cycle_wgan import Config as CycleWgan
-from tomosift.methods.domain_adversarial import Config as DomainAdversarial
-from tomosift.methods.metric import Config as Metric
-from tomosift.methods.one_shot import Config as OneShot
-from tomosift.methods.prototypical import Config as Prototypical
-from tomosift.methods.supervised import Config as Supervised
-from tomosift.train.config import config_from_json
-from tomosift.train.processes import is_first
-from tomosift.train.run import read_json
+from tomosift.train.processes import is_first_process
 
-
-def active(
-    subtomograms: Annotated[Path, tyro.conf.Positional],
-    /,
-    out: Path,
-    config: Annotated[Active, tyro.conf.arg(name="")] = Active(),
-    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
-    seed: int = 0,
-) -> None:
-    """Ask for labels round by round in a set that has them all, and learn from those that were asked for.
+_DOCSTRING = """{sentence}
 
     Args:
-        subtomograms: Folder of a set with classes.
-        out: Folder of the run; an interrupted one is continued.
+        subtomograms: {description}
+        out: Folder of the run; an interrupted run resumes.
+        source: Folder of a set with classes, of the same box size and voxel spacing; without it --structures are
+            simulated.
+        labels: Particle table with a class for some particles; without it the classes that the set came with.
+        validation: Another table of labels, which stop training early and calibrate probabilities.
+        validation_classes: Classes that are not trained on but stop training early; without any, all steps are taken.
         config: Settings of the method.
         from_config: An earlier run or its config.json, whose settings are used instead of those given here.
-        seed: Seed of weights, queries and views.
     """
-    boxes = open_subtomograms(subtomograms)
-    _train("active", _chosen(config, from_config), TrainingSets(boxes, boxes, boxes.select(_none())), out, seed)
 
 
-def contrastive(
-    subtomograms: Annotated[Path, tyro.conf.Positional],
-    /,
+def _name_model_option(config: type[Any]) -> type[Any]:
+    """The same configuration, whose field ``init`` is the option --model, as the trained models of other commands."""
+    init = next((field for field in fields(config) if field.name == "init"), None)
+    if init is None:
+        return config
+    annotation = Annotated[init.type, tyro.conf.arg(name="model")]
+    members = {"__annotations__": {"init": annotation}, "init": init.default, "__module__": config.__module__}
+    return dataclass(frozen=True)(type(config.__name__, (config,), members))
+
+
+def _parameters(name: str) -> dict[str, tuple[Any, Any]]:
+    """Name, type and default of each parameter of the command of a method."""
+    module = methods.load_method(name)
+    kind, validation = module.INPUT.kind, module.INPUT.validation
+    required = inspect.Parameter.empty
+    parameters: dict[str, tuple[Any, Any]] = {}
+    if kind != "none":
+        parameters["subtomograms"] = (Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="SET")], required)
+    parameters["out"] = (Path, required)
+    if module.INPUT.has_source:
+        parameters["source"] = (Path | None, None)
+    if kind == "labels":
+        parameters["labels"] = (Path | None, None)
+        parameters["label_column"] = (LabelColumn, None)
+        parameters["label_tolerance"] = (LabelTolerance, 30.0)
+        if validation == "table":
+            parameters["validation"] = (Path | None, None)
+        if validation == "classes":
+            parameters["validation_classes"] = (tuple[str, ...], ())
+    config = _name_model_option(module.Config)
+    parameters["config"] = (Annotated[config, tyro.conf.arg(name="")], config())
+    parameters["from_config"] = (Annotated[Path | None, tyro.conf.arg(name="from")], None)
+    parameters["seed"] = (Seed, 0)
+    return parameters
+
+
+def _build_command(name: str) -> Callable[..., None]:
+    """The command that trains a method, with the signature that tyro reads."""
+    parameters = _parameters(name)
+
+    def command(*positional: Path, **options: Any) -> None:
+        if positional:
+            options["subtomograms"] = positional[0]
+        _run(name, **options)
+
+    order = [
+        inspect.Parameter(
+            key,
+            inspect.Parameter.POSITIONAL_ONLY if key == "subtomograms" else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=default,
+            annotation=annotation,
+        )
+        for key, (annotation, default) in parameters.items()
+    ]
+    command.__signature__ = inspect.Signature(order)  # type: ignore[attr-defined]
+    command.__annotations__ = {key: annotation for key, (annotation, _) in parameters.items()} | {"return": None}
+    lines = _DOCSTRING.format(
+        sentence=methods.METHODS[name], description=methods.load_method(name).INPUT.description
+    ).splitlines()
+    command.__doc__ = "\n".join(_keep_arguments(lines, set(parameters)))
+    command.__name__ = name
+    return usual_options("labels", "label_column", "source", "validation", "config", "from_config", "seed")(command)
+
+
+def _keep_arguments(lines: list[str], names: set[str]) -> list[str]:
+    """The lines of a docstring without arguments that a command does not have."""
+    kept, is_kept = [], True
+    for line in lines:
+        if line.startswith("        ") and not line.startswith("         "):
+            is_kept = line.strip().partition(":")[0] in names
+        if is_kept:
+            kept.append(line)
+    return kept
+
+
+def _run(
+    name: str,
     out: Path,
-    config: Annotated[Contrastive, tyro.conf.arg(name="")] = Contrastive(),
-    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
-    seed: int = 0,
+    config: Any,
+    seed: int,
+    from_config: Path | None = None,
+    subtomograms: Path | None = None,
+    **options: Any,
 ) -> None:
-    """Pretrain an encoder on all boxes of a set; labels are not used.
+    if from_config is not None:
+        config = methods.read_config(name, from_config)
+    data = None if subtomograms is None else _open_sets(name, subtomograms, config, **options)
+    config = replace(config, training=config.training.as_launched())
+    methods.start_processes(name, config)
+    if not is_first_process():
+        methods.train(name, config, data, out, seed)
+        return
+    with progress_bar(name, "steps") as progress:
+        methods.train(name, config, data, out, seed, progress)
+    print_message(f"{out}: finished; the model is in {out / 'result'}")
 
-    Args:
-        subtomograms: Folder of a set.
-        out: Folder of the run; an interrupted one is continued.
-        config: Settings of the method.
-        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
-        seed: Seed of weights, order, views and noise.
-    """
-    boxes = open_subtomograms(subtomograms)
-    _train("contrastive", _chosen(config, from_config), TrainingSets(boxes, boxes, boxes.select(_none())), out, seed)
 
-
-def supervised(
-    subtomograms: Annotated[Path, tyro.conf.Positional],
-    /,
-    out: Path,
+def _open_sets(
+    name: str,
+    path: Path,
+    config: Any,
+    source: Path | None = None,
     labels: Path | None = None,
     label_column: str | None = None,
     label_tolerance: float = 30.0,
     validation: Path | None = None,
-    config: Annotated[Supervised, tyro.conf.arg(name="")] = Supervised(),
-    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
-    seed: int = 0,
-) -> None:
-    """Train a classifier on the labeled boxes of a set, from scratch or from a pretrained encoder (--init).
-
-    Args:
-        subtomograms: Folder of a set.
-        out: Folder of the run; an interrupted one is continued.
-        labels: Particle table with a class for some particles; without it the classes that the set came with.
-        label_column: Column of that table to take the class from.
-        label_tolerance: Farthest distance in Angstrom between a label and its particle.
-        validation: Another table of labels, which stop training early and calibrate probabilities.
-        config: Settings of the method.
-        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
-        seed: Seed of weights, order, views and noise.
-    """
-    boxes = open_subtomograms(subtomograms)
-    given = boxes if labels is None else labeled_set(boxes, labels, label_column, None, label_tolerance)
-    held_out = given.select(_none())
-    if validation is not None:
-        held_out = labeled_set(boxes, validation, label_column, None, label_tolerance)
-        held_out = held_out.with_labels(held_out.particles.class_name, given.class_names)
-        held_out = held_out.select(held_out.labeled_rows)
-    _train("supervised", _chosen(config, from_config), TrainingSets(given, given, held_out), out, seed)
-
-
-def domain_adversarial(
-    target: Annotated[Path, tyro.conf.Positional],
-    /,
-    out: Path,
-    source: Path | None = None,
-    config: Annotated[DomainAdversarial, tyro.conf.arg(name="")] = DomainAdversarial(),
-    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
-    seed: int = 0,
-) -> None:
-    """Train a classifier for unlabeled boxes from labeled boxes of another domain, such as simulated ones.
-
-    Args:
-        target: Folder of the set to be classified; labels in it are not used.
-        out: Folder of the run; an interrupted one is continued.
-        source: Folder of a set with classes, of the same box size and voxel spacing; without it --structures are
-            simulated.
-        config: Settings of the method.
-        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
-        seed: Seed of weights, order, simulations and noise.
-    """
-    chosen = _chosen(config, from_config)
-    if (source is None) == (not chosen.structures):
-        raise ValueError("give either a labeled set with --source or structures to simulate with --structures")
-    boxes = open_subtomograms(target)
-    labeled = boxes.select(_none()) if source is None else open_subtomograms(source)
-    _train("domain_adversarial", chosen, TrainingSets.across(labeled, boxes), out, seed)
-
-
-def cycle_wgan(
-    target: Annotated[Path, tyro.conf.Positional],
-    /,
-    out: Path,
-    config: Annotated[CycleWgan, tyro.conf.arg(name="")] = CycleWgan(),
-    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
-    seed: int = 0,
-) -> None:
-    """Train a translator from maps of structures to boxes that look like those of a set; `translate` also reports.
-
-    Args:
-        target: Folder of the set whose look is wanted; labels in it are not used.
-        out: Folder of the run; an interrupted one is continued.
-        config: Settings of the method.
-        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
-        seed: Seed of weights, poses, order and noise.
-    """
-    boxes = open_subtomograms(target)
-    data = TrainingSets.across(boxes.select(_none()), boxes)
-    _train("cycle_wgan", _chosen(config, from_config), data, out, seed)
-
-
-def metric(
-    out: Path,
-    config: Annotated[Metric, tyro.conf.arg(name="")] = Metric(),
-    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
-    seed: int = 0,
-) -> None:
-    """Pretrain an encoder on simulated complexes, for other boxes than those that `general` was made for.
-
-    What it makes can stand wherever `general` does: --init of other methods, --model of `identify`.
-
-    Args:
-        out: Folder of the run; an interrupted one is continued.
-        config: Settings of the method.
-        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
-        seed: Seed of complexes, poses, noise, weights and order.
-    """
-    _train("metric", _chosen(config, from_config), None, out, seed)
-
-
-def one_shot(
-    subtomograms: Annotated[Path, tyro.conf.Positional],
-    /,
-    out: Path,
-    config: Annotated[OneShot, tyro.conf.arg(name="")] = OneShot(),
-    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
-    seed: int = 0,
-) -> None:
-    """Train on pairs of boxes to tell classes apart by one example each, and to make masks.
-
-    Args:
-        subtomograms: Folder of a set with classes and masks, as `tomosift boxes` makes it.
-        out: Folder of the run; an interrupted one is continued.
-        config: Settings of the method.
-        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
-        seed: Seed of weights, pairs and order.
-    """
-    boxes = open_subtomograms(subtomograms)
-    _train("one_shot", _chosen(config, from_config), TrainingSets(boxes, boxes, boxes.select(_none())), out, seed)
-
-
-def prototypical(
-    subtomograms: Annotated[Path, tyro.conf.Positional],
-    /,
-    out: Path,
-    labels: Path | None = None,
-    label_column: str | None = None,
-    label_tolerance: float = 30.0,
     validation_classes: tuple[str, ...] = (),
-    config: Annotated[Prototypical, tyro.conf.arg(name="")] = Prototypical(),
-    from_config: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
-    seed: int = 0,
-) -> None:
-    """Train an encoder to tell classes apart by a few examples each; `identify --model` then enrols others in it.
+) -> TrainingSets:
+    """The training sets of a method from what the command was given."""
+    wanted = methods.load_method(name).INPUT
+    if wanted.has_source and (source is None) == (not config.structures):
+        raise ValueError("give either a labeled set with --source or structures to simulate with --structures")
+    subtomograms = open_subtomograms(path)
+    if wanted.kind == "set":
+        return TrainingSets.from_labels(subtomograms, subtomograms)
+    if wanted.kind == "domains":
+        labeled = subtomograms.empty() if source is None else open_subtomograms(source)
+        return TrainingSets.from_domains(labeled, subtomograms)
 
-    Args:
-        subtomograms: Folder of a set with many classes, twenty boxes or more of each.
-        out: Folder of the run; an interrupted one is continued.
-        labels: Particle table with a class for some particles; without it the classes that the set came with.
-        label_column: Column of that table to take the class from.
-        label_tolerance: Farthest distance in Angstrom between a label and its particle.
-        validation_classes: Classes that are not trained on but stop training early; without, all steps are taken.
-        config: Settings of the method.
-        from_config: An earlier run or its config.json, whose settings are used instead of those given here.
-        seed: Seed of weights, order, views and noise.
-    """
-    boxes = open_subtomograms(subtomograms)
-    given = boxes if labels is None else labeled_set(boxes, labels, label_column, None, label_tolerance)
-    if missing := sorted(set(validation_classes) - set(given.class_names)):
+    def label(table: Path) -> Subtomograms:
+        return label_subtomograms(subtomograms, table, label_column, label_tolerance)
+
+    labeled = subtomograms if labels is None else label(labels)
+    if wanted.validation == "classes":
+        return _split_classes(labeled, validation_classes, path)
+    held_out = labeled.empty()
+    if validation is not None:
+        held_out = label(validation)
+        held_out = held_out.with_labels(held_out.particles.class_name, labeled.class_names)
+        held_out = held_out.select(held_out.labeled_rows)
+    return TrainingSets(labeled, labeled, held_out)
+
+
+def _split_classes(labeled: Subtomograms, validation_classes: tuple[str, ...], path: Path) -> TrainingSets:
+    """Training sets in which some classes are for validation only."""
+    if missing := sorted(set(validation_classes) - set(labeled.class_names)):
         raise ValueError(
-            f"validation class {missing[0]} is not among those of {subtomograms}: {', '.join(given.class_names)}"
+            f"validation class {missing[0]} is not among those of {path}: {', '.join(labeled.class_names)}"
         )
-    spare = np.isin(given.particles.class_name.astype(str), validation_classes)
-    _train(
-        "prototypical",
-        _chosen(config, from_config),
-        TrainingSets(given.select(~spare), given, given.select(spare)),
-        out,
-        seed,
-    )
+    is_held_out = np.isin(labeled.particles.class_name.astype(str), validation_classes)
+    return TrainingSets(labeled.select(~is_held_out), labeled, labeled.select(is_held_out))
 
 
-def _none() -> Any:
-    return np.zeros(0, dtype=np.int64)
-
-
-def _chosen(config: Any, path: Path | None) -> Any:
-    if path is None:
-        return config
-    path = path / "config.json" if path.is_dir() else path
-    described = read_json(path)
-    if "config" not in described:
-        raise FormatError(path, "config", "missing", "the config.json of a run", "check the path")
-    return config_from_json(type(config), described["config"], path)
-
-
-def _train(name: str, config: Any, data: TrainingSets | None, out: Path, seed: int) -> None:
-    config = replace(config, training=config.training.as_launched())
-    methods.meet(name, config)
-    if not is_first():
-        methods.train(name, config, data, out, seed)
-        return
-    with progress_bar(name, "steps") as update:
-        methods.train(
-            name,
-            config,
-            data,
-            out,
-            seed,
-            lambda step, steps, losses: update(step, steps, step_note(losses) if losses else "simulating"),
-        )
-    print_message(f"{out}: finished; the model is in {out / 'result'}")
-
-
-command = {
-    "active": active,
-    "contrastive": contrastive,
-    "cycle_wgan": cycle_wgan,
-    "domain_adversarial": domain_adversarial,
-    "metric": metric,
-    "one_shot": one_shot,
-    "prototypical": prototypical,
-    "supervised": supervised,
-}
+command = {name: _build_command(name) for name in methods.METHODS}

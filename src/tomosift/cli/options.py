@@ -1,0 +1,65 @@
+"""Options that several commands share: one name, one meaning, one default."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+Set = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="SET", help="Folder of a set of subtomograms.")]
+Picks = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="PICKS", help="Particle table of any known format.")]
+Tomograms = Annotated[
+    tuple[Path, ...],
+    tyro.conf.arg(help="Tomogram files, or a folder, a RELION tomograms.star or a copick configuration."),
+]
+LabelColumn = Annotated[
+    str | None, tyro.conf.arg(help="Column of the class in the label table; by default the one of its format.")
+]
+LabelTolerance = Annotated[float, tyro.conf.arg(help="Largest distance in Angstrom between a label and its particle.")]
+MinConfidence = Annotated[float, tyro.conf.arg(help='Classify particles of lower confidence (0 to 1) as "unknown".')]
+MinSimilarity = Annotated[
+    float,
+    tyro.conf.arg(
+        help='Classify particles as "unknown" whose similarity to every labeled class is lower (-1 to 1; 0 is that of '
+        "a random particle)."
+    ),
+]
+Inverted = Annotated[bool, tyro.conf.arg(help="The tomograms have dark protein; the sign of their density is turned.")]
+TiltRange = Annotated[
+    tuple[float, float] | None,
+    tyro.conf.arg(help="Lowest and highest tilt angle in degrees, where no file states them."),
+]
+PicksSpacing = Annotated[
+    float | None,
+    tyro.conf.arg(help="Pixel size of the picks in Angstrom, where a table in pixels does not state it."),
+]
+TomogramSpacing = Annotated[
+    float | None,
+    tyro.conf.arg(help="Voxel spacing of the tomograms in Angstrom, where their headers are wrong or silent."),
+]
+Structures = Annotated[
+    tuple[str, ...], tyro.conf.arg(help="Names of the atlas, or structure or map files; their names become classes.")
+]
+Seed = Annotated[int, tyro.conf.arg(help="Seed of all random numbers.")]
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Where the classes of labeled particles are read from."""
+
+    label_column: LabelColumn = None
+    label_tolerance: LabelTolerance = 30.0
+
+
+Labels = Annotated[LabelOptions, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class ThresholdOptions:
+    """When a particle is classified as "unknown"."""
+
+    min_confidence: MinConfidence = 0.0
+    min_similarity: MinSimilarity = -1.0
+
+
+Thresholds = Annotated[ThresholdOptions, tyro.conf.arg(name="")]
