@@ -1,4 +1,4 @@
-"""Translation from maps to boxes in another look, and the classifier that learns from it."""
+"""A generator from maps to subtomograms of another style, and the classifier trained on its output."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +10,12 @@ import torch
 from tomosift import methods
 from tomosift.data.batches import PairedBatch, read_batch
 from tomosift.data.training_sets import TrainingSets
-from tomosift.methods.cycle_wgan import Adversary, Config, Learner, held_out
-from tomosift.models.generators import GeneratorConfig, load_generator
+from tomosift.methods.cycle_wgan import Config
+from tomosift.models.generator_files import load_generator
+from tomosift.models.generators import GeneratorConfig
+from tomosift.objectives.cycle_wgan import AdversarialLoss, CycleGanObjective
 from tomosift.physics.imaging import lab_protocol
-from tomosift.simulate.maps import MAPS
+from tomosift.simulate.style_transfer import MAP_RANGES
 from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.simulate.synthetic_stream import StructureStream
 from tomosift.train.loop import Training
@@ -22,10 +24,10 @@ CLASSES = ("ribosome-70s", "apoferritin")
 SHORT = Config(
     structures=CLASSES,
     init=None,
-    shape=GeneratorConfig(width=2, blocks=1),
+    generator=GeneratorConfig(width=2, blocks=1),
     critic_width=2,
     pool_size=4,
-    least_faithful=-1.0,
+    min_faithfulness=-1.0,
     training=Training(steps=7, batch_size=4, checkpoint_every=2),
 )
 
@@ -34,19 +36,21 @@ SHORT = Config(
 def target(tmp_path_factory: pytest.TempPathFactory) -> TrainingSets:
     ranges = replace(lab_protocol(), snr=(0.2, 0.2), shift_voxels=(-1.0, 1.0), max_tilt_deg=(50.0, 50.0))
     config = SubtomogramSetConfig(CLASSES, 20, 16, ranges, 20.0, max_neighbors=0, seed=2)
-    boxes = simulate_subtomograms(config, tmp_path_factory.mktemp("target") / "set")
-    return TrainingSets.across(boxes.select(np.zeros(0, dtype=np.int64)), boxes)
+    subtomograms = simulate_subtomograms(config, tmp_path_factory.mktemp("target") / "set")
+    return TrainingSets.from_domains(subtomograms.empty(), subtomograms)
 
 
-def learner(data: TrainingSets, **changes: object) -> tuple[Learner, PairedBatch]:
+def build_objective(data: TrainingSets, **changes: object) -> tuple[CycleGanObjective, PairedBatch]:
     torch.manual_seed(0)
-    made = Learner(replace(SHORT, **changes), 16).train()
-    maps = StructureStream(SubtomogramSetConfig(CLASSES, 1, 16, MAPS, 20.0, seed=1), 4).batch(0)
-    made.prepare(torch.from_numpy(data.unlabeled.volumes(range(20))), maps.volume)
-    return made, PairedBatch((maps, read_batch(data.unlabeled, np.arange(4))))
+    config = replace(SHORT, **changes)
+    objective = CycleGanObjective(config.generator, 16, config).train()
+    maps = StructureStream(SubtomogramSetConfig(CLASSES, 1, 16, MAP_RANGES, 20.0, seed=1), 4).batch(0)
+    measured = torch.from_numpy(data.unlabeled.volumes(range(20)))
+    objective.initialize(measured, maps.volume, config.signal_share)
+    return objective, PairedBatch((maps, read_batch(data.unlabeled, np.arange(4))))
 
 
-def moving(module: torch.nn.Module) -> set[str]:
+def trained_parts(module: torch.nn.Module) -> set[str]:
     return {
         name
         for name, part in module.named_children()
@@ -54,47 +58,49 @@ def moving(module: torch.nn.Module) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("adversary", ["wasserstein", "least-squares"])
-def test_critics_and_translators_take_turns(adversary: Adversary, target: TrainingSets) -> None:
-    made, batch = learner(target, adversary=adversary, critic_steps=2)
-    for turn in range(6):
-        made.zero_grad(set_to_none=True)
-        losses = made(batch, torch.Generator().manual_seed(turn))
+@pytest.mark.parametrize("loss", ["wasserstein", "least-squares"])
+def test_critics_and_generators_take_turns(loss: AdversarialLoss, target: TrainingSets) -> None:
+    objective, batch = build_objective(target, adversarial_loss=loss, critic_steps=2)
+    for step in range(6):
+        objective.zero_grad(set_to_none=True)
+        losses = objective(batch, torch.Generator().manual_seed(step))
         losses["loss"].backward()
-        critics = turn % 3 < 2
-        assert moving(made) == ({"measured_critic", "map_critic"} if critics else {"to_measured", "to_map"})
-        assert ("diversity" in losses) != critics
+        is_critic_step = step % 3 < 2
+        assert trained_parts(objective) == (
+            {"measured_critic", "map_critic"} if is_critic_step else {"to_measured", "to_map"}
+        )
+        assert ("diversity" in losses) != is_critic_step
 
 
 def test_the_wasserstein_loss_is_signed_and_the_other_one_a_square(target: TrainingSets) -> None:
-    made, batch = learner(target)
-    square, _ = learner(target, adversary="least-squares")
-    for critic in (made.measured_critic, square.measured_critic):
+    objective, batch = build_objective(target)
+    square, _ = build_objective(target, adversarial_loss="least-squares")
+    for critic in (objective.measured_critic, square.measured_critic):
         torch.nn.init.zeros_(critic.layers[-1].weight)
         torch.nn.init.constant_(critic.layers[-1].bias, 3.0)
-    losses = made(batch, torch.Generator().manual_seed(0))
+    losses = objective(batch, torch.Generator().manual_seed(0))
     assert losses["measured_critic"].item() == pytest.approx(0.0, abs=1e-6)
     assert losses["measured_penalty"].item() == pytest.approx(1.0, abs=1e-6)
     losses = square(batch, torch.Generator().manual_seed(0))
     assert losses["measured_critic"].item() == pytest.approx(0.5 * ((3 - 0.8) ** 2 + 9), rel=1e-5)
 
 
-def test_critics_are_shown_older_boxes_as_well(target: TrainingSets) -> None:
-    made, _ = learner(target)
+def test_critics_are_shown_older_subtomograms_as_well(target: TrainingSets) -> None:
+    pool = build_objective(target)[0].measured_pool
     first = torch.arange(4.0)[:, None, None, None].expand(4, 16, 16, 16)
-    assert torch.equal(made._remembered(0, first, torch.Generator().manual_seed(0)), first)
-    assert made.pooled.tolist() == [4, 0]
-    given = made._remembered(0, first + 10, torch.Generator().manual_seed(1))[:, 0, 0, 0].tolist()
-    kept = made.pool[0, :, 0, 0, 0].tolist()
-    assert sorted(given + kept) == [0, 1, 2, 3, 10, 11, 12, 13]
-    assert 0 < sum(value < 10 for value in given) < 4
+    assert torch.equal(pool.exchange(first, torch.Generator().manual_seed(0)), first)
+    assert int(pool.count) == 4
+    shown = pool.exchange(first + 10, torch.Generator().manual_seed(1))[:, 0, 0, 0].tolist()
+    kept = pool.volume[:, 0, 0, 0].tolist()
+    assert sorted(shown + kept) == [0, 1, 2, 3, 10, 11, 12, 13]
+    assert 0 < sum(value < 10 for value in shown) < 4
 
 
 @pytest.mark.parametrize("at", [1, 3, 6])
 def test_resumed_it_ends_in_the_weights_of_an_uninterrupted_run(at: int, target: TrainingSets, tmp_path: Path) -> None:
     whole = methods.train("cycle_wgan", SHORT, target, tmp_path / "whole", 3)
 
-    def progress(step: int, steps: int, losses: dict[str, float]) -> None:
+    def progress(step: int, steps: int, note: str = "") -> None:
         if step == at:
             raise InterruptedError
 
@@ -103,28 +109,22 @@ def test_resumed_it_ends_in_the_weights_of_an_uninterrupted_run(at: int, target:
     resumed = methods.train("cycle_wgan", SHORT, target, tmp_path / "parts", 3)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    first, second = (load_generator(tmp_path / name).translator.state_dict() for name in ("whole", "parts"))
+    first, second = (load_generator(tmp_path / name).generator.state_dict() for name in ("whole", "parts"))
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
 
 
 def test_labels_of_the_target_change_nothing(target: TrainingSets, tmp_path: Path) -> None:
-    told = target.unlabeled.with_labels(np.array([CLASSES[k % 2] for k in range(40)], dtype=object), CLASSES)
+    labeled = target.unlabeled.with_labels(np.array([CLASSES[k % 2] for k in range(40)], dtype=object), CLASSES)
     blind = methods.train("cycle_wgan", SHORT, target, tmp_path / "blind", 0)
-    seeing = methods.train("cycle_wgan", SHORT, replace(target, unlabeled=told), tmp_path / "seeing", 0)
+    sighted = methods.train("cycle_wgan", SHORT, replace(target, unlabeled=labeled), tmp_path / "sighted", 0)
     for name, value in blind.state_dict().items():
-        assert torch.equal(value, seeing.state_dict()[name]), name
+        assert torch.equal(value, sighted.state_dict()[name]), name
 
 
-def test_every_tenth_target_box_is_held_out(target: TrainingSets) -> None:
-    seen, spare = held_out(target.unlabeled)
-    assert (len(seen), len(spare)) == (36, 4)
-    assert not set(seen.particles.particle_id) & set(spare.particles.particle_id)
-
-
-def test_a_run_that_does_not_keep_classes_stops_and_leaves_no_translator(target: TrainingSets, tmp_path: Path) -> None:
-    config = replace(SHORT, signal_share=0.0, least_faithful=0.9)
-    with pytest.raises(ValueError, match="do not keep their class"):
+def test_a_run_that_does_not_keep_classes_stops_and_leaves_no_generator(target: TrainingSets, tmp_path: Path) -> None:
+    config = replace(SHORT, signal_share=0.0, min_faithfulness=0.9)
+    with pytest.raises(ValueError, match="do not show their class"):
         methods.train("cycle_wgan", config, target, tmp_path / "run", 0)
     assert not (tmp_path / "run" / "translator.json").exists()
     assert not (tmp_path / "run" / "result").exists()

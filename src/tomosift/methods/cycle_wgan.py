@@ -30,7 +30,8 @@ from tomosift.inference.prediction import embed, embed_volumes
 from tomosift.learning.linear_probe import FEW_LABELS_REGULARIZATION
 from tomosift.methods import TrainingInput
 from tomosift.models.embedder import Embedder
-from tomosift.models.generators import GeneratorCard, GeneratorConfig, TrainedGenerator, save_generator
+from tomosift.models.generator_files import GeneratorCard, TrainedGenerator, save_generator
+from tomosift.models.generators import GeneratorConfig
 from tomosift.models.recentering import SUBTOMOGRAMS_TO_FIT
 from tomosift.objectives.cycle_wgan import CycleGanObjective, CycleGanSettings
 from tomosift.progress import Progress
@@ -78,7 +79,7 @@ class Config(CycleGanSettings):
 def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Progress | None = None) -> Classifier:
     """Train a generator of subtomograms like ``data.unlabeled`` from maps, and a classifier on its output.
 
-    The generator is saved in the folder of the run (`tomosift.models.generators.load_generator`). Labels are not used.
+    The generator is saved in the folder of the run (`tomosift.models.generator_files.load_generator`). Labels are not used.
 
     Raises
     ------

@@ -151,7 +151,7 @@ class ContrastiveObjective(nn.Module):
             return {"loss": nt_xent(one, other, self.temperature)}
         return {"loss": self._momentum_contrast(views, len(first))}
 
-    def _momentum_contrast(self, views: Float[Tensor, "2b d d d"], count: int) -> Float[Tensor, ""]:
+    def _momentum_contrast(self, views: Float[Tensor, "n d d d"], count: int) -> Float[Tensor, ""]:
         with torch.no_grad():
             for weight, average in self._weights_and_averages():
                 average.lerp_(weight, 1 - self.momentum)

@@ -106,7 +106,7 @@ class CycleGanObjective(nn.Module):
     ) -> None:
         """Start a direct generator from the mean spectra of some measured subtomograms and some maps."""
         if self.is_direct:
-            self.to_measured.take_look(measured, maps, signal_share)
+            self.to_measured.match_spectrum(measured, maps, signal_share)
         self.averaged.load_state_dict(self.to_measured.state_dict())
 
     def parameter_groups(self, critic_rate: float, generator_share: float) -> list[dict[str, Any]]:
