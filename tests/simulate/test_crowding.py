@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tomosift.physics.rotation import random_rotations, rotate
-from tomosift.simulate.crowding import PreparedTemplates, centered_in, place_neighbors, prepare_templates
+from tomosift.simulate.crowding import PreparedTemplates, place_neighbors, prepare_templates, resize_about_center
 
 
 def lopsided(size: int = 24) -> torch.Tensor:
@@ -53,16 +53,16 @@ def test_rendering_equals_rotating_the_whole_box(seed: int, size: int) -> None:
     rotation = random_rotations(2, generator)
     shift = 8 * torch.rand(2, 3, generator=generator) - 4
     label = torch.tensor([0, 1])
-    ours = prepared().rendered(label, rotation, shift, size)
-    whole = rotate(centered_in(torch.stack((lopsided(), lopsided().flip(0))), size), rotation, shift)
+    ours = prepared().render(label, rotation, shift, size)
+    whole = rotate(resize_about_center(torch.stack((lopsided(), lopsided().flip(0))), size), rotation, shift)
     assert float((ours - whole).norm() / whole.norm()) < 0.1
     assert float(ours.sum()) == pytest.approx(float(whole.sum()), rel=2e-2)
 
 
 def test_whole_voxel_shift_moves_voxels_exactly() -> None:
     eye = torch.eye(3)[None]
-    resting = prepared().rendered(torch.tensor([0]), eye, torch.zeros(1, 3), 32)
-    moved = prepared().rendered(torch.tensor([0]), eye, torch.tensor([[3.0, -2.0, 5.0]]), 32)
+    resting = prepared().render(torch.tensor([0]), eye, torch.zeros(1, 3), 32)
+    moved = prepared().render(torch.tensor([0]), eye, torch.tensor([[3.0, -2.0, 5.0]]), 32)
     torch.testing.assert_close(moved, resting.roll((3, -2, 5), dims=(1, 2, 3)), atol=1e-6, rtol=0)
 
 
@@ -70,8 +70,8 @@ def test_magnified_molecule_keeps_its_shape_within_its_room() -> None:
     generator = torch.Generator().manual_seed(3)
     rotation = random_rotations(1, generator)
     scale = torch.tensor([1.3])
-    ours = prepared(1.3).rendered(torch.tensor([0]), rotation, torch.zeros(1, 3), 40, scale=scale)
-    whole = rotate(centered_in(lopsided()[None], 40), rotation, scale=scale)
+    ours = prepared(1.3).render(torch.tensor([0]), rotation, torch.zeros(1, 3), 40, scale=scale)
+    whole = rotate(resize_about_center(lopsided()[None], 40), rotation, scale=scale)
     assert float((ours - whole).norm() / whole.norm()) < 0.1
 
 
@@ -79,14 +79,14 @@ def test_what_is_not_shown_or_far_away_leaves_the_box_empty() -> None:
     two, label = torch.eye(3).expand(2, 3, 3), torch.tensor([0, 1])
     shown = torch.tensor([False, True])
     far = torch.tensor([[0.0, 0.0, 0.0], [90.0, 0.0, 0.0]])
-    assert prepared().rendered(label, two, far, 32, shown=shown).abs().max() == 0
+    assert prepared().render(label, two, far, 32, is_visible=shown).abs().max() == 0
 
 
 @pytest.mark.parametrize(("size", "edge"), [(24, 31), (24, 16), (23, 32), (23, 11)])
 def test_center_stays_center_when_boxes_are_cut_or_padded(size: int, edge: int) -> None:
     volume = torch.zeros(1, size, size, size)
     volume[0, size // 2, size // 2, size // 2] = 1
-    assert centered_in(volume, edge)[0, edge // 2, edge // 2, edge // 2] == 1
+    assert resize_about_center(volume, edge)[0, edge // 2, edge // 2, edge // 2] == 1
 
 
 def test_template_without_density_is_refused() -> None:

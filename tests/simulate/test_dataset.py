@@ -12,11 +12,11 @@ from tomosift.io.particles.relion import read_particles
 from tomosift.io.volumes import open_volume, write_volume
 from tomosift.simulate.dataset import (
     TomogramDatasetConfig,
+    build_tomogram_specimen,
     half_path,
     load_templates,
     read_config,
     simulate_dataset,
-    specimen_of,
     write_label_table,
 )
 
@@ -91,7 +91,7 @@ def test_row_numbers_do_not_tell_the_class(dataset, config):
 
 def test_truth_on_disk_is_the_specimen_that_was_imaged(dataset, config):
     truth = read_particles(dataset.particles_truth, grids=dict.fromkeys(config.tomogram_names, config.grid))
-    specimen, _ = specimen_of(config, load_templates(config), 1)
+    specimen, _ = build_tomogram_specimen(config, load_templates(config), 1)
     here = truth.select(truth.tomogram == "tomogram_002")
     exact = specimen.particles
     written, placed = (np.argsort(table.position_zyx_angstrom[:, 0]) for table in (here, exact))
@@ -123,10 +123,10 @@ def test_resumed_data_set_equals_an_uninterrupted_one(dataset, config, tmp_path)
     simulate_dataset(fewer, tmp_path)
     first = tmp_path / "tomograms" / "tomogram_001.mrc"
     stamp = first.stat().st_mtime_ns
-    told = []
-    again = simulate_dataset(config, tmp_path, lambda done, total, name: told.append((done, total, name)))
+    reports = []
+    again = simulate_dataset(config, tmp_path, lambda done, total, name: reports.append((done, total, name)))
     assert first.stat().st_mtime_ns == stamp
-    assert told == [(1, 2, "tomogram_001"), (2, 2, "tomogram_002")]
+    assert reports == [(1, 2, "tomogram_001"), (2, 2, "tomogram_002")]
     for name in ("tomogram_001", "tomogram_002"):
         np.testing.assert_array_equal(
             open_volume(again.volumes[name]).read(), open_volume(dataset.volumes[name]).read()
@@ -140,7 +140,7 @@ def test_tomograms_differ_from_one_another(dataset):
 
 
 def test_a_folder_keeps_to_one_set_of_settings(dataset, config):
-    with pytest.raises(ValueError, match=r"snr is 0\.1 there and 0\.5 here"):
+    with pytest.raises(ValueError, match=r"snr is 0\.1, expected 0\.5"):
         simulate_dataset(dataclasses.replace(config, snr=0.5), dataset.folder)
 
 

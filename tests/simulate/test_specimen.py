@@ -3,16 +3,16 @@ import pytest
 import torch
 from scipy import ndimage
 
-from tomosift.physics.rotation import rotate_upsampled, upsampled
-from tomosift.simulate.specimen import MASK_LEVEL, Specimen, build_specimen, counts_for_occupancy
-from tomosift.simulate.surroundings import Surroundings
+from tomosift.physics.rotation import rotate_upsampled, upsample
+from tomosift.simulate.specimen import MASK_LEVEL, Specimen, build_specimen
+from tomosift.simulate.structures.membranes_and_gold import MembranesAndGold
 
 SHAPE = (40, 96, 96)
 SPACING = 10.0
 
 
 def blobs(offsets, width=2.0, size=24):
-    """A lopsided heap of Gaussian blobs, so that every pose looks different."""
+    """A lopsided heap of Gaussian blobs, so that every pose differs."""
     axis = torch.arange(size).float() - size // 2
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
     return sum(
@@ -75,7 +75,7 @@ def test_positions_and_rotations_are_those_of_the_density():
         whole = np.floor(center).astype(int)
         rotation = torch.as_tensor(packed.particles.rotation[row]).float()[None]
         shift = torch.as_tensor(center - whole).float()[None]
-        expected = rotate_upsampled(upsampled(template[None]), 2, rotation, shift)[0].numpy()
+        expected = rotate_upsampled(upsample(template[None]), 2, rotation, shift)[0].numpy()
         low = whole - size // 2
         here = tuple(slice(max(0, -a), min(size, n - a)) for a, n in zip(low, SHAPE, strict=True))
         there = tuple(slice(max(0, a), min(n, a + size)) for a, n in zip(low, SHAPE, strict=True))
@@ -92,8 +92,8 @@ def test_labels_name_the_class_and_row_of_the_particle_at_its_center():
         name = str(packed.particles.class_name[row])
         inside = packed.instance_labels == row + 1
         assert {packed.label_names[k] for k in np.unique(packed.class_labels[inside])} == {name}
-        middle = np.asarray(ndimage.center_of_mass(inside)) * SPACING
-        assert np.linalg.norm(middle - packed.particles.position_zyx_angstrom[row]) < 3 * SPACING
+        center = np.asarray(ndimage.center_of_mass(inside)) * SPACING
+        assert np.linalg.norm(center - packed.particles.position_zyx_angstrom[row]) < 3 * SPACING
 
 
 def test_the_seed_decides_everything():
@@ -111,8 +111,8 @@ def test_rotations_are_proper_and_positions_are_not_whole_voxels():
 
 
 def test_membranes_and_gold_claim_their_voxels_and_are_no_instances():
-    surroundings = Surroundings(vesicles=1, sheets=1, gold_beads=2, vesicle_radius_angstrom=(150.0, 200.0))
-    packed = specimen(counts={"rod": 5}, surroundings=surroundings)
+    settings = MembranesAndGold(vesicles=1, sheets=1, gold_beads=2, vesicle_radius_angstrom=(150.0, 200.0))
+    packed = specimen(counts={"rod": 5}, membranes_and_gold=settings)
     labels = packed.label_names
     membrane, gold = (packed.class_labels == labels.index(name) for name in ("membrane", "gold"))
     assert membrane.any()
@@ -122,22 +122,10 @@ def test_membranes_and_gold_claim_their_voxels_and_are_no_instances():
 
 
 def test_membrane_is_four_to_five_voxels_thick_at_ten_angstrom():
-    big = Surroundings(vesicles=1, vesicle_radius_angstrom=(250.0, 250.0))
-    packed = build_specimen(TEMPLATES, {}, (96, 96, 96), SPACING, rng=np.random.default_rng(0), surroundings=big)
+    big = MembranesAndGold(vesicles=1, vesicle_radius_angstrom=(250.0, 250.0))
+    packed = build_specimen(TEMPLATES, {}, (96, 96, 96), SPACING, rng=np.random.default_rng(0), membranes_and_gold=big)
     depth = ndimage.distance_transform_edt(packed.class_labels > 0)
     assert 2.0 <= depth.max() <= 4.0
-
-
-def test_occupancy_is_turned_into_equal_counts():
-    counts = counts_for_occupancy(TEMPLATES, SHAPE, 0.1)
-    assert len(set(counts.values())) == 1
-    packed = specimen(counts=counts)
-    assert (packed.instance_labels > 0).mean() == pytest.approx(0.1, rel=0.15)
-
-
-def test_an_occupancy_nobody_can_reach_is_refused():
-    with pytest.raises(ValueError, match=r"occupancy is 0\.9"):
-        counts_for_occupancy(TEMPLATES, SHAPE, 0.9)
 
 
 def test_a_class_without_template_is_named():

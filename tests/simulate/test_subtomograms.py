@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from tomosift.data.subtomograms import open_subtomograms
+from tomosift.data.subtomogram_set import open_subtomograms
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
-from tomosift.physics.rotation import rotate_upsampled, upsampled
+from tomosift.physics.rotation import rotate_upsampled, upsample
+from tomosift.simulate.batch import simulate_batch
 from tomosift.simulate.crowding import PreparedTemplates, prepare_templates
 from tomosift.simulate.structures.densities import template
 from tomosift.simulate.subtomograms import (
     SubtomogramSetConfig,
-    class_order,
-    simulate_batch,
+    draw_labels,
     simulate_subtomograms,
 )
 
@@ -50,7 +50,7 @@ def test_same_seed_same_boxes_and_another_seed_others(templates: PreparedTemplat
 
 def test_recorded_pose_and_shift_reproduce_the_clean_box(templates: PreparedTemplates, densities: torch.Tensor) -> None:
     batch = simulate_batch(templates, LABELS, CLEAN, seeded(1), box_size=16, max_neighbors=0)
-    fine = upsampled(densities[LABELS])
+    fine = upsample(densities[LABELS])
     expected = rotate_upsampled(fine, 2, batch.rotation, batch.shift_zyx_voxels)
     error = (batch.volume - expected).norm() / expected.norm()
     assert float(error) < 0.05
@@ -182,7 +182,7 @@ def test_own_templates_replace_those_of_the_names(tmp_path: Path, densities: tor
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_block_of_labels_holds_each_class_once(seed: int) -> None:
-    order = class_order(5, 7, seed).reshape(7, 5)
+    order = draw_labels(5, 7, seed).reshape(7, 5)
     assert (np.sort(order, axis=1) == np.arange(5)).all()
 
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from tomosift.simulate.specimen import build_specimen
-from tomosift.simulate.surroundings import Surroundings
+from tomosift.simulate.structures.membranes_and_gold import MembranesAndGold
 from tomosift.simulate.tilt_series import (
     TiltSeriesSettings,
     box_variance,
     critical_exposure,
     plan_acquisition,
-    record,
+    record_tilt_series,
     snr_centers,
 )
 
@@ -37,7 +37,7 @@ def crowd():
 
 @pytest.fixture(scope="module")
 def recorded(crowd):
-    return record(crowd, QUICK, rng=np.random.default_rng(1))
+    return record_tilt_series(crowd, QUICK, rng=np.random.default_rng(1))
 
 
 def test_tilt_scheme_is_dose_symmetric():
@@ -62,7 +62,7 @@ def test_critical_exposure_is_that_of_grant_and_grigorieff():
 @pytest.mark.parametrize("noise", ["gaussian", "poisson"])
 @pytest.mark.parametrize("snr", [0.05, 1.0])
 def test_snr_in_the_boxes_of_the_reconstruction_is_the_one_asked_for(crowd, noise, snr):
-    tomogram = record(crowd, dataclasses.replace(QUICK, noise=noise, snr=snr), rng=np.random.default_rng(2))
+    tomogram = record_tilt_series(crowd, dataclasses.replace(QUICK, noise=noise, snr=snr), rng=np.random.default_rng(2))
     centers = crowd.particles.position_zyx_angstrom / SPACING
     noise_of_full = tomogram.full - tomogram.signal
     measured = box_variance(tomogram.signal, centers, 20) / box_variance(noise_of_full, centers, 20)
@@ -86,27 +86,27 @@ def test_halves_share_the_signal_have_independent_noise_and_average_to_the_full_
 
 
 def test_no_snr_means_no_noise(crowd):
-    tomogram = record(crowd, dataclasses.replace(QUICK, snr=None), rng=np.random.default_rng(0))
+    tomogram = record_tilt_series(crowd, dataclasses.replace(QUICK, snr=None), rng=np.random.default_rng(0))
     np.testing.assert_array_equal(tomogram.full, tomogram.signal)
     assert tomogram.snr == np.inf
 
 
 def test_the_seed_decides_the_recording(crowd, recorded):
-    again = record(crowd, QUICK, rng=np.random.default_rng(1))
+    again = record_tilt_series(crowd, QUICK, rng=np.random.default_rng(1))
     np.testing.assert_array_equal(again.full, recorded.full)
-    other = record(crowd, QUICK, rng=np.random.default_rng(3))
+    other = record_tilt_series(crowd, QUICK, rng=np.random.default_rng(3))
     assert np.abs(other.full - recorded.full).max() > 0
 
 
 @pytest.mark.parametrize("correction", ["phase_flip", "wiener", "none"])
 def test_protein_stays_brighter_than_the_ice(crowd, correction):
     settings = dataclasses.replace(QUICK, snr=None, ctf_correction=correction)
-    signal = record(crowd, settings, rng=np.random.default_rng(0)).signal
+    signal = record_tilt_series(crowd, settings, rng=np.random.default_rng(0)).signal
     assert signal[crowd.instance_labels > 0].mean() > signal[crowd.class_labels == 0].mean()
 
 
 def test_reconstruction_without_ctf_resembles_the_specimen_in_place(crowd):
-    signal = record(crowd, EXACT, rng=np.random.default_rng(0)).signal
+    signal = record_tilt_series(crowd, EXACT, rng=np.random.default_rng(0)).signal
     aligned = np.corrcoef(signal.ravel(), crowd.density.ravel())[0, 1]
     assert aligned > 0.8
     for axis in range(3):
@@ -119,7 +119,7 @@ def test_reconstruction_without_ctf_resembles_the_specimen_in_place(crowd):
 def test_power_lies_inside_the_stated_tilt_range(tilt_range):
     cube = build_specimen(TEMPLATES, {"small": 25}, (64, 64, 64), SPACING, rng=np.random.default_rng(8))
     settings = dataclasses.replace(EXACT, tilt_range_deg=tilt_range, snr=1.0, noise_before_ctf=0.0)
-    power = np.abs(np.fft.fftn(record(cube, settings, rng=np.random.default_rng(0)).noise[0])) ** 2
+    power = np.abs(np.fft.fftn(record_tilt_series(cube, settings, rng=np.random.default_rng(0)).noise[0])) ** 2
     kz, _, kx = np.meshgrid(*[np.fft.fftfreq(64)] * 3, indexing="ij")
     # A tilt of t fills the plane kz = kx tan t.
     angle = np.rad2deg(np.arctan(kz / np.where(kx == 0, np.inf, kx)))
@@ -132,16 +132,16 @@ def test_power_lies_inside_the_stated_tilt_range(tilt_range):
 
 
 def test_gold_does_not_enter_the_snr():
-    gold = Surroundings(gold_beads=1)
+    gold = MembranesAndGold(gold_beads=1)
     specimen = build_specimen(
-        TEMPLATES, {"small": 20}, (24, 80, 80), SPACING, rng=np.random.default_rng(1), surroundings=gold
+        TEMPLATES, {"small": 20}, (24, 80, 80), SPACING, rng=np.random.default_rng(1), membranes_and_gold=gold
     )
     assert 0 < len(snr_centers(specimen, 16)) < 20
 
 
 def test_the_microscope_leaves_its_specimen_untouched(crowd):
     before = crowd.density.copy()
-    record(crowd, QUICK, rng=np.random.default_rng(0))
+    record_tilt_series(crowd, QUICK, rng=np.random.default_rng(0))
     np.testing.assert_array_equal(crowd.density, before)
 
 

@@ -3,18 +3,18 @@
 ::
 
     folder/
-      simulation.json           the settings; a folder keeps to one
+      simulation.json           the configuration
       tomograms.star            sizes, spacing, paths of the reconstructions and their halves
       tilt_series/<name>.star   tilt angles, dose, defocus
       tomograms/<name>.mrc      and <name>_half1.mrc, <name>_half2.mrc
-      particles.star            the picks: slightly off center, without classes
+      particles.star            the picks: with picking errors, without classes
       particles_truth.star      the same rows with exact positions and classes
-      truth/<name>.csv          what particles*.star is put together from
+      truth/<name>.csv          the ground truth that both particle files are made from
       labels/<name>_classes.mrc, <name>_instances.mrc
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +30,7 @@ from tomosift.io.particles.relion import write_particles
 from tomosift.io.star_text import write_star
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
+from tomosift.progress import Progress, ignore_progress
 from tomosift.simulate.dataset_config import TomogramDatasetConfig, class_name_of, read_config
 from tomosift.simulate.dataset_tables import (
     RELION_VERSION,
@@ -41,27 +42,23 @@ from tomosift.simulate.dataset_tables import (
 )
 from tomosift.simulate.specimen import Specimen, build_specimen
 from tomosift.simulate.structures.densities import template
-from tomosift.simulate.tilt_series import SimulatedTomogram, record
+from tomosift.simulate.tilt_series import SimulatedTomogram, record_tilt_series
 
 __all__ = [
     "DatasetPaths",
-    "Progress",
     "TomogramDatasetConfig",
+    "build_tomogram_specimen",
     "half_path",
     "load_templates",
     "read_config",
     "simulate_dataset",
-    "specimen_of",
     "write_label_table",
 ]
-
-Progress = Callable[[int, int, str], None]
-"""Called with how many tomograms are done, how many there will be, and the name of the last."""
 
 
 @dataclass(frozen=True)
 class DatasetPaths:
-    """Where everything lies."""
+    """Paths of the files of a data set."""
 
     folder: Path
     tomograms: Path
@@ -75,7 +72,7 @@ class DatasetPaths:
 
     @classmethod
     def of(cls, folder: Path, names: tuple[str, ...]) -> "DatasetPaths":
-        """The paths a data set of these tomograms has in ``folder``."""
+        """Return the paths of a data set with these tomograms."""
         return cls(
             folder=folder,
             tomograms=folder / "tomograms.star",
@@ -88,30 +85,39 @@ class DatasetPaths:
 def simulate_dataset(
     config: TomogramDatasetConfig, folder: Path | str, progress: Progress | None = None
 ) -> DatasetPaths:
-    """Simulate tomograms into ``folder``; those that are there already stay.
+    """Simulate a data set of tomograms into ``folder``; tomograms that exist already are kept.
 
-    Every tomogram is a function of the configuration, its seed and its own number, so an interrupted or later enlarged
-    data set equals one made in a single run.
+    Every tomogram is a function of the configuration, its seed and its own number. A data set that was interrupted or
+    enlarged later therefore equals one that was simulated at once.
+
+    Parameters
+    ----------
+    config
+        Specimens, microscope and files.
+    folder
+        Folder of the data set.
+    progress
+        Counts tomograms; the note is the name of the last one.
 
     Raises
     ------
     ValueError
-        The folder holds a data set of other settings (only ``tomograms`` may differ), a class is neither in the atlas
-        nor a file, or a structure does not fit into ``template_extent_angstrom`` or the slab.
+        The folder holds a data set of another configuration (only ``tomograms`` may differ), a class is neither in the
+        atlas nor a file, or a structure does not fit into ``template_extent_angstrom`` or the slab.
     """
     folder = Path(folder)
     paths = DatasetPaths.of(folder, config.tomogram_names)
+    report = progress or ignore_progress
     for task in tomogram_tasks(config, folder):
         simulate_tomogram(task)
-        if progress is not None:
-            progress(task.number + 1, config.tomograms, config.tomogram_names[task.number])
+        report(task.number + 1, config.tomograms, config.tomogram_names[task.number])
     _write_tables(config, paths)
     return paths
 
 
 @dataclass(frozen=True)
 class TomogramTask:
-    """One tomogram of a data set, to be simulated on any machine that sees the folder."""
+    """One tomogram of a data set, which any machine with access to the folder can simulate."""
 
     config: TomogramDatasetConfig
     folder: Path
@@ -120,13 +126,13 @@ class TomogramTask:
 
 
 def tomogram_tasks(config: TomogramDatasetConfig, folder: Path) -> list[TomogramTask]:
-    """All tomograms of a data set, whose settings from now on are those of the folder; see `simulate_dataset`."""
+    """Write the configuration into the folder and return one task per tomogram; see `simulate_dataset`."""
     _claim(folder, config)
     return [TomogramTask(config, folder, number) for number in range(config.tomograms)]
 
 
 def simulate_tomogram(task: TomogramTask) -> Path:
-    """Simulate a tomogram unless it is there; returns its reconstruction."""
+    """Simulate a tomogram unless it exists; return the path of its reconstruction."""
     paths = DatasetPaths.of(task.folder, task.config.tomogram_names)
     volume = paths.volumes[task.config.tomogram_names[task.number]]
     if not volume.exists():
@@ -136,7 +142,7 @@ def simulate_tomogram(task: TomogramTask) -> Path:
 
 @lru_cache(maxsize=1)
 def load_templates(config: TomogramDatasetConfig) -> dict[str, Float[Tensor, "d d d"]]:
-    """Class name -> density, the picked classes first."""
+    """Load the density of every class, the picked classes first."""
     box_size = 2 * int(np.ceil(0.5 * config.template_extent_angstrom / config.voxel_spacing_angstrom))
     return {
         class_name_of(source): template(source, config.voxel_spacing_angstrom, box_size)
@@ -144,15 +150,15 @@ def load_templates(config: TomogramDatasetConfig) -> dict[str, Float[Tensor, "d 
     }
 
 
-def specimen_of(
+def build_tomogram_specimen(
     config: TomogramDatasetConfig, templates: Mapping[str, Float[Tensor, "_ _ _"]], number: int
 ) -> tuple[Specimen, np.random.Generator]:
-    """The specimen of one tomogram (0 = first), and the generator from which its imaging goes on.
+    """Build the specimen of one tomogram (0 is the first); return it and the generator for its imaging.
 
     Raises
     ------
     ValueError
-        A class finds no room at all.
+        No particle of a class finds room.
     """
     rng = np.random.default_rng([config.seed, number])
     picked = dict.fromkeys(config.class_names, config.particles_per_class)
@@ -165,27 +171,27 @@ def specimen_of(
         rng=rng,
         name=config.tomogram_names[number],
         gap_angstrom=config.gap_angstrom,
-        surroundings=config.surroundings,
+        membranes_and_gold=config.membranes_and_gold,
     )
     absent = [name for name, left in specimen.unplaced.items() if left == {**picked, **others}[name]]
     if absent:
         raise ValueError(
             f"no room for a single {' or '.join(absent)} in a slab of {config.shape_zyx} voxels (z, y, x); "
-            "make shape_zyx larger or ask for fewer particles"
+            "increase shape_zyx or reduce the number of particles"
         )
     return specimen, rng
 
 
 def _claim(folder: Path, config: TomogramDatasetConfig) -> None:
-    """Leave the settings in the folder, or find that they are the same."""
+    """Write the configuration into the folder, or check that the folder holds the same one."""
     path = folder / "simulation.json"
     settings = json.loads(json.dumps(asdict(config)))
     if path.exists():
-        there = json.loads(path.read_text())
-        differing = [f.name for f in fields(config) if f.name != "tomograms" and there.get(f.name) != settings[f.name]]
+        stored = json.loads(path.read_text())
+        differing = [f.name for f in fields(config) if f.name != "tomograms" and stored.get(f.name) != settings[f.name]]
         if differing:
-            told = "; ".join(f"{name} is {there.get(name)} there and {settings[name]} here" for name in differing)
-            raise ValueError(f"{folder} holds a data set of other settings ({told}); choose another folder")
+            values = "; ".join(f"{name} is {stored.get(name)}, expected {settings[name]}" for name in differing)
+            raise ValueError(f"{folder} holds a data set of other settings ({values}); choose another folder")
     write_json(path, settings)
 
 
@@ -193,8 +199,8 @@ def _simulate_one(
     config: TomogramDatasetConfig, templates: Mapping[str, Float[Tensor, "_ _ _"]], number: int, paths: DatasetPaths
 ) -> None:
     name = config.tomogram_names[number]
-    specimen, rng = specimen_of(config, templates, number)
-    tomogram = record(specimen, config.series(float(rng.uniform(*config.defocus_range_um))), rng=rng)
+    specimen, rng = build_tomogram_specimen(config, templates, number)
+    tomogram = record_tilt_series(specimen, config.series(float(rng.uniform(*config.defocus_range_um))), rng=rng)
     truth = truth_table(specimen, config.class_names, config.pick_jitter_angstrom, rng)
     write_truth(paths.folder / "truth" / f"{name}.csv", truth)
     series = {name: tilt_series_table(tomogram.acquisition)}
@@ -211,7 +217,7 @@ def _write_labels(specimen: Specimen, folder: Path, name: str) -> None:
 
 
 def _write_reconstructions(config: TomogramDatasetConfig, tomogram: SimulatedTomogram, path: Path) -> None:
-    """Halves first, the full tomogram last: where that exists, everything does. Scaled to unit variance."""
+    """Write the halves, then the full tomogram, which marks a tomogram as complete; all scaled to unit variance."""
     full = tomogram.full
     scale = np.float32((-1 if config.dark_on_disk else 1) / full.std(dtype=np.float64))
     if config.halves:
@@ -221,7 +227,7 @@ def _write_reconstructions(config: TomogramDatasetConfig, tomogram: SimulatedTom
 
 
 def half_path(path: Path, number: int) -> Path:
-    """Where half 1 or 2 of a tomogram lies."""
+    """Return the path of half 1 or 2 of a tomogram."""
     return path.with_name(f"{path.stem}_half{number}{path.suffix}")
 
 
@@ -249,10 +255,23 @@ def _class_columns(config: TomogramDatasetConfig, class_name: NDArray[Any]) -> d
 def write_label_table(
     folder: Path | str, path: Path, per_class: int, *, seed: int = 0, tomograms: Sequence[str] | None = None
 ) -> Path:
-    """Write what a person who labeled some picks would have: ``per_class`` picks of each class, with their class.
+    """Write a table with the true class of ``per_class`` picks of each class, as an annotator would label them.
 
-    The rows are those of ``particles.star`` (same ids, same slightly wrong positions), drawn at random from all or
-    from the named tomograms; with the same seed, more per class means the same ones and more.
+    The rows are rows of ``particles.star`` (same ids, same picking errors), drawn at random. With the same seed, a
+    larger ``per_class`` adds rows and keeps the others.
+
+    Parameters
+    ----------
+    folder
+        Folder of the data set.
+    path
+        STAR file to be written.
+    per_class
+        Number of labeled picks per class.
+    seed
+        Seed of the random choice.
+    tomograms
+        Tomograms that the picks are drawn from; all by default.
 
     Raises
     ------
@@ -260,21 +279,20 @@ def write_label_table(
         A class has too few particles, or a tomogram is not in the data set.
     """
     config = read_config(folder)
-    wanted = config.tomogram_names if tomograms is None else tuple(tomograms)
-    strangers = sorted(set(wanted) - set(config.tomogram_names))
-    if strangers:
-        raise ValueError(f"{', '.join(strangers)} not in {folder}; it has {', '.join(config.tomogram_names)}")
+    chosen = config.tomogram_names if tomograms is None else tuple(tomograms)
+    unknown = sorted(set(chosen) - set(config.tomogram_names))
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)} not in {folder}; it has {', '.join(config.tomogram_names)}")
     picks, truth = _picks_and_truth(config, Path(folder))
     rng = np.random.default_rng(seed)
     rows: list[int] = []
     for name in config.class_names:
-        found = rng.permutation(np.flatnonzero((truth.class_name == name) & np.isin(truth.tomogram, wanted)))
-        if len(found) < per_class:
-            raise ValueError(
-                f"class {name} has {len(found)} particles in {len(wanted)} tomograms, asked for {per_class}"
-            )
-        rows.extend(found[:per_class])
-    chosen = np.sort(np.asarray(rows, dtype=int))
-    labeled = picks.select(chosen).with_columns(_class_columns(config, truth.class_name[chosen]))
+        candidates = rng.permutation(np.flatnonzero((truth.class_name == name) & np.isin(truth.tomogram, chosen)))
+        if len(candidates) < per_class:
+            got = f"class {name} has {len(candidates)} particles in {len(chosen)} tomograms"
+            raise ValueError(f"{got}, expected at least {per_class}")
+        rows.extend(candidates[:per_class])
+    order = np.sort(np.asarray(rows, dtype=int))
+    labeled = picks.select(order).with_columns(_class_columns(config, truth.class_name[order]))
     write_particles(path, labeled, grids=dict.fromkeys(config.tomogram_names, config.grid), dialect="relion5")
     return path

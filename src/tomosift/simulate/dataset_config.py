@@ -1,4 +1,4 @@
-"""The settings of a simulated data set of tomograms."""
+"""Configuration of a simulated data set of tomograms."""
 
 import json
 from dataclasses import dataclass, fields
@@ -7,23 +7,30 @@ from typing import Any, Literal
 
 from tomosift.errors import FormatError
 from tomosift.particles import Grid
-from tomosift.simulate.surroundings import Surroundings
+from tomosift.simulate.structures.membranes_and_gold import MembranesAndGold
 from tomosift.simulate.tilt_series import TiltSeriesSettings
 
 
 @dataclass(frozen=True)
 class TomogramDatasetConfig:
-    """What a simulated data set is like."""
+    """Specimens, microscope and files of a simulated data set.
+
+    Examples
+    --------
+    >>> from tomosift.simulate.dataset_config import TomogramDatasetConfig
+    >>> TomogramDatasetConfig(classes=("ribosome-70s", "apoferritin"), tomograms=2).tomogram_names
+    ('tomogram_001', 'tomogram_002')
+    """
 
     classes: tuple[str, ...]
-    """Names of the atlas, or structure or map files (their stem becomes the class name)."""
+    """Atlas names, or structure or map files (the stem of a file becomes the class name)."""
     particles_per_class: int = 12
-    """In every tomogram; fewer where there is no room."""
+    """Particles of each class in every tomogram; fewer if there is no room."""
     tomograms: int = 6
     shape_zyx: tuple[int, int, int] = (40, 200, 200)
     voxel_spacing_angstrom: float = 10.0
     distractors: tuple[str, ...] = ()
-    """More structures that crowd the specimen and are in no pick list."""
+    """Further structures that crowd the specimen and are not in the list of picks."""
     distractors_per_class: int = 12
     tilt_range_deg: tuple[float, float] = (-60.0, 60.0)
     tilt_step_deg: float = 3.0
@@ -32,19 +39,19 @@ class TomogramDatasetConfig:
     """Underfocus, drawn once per tomogram."""
     ctf_correction: Literal["phase_flip", "wiener", "none"] = "phase_flip"
     snr: float | None = 0.1
-    """In the boxes around particles of the full tomogram (see ``tilt_series.record``); None = no noise."""
+    """SNR in boxes around particles of the full tomogram (see `record_tilt_series`); None for no noise."""
     snr_box_size: int = 32
     vesicles: int = 1
     sheets: int = 0
     gold_beads: int = 2
     gap_angstrom: float = 10.0
-    """Least distance between neighbors."""
+    """Minimum distance between neighbors."""
     pick_jitter_angstrom: float = 10.0
-    """Standard deviation, per axis, of the picks about the true centers; no picker is perfect."""
+    """Standard deviation of the picking error along each axis."""
     pick_angles: bool = True
-    """Write the true orientations with the picks, as template matching would; otherwise none."""
+    """Write the true orientations with the picks, as template matching would; otherwise no orientations."""
     template_extent_angstrom: float = 640.0
-    """Edge of the box in which every structure must fit."""
+    """Edge of the box that every structure must fit into."""
     halves: bool = True
     """Also write the two half tomograms (odd and even frames: same tilts, independent noise)."""
     labels: bool = True
@@ -72,7 +79,7 @@ class TomogramDatasetConfig:
         self.series(self.defocus_range_um[0])
 
     def series(self, defocus_um: float) -> TiltSeriesSettings:
-        """How one tilt series is recorded."""
+        """Return the settings of a tilt series with this defocus."""
         return TiltSeriesSettings(
             tilt_range_deg=self.tilt_range_deg,
             tilt_step_deg=self.tilt_step_deg,
@@ -84,9 +91,9 @@ class TomogramDatasetConfig:
         )
 
     @property
-    def surroundings(self) -> Surroundings:
-        """Membranes and gold of one tomogram."""
-        return Surroundings(vesicles=self.vesicles, sheets=self.sheets, gold_beads=self.gold_beads)
+    def membranes_and_gold(self) -> MembranesAndGold:
+        """Membranes and gold beads of one tomogram."""
+        return MembranesAndGold(vesicles=self.vesicles, sheets=self.sheets, gold_beads=self.gold_beads)
 
     @property
     def grid(self) -> Grid:
@@ -95,7 +102,7 @@ class TomogramDatasetConfig:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the picked classes, in order."""
+        """Names of the picked classes, in order of their labels."""
         return tuple(class_name_of(source) for source in self.classes)
 
     @property
@@ -105,12 +112,12 @@ class TomogramDatasetConfig:
 
 
 def class_name_of(source: str) -> str:
-    """The name of an atlas entry, or the stem of a file without any of its suffixes."""
+    """Return the name of an atlas entry, or the stem of a file without any of its suffixes."""
     return Path(source).name.split(".")[0]
 
 
 def read_config(folder: Path | str) -> TomogramDatasetConfig:
-    """The settings of a data set that is there.
+    """Read the configuration of an existing data set.
 
     Raises
     ------

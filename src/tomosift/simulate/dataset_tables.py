@@ -15,7 +15,7 @@ from tomosift.simulate.specimen import Specimen
 from tomosift.simulate.tilt_series import TiltSeriesSettings
 
 RELION_VERSION = "50001"
-"""What RELION 5 writes above each block."""
+"""Version that RELION 5 writes above each block."""
 
 _AXES = ("z", "y", "x")
 _TRUE = [f"{axis}_angstrom" for axis in _AXES]
@@ -26,9 +26,9 @@ _ROTATION = [f"rotation_{row}{column}" for row in _AXES for column in _AXES]
 def truth_table(
     specimen: Specimen, class_names: Sequence[str], pick_jitter_angstrom: float, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """One row per particle of these classes, in random order: true and picked position, rotation, class, instance.
+    """Return one row per particle of some classes: true and picked position, rotation, class and instance.
 
-    The order is shuffled because placement goes by size: unshuffled, the row number would tell the class.
+    Rows are shuffled: particles are placed in order of size, so unshuffled row numbers would reveal the class.
     """
     particles = specimen.particles
     rows = rng.permutation(np.flatnonzero(np.isin(particles.class_name.astype(str), list(class_names))))
@@ -44,13 +44,13 @@ def truth_table(
 
 
 def write_truth(path: Path, table: pd.DataFrame) -> None:
-    """As CSV with every digit."""
+    """Write the table as CSV with all digits."""
     with written_then_renamed(path) as temporary:
         table.to_csv(temporary, index=False)
 
 
 def read_truth(paths: Sequence[Path]) -> tuple[Particles, Particles]:
-    """The picks (no classes) and the truth of these tomograms, row for row, with the same particle ids.
+    """Read the picks (without classes) and the truth of some tomograms, row for row, with the same particle ids.
 
     Raises
     ------
@@ -64,18 +64,18 @@ def read_truth(paths: Sequence[Path]) -> tuple[Particles, Particles]:
         if missing:
             raise FormatError(path, missing[0], "missing", "a column", "delete the folder and simulate again")
         tables.append(table)
-    joined = pd.concat(tables, ignore_index=True)
-    rotation: NDArray[np.float64] = joined[_ROTATION].to_numpy(np.float64).reshape(-1, 3, 3)
-    names = joined["tomogram"].to_numpy(dtype=object)
-    picks = Particles.create(names, joined[_PICKED].to_numpy(np.float64), rotation)
+    truth_rows = pd.concat(tables, ignore_index=True)
+    rotation: NDArray[np.float64] = truth_rows[_ROTATION].to_numpy(np.float64).reshape(-1, 3, 3)
+    names = truth_rows["tomogram"].to_numpy(dtype=object)
+    picks = Particles.create(names, truth_rows[_PICKED].to_numpy(np.float64), rotation)
     truth = Particles.create(
-        names, joined[_TRUE].to_numpy(np.float64), rotation, joined["class"].to_numpy(dtype=object)
+        names, truth_rows[_TRUE].to_numpy(np.float64), rotation, truth_rows["class"].to_numpy(dtype=object)
     )
     return picks, truth
 
 
 def tilt_series_table(acquisition: Acquisition) -> pd.DataFrame:
-    """One row per image, ascending tilt; defoci in Angstrom. There are no images, so no column names any."""
+    """Return one row per image, ascending tilt; defoci in Angstrom. There is no image column, as no images are kept."""
     zero = np.zeros_like(acquisition.tilt_angles_deg)
     defocus_angstrom = 1e4 * acquisition.defocus_um
     return pd.DataFrame(
@@ -99,7 +99,7 @@ def tilt_series_table(acquisition: Acquisition) -> pd.DataFrame:
 
 
 def tomogram_table(names: Sequence[str], grid: Grid, settings: TiltSeriesSettings, halves: bool) -> pd.DataFrame:
-    """One row per tomogram, paths relative to the folder of the table; the tilt series count as binned once."""
+    """Return one row per tomogram; paths are relative to the folder of the table, the binning is 1."""
     depth, height, width = grid.shape_zyx
     columns: dict[str, object] = {
         "rlnTomoName": list(names),

@@ -1,6 +1,5 @@
-"""Simulated boxes as an encoder sees them before its first weight, kept in files: simulated once, gone over often."""
+"""Features of simulated subtomograms before the first trained layer, cached in files."""
 
-import copy
 import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -15,70 +14,82 @@ from torch import Tensor
 
 from tomosift.data.batches import FeatureBatch
 from tomosift.files import written_then_renamed
-from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
-from tomosift.models.recentering import recenter
+from tomosift.models.embedder import Embedder
+from tomosift.models.encoder import Encoder
+from tomosift.models.recentering import SUBTOMOGRAMS_TO_FIT, recenter
+from tomosift.progress import Progress, ignore_progress
 from tomosift.simulate.synthetic_stream import SyntheticComplexStream
-from tomosift.train.loop import Progress
-from tomosift.train.processes import rank_and_world_size, wait_for_all
+from tomosift.train.processes import rank_and_world_size, wait_for_all_processes
 
-MOST_WORKERS = 8
-"""Threads that simulate side by side; each holds a gigabyte."""
-_AT_ONCE = 16  # boxes whose spectra stay in the cache
+MAX_WORKERS = 8
+"""Threads that simulate in parallel; each needs a gigabyte."""
+_CHUNK_SIZE = 16  # subtomograms whose spectra stay in the cache of the processor
+_BLOCKS_FOR_SCALE = 50
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureCache:
-    """What an encoder makes, without weights, of simulated boxes; in files that stay, one for each block of complexes.
+    """Fixed features of simulated subtomograms, computed by an encoder without weights, in one file per block.
 
-    Each file holds (complexes, boxes, views, features) in half precision: the box and, where asked for, its two halves.
+    A file has shape (complexes, subtomograms, views, features) in half precision. The views are the subtomogram and,
+    if the stream simulates them, its two halves. Files that exist are not simulated again.
     """
 
     folder: Path
     stream: SyntheticComplexStream
+    """Each of its batches becomes a block."""
     complexes: int
-    """To learn from."""
+    """Number of complexes to learn from."""
     classes_per_batch: int
     per_class: int
-    """Boxes of each complex in a batch."""
+    """Subtomograms of each complex in a batch."""
     seed: int
 
     @property
     def blocks(self) -> int:
-        """How many files there are to be; of the last one, some complexes may be left out."""
+        """Number of files; some complexes of the last one may be unused."""
         return -(-self.complexes // self.stream.classes)
 
     def simulate(self, encoder: Encoder, progress: Progress | None = None) -> None:
-        """Make the files that are missing, several at a time; each of several processes makes a part of them."""
+        """Simulate the missing files, several in parallel; each of several processes simulates a share of them.
+
+        Parameters
+        ----------
+        encoder
+            Computes the features.
+        progress
+            Counts blocks.
+        """
         rank, count = rank_and_world_size()
         missing = [number for number in range(rank, self.blocks, count) if not self._path(number).exists()]
         self.folder.mkdir(exist_ok=True)
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)  # blocks side by side use processors better than one block spread over them
+        report = progress or ignore_progress
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # parallel blocks use the processors better than parallel operations in one block
         try:
-            with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_WORKERS)) as pool:
-                tasks = [pool.submit(self._make, encoder, number) for number in missing]
+            with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_WORKERS)) as pool:
+                tasks = [pool.submit(self._simulate_block, encoder, number) for number in missing]
                 try:
                     for left, task in zip(reversed(range(len(tasks))), as_completed(tasks), strict=True):
                         task.result()
-                        if progress is not None:
-                            progress(max(self.blocks - left * count, 1), self.blocks, {})
+                        report(max(self.blocks - left * count, 1), self.blocks, "simulating")
                 except BaseException:
                     pool.shutdown(cancel_futures=True)
                     raise
         finally:
-            torch.set_num_threads(before)
-        wait_for_all()
+            torch.set_num_threads(threads)
+        wait_for_all_processes()
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}.npy"
 
-    def _make(self, encoder: Encoder, number: int) -> None:
+    def _simulate_block(self, encoder: Encoder, number: int) -> None:
         batch = self.stream.batch(number)
         views = batch.volume[:, None] if batch.halves is None else torch.cat((batch.volume[:, None], batch.halves), 1)
-        x = cached_features(copy.deepcopy(encoder), batch.volume, views)
-        shape = (self.stream.classes, self.stream.per_class, *x.shape[1:])
+        features = compute_features(encoder, batch.volume, views)
+        shape = (self.stream.classes, self.stream.per_class, *features.shape[1:])
         with written_then_renamed(self._path(number)) as temporary, temporary.open("wb") as stream:
-            np.save(stream, x.reshape(shape).half().numpy())
+            np.save(stream, features.reshape(shape).half().numpy())
 
     @cached_property
     def _files(self) -> list[NDArray[np.float16]]:
@@ -86,34 +97,44 @@ class FeatureCache:
 
     @cached_property
     def scale(self) -> tuple[Float[Tensor, " f"], Float[Tensor, " f"]]:
-        """Mean and standard deviation of each feature, over some of the blocks."""
-        rows = np.concatenate([block[:, :, 0].reshape(-1, block.shape[-1]) for block in self._files[:50]])
-        x = torch.from_numpy(rows.astype(np.float32))
-        return x.mean(0), x.std(0) + 1e-6
+        """Mean and standard deviation of each feature, over the first blocks."""
+        blocks = self._files[:_BLOCKS_FOR_SCALE]
+        rows = np.concatenate([block[:, :, 0].reshape(-1, block.shape[-1]) for block in blocks])
+        features = torch.from_numpy(rows.astype(np.float32))
+        return features.mean(0), features.std(0) + 1e-6
 
     def batch(self, step: int) -> FeatureBatch:
-        """Some boxes of each of some complexes."""
+        """Return the batch of a step: some subtomograms of some complexes, a function of seed and step."""
         rng = np.random.default_rng([self.seed, step])
-        return self.of(rng.permutation(self.complexes)[: self.classes_per_batch], rng)
+        return self.batch_of(rng.permutation(self.complexes)[: self.classes_per_batch], rng)
 
-    def of(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> FeatureBatch:
-        """Some boxes of each of these complexes."""
-        each = self.stream.classes
-        boxes = [rng.permutation(self.stream.per_class)[: self.per_class] for _ in chosen]
-        rows = [self._files[k // each][k % each, mine] for k, mine in zip(chosen, boxes, strict=True)]
-        x = torch.from_numpy(np.concatenate(rows).astype(np.float32))
-        label = torch.from_numpy(chosen.repeat([len(mine) for mine in boxes]))
+    def batch_of(self, complexes: NDArray[np.int64], rng: np.random.Generator) -> FeatureBatch:
+        """Return a batch with some subtomograms of each of these complexes."""
+        per_block = self.stream.classes
+        rows = [rng.permutation(self.stream.per_class)[: self.per_class] for _ in complexes]
+        features = [self._files[k // per_block][k % per_block, mine] for k, mine in zip(complexes, rows, strict=True)]
+        x = torch.from_numpy(np.concatenate(features).astype(np.float32))
+        label = torch.from_numpy(complexes.repeat([len(mine) for mine in rows]))
         return FeatureBatch(x[:, 0], label, x[:, 1:] if x.shape[1] > 1 else None)
 
 
 @torch.inference_mode()
-def cached_features(encoder: Encoder, plain: Float[Tensor, "b d d d"], views: Float[Tensor, "b v d d d"]) -> Tensor:
-    """(b, v, *features): an encoder's inputs of views of the same particles, centered as their plain boxes are."""
-    encoder.prepare(plain[:: max(1, len(plain) // BOXES_TO_PREPARE)])
+def compute_features(encoder: Encoder, plain: Float[Tensor, "b d d d"], views: Float[Tensor, "b v d d d"]) -> Tensor:
+    """Return the fixed features (b, v, *features) of views of particles.
+
+    Parameters
+    ----------
+    encoder
+        Computes the features; its weights play no part.
+    plain
+        One subtomogram per particle. Its estimated center recenters all views of the particle.
+    views
+        Views of the same particles.
+    """
+    embedder = Embedder.fit(encoder, plain[:: max(1, len(plain) // SUBTOMOGRAMS_TO_FIT)])
     parts = []
-    for box, view in zip(torch.split(plain, _AT_ONCE), torch.split(views, _AT_ONCE), strict=True):
-        offset = encoder.offset(box).repeat_interleave(views.shape[1], dim=0)
-        moved = recenter(view.flatten(0, 1), offset)
-        parts.append(encoder.inputs(moved, True))
-    x = torch.cat(parts)
-    return x.reshape(len(plain), views.shape[1], *x.shape[1:])
+    for volume, view in zip(torch.split(plain, _CHUNK_SIZE), torch.split(views, _CHUNK_SIZE), strict=True):
+        offset = embedder.estimate_offsets(volume).repeat_interleave(views.shape[1], dim=0)
+        parts.append(encoder.prepare_input(recenter(view.flatten(0, 1), offset)))
+    features = torch.cat(parts)
+    return features.reshape(len(plain), views.shape[1], *features.shape[1:])

@@ -1,4 +1,4 @@
-"""Particles simulated anew at every step: a teacher that never runs out and never repeats itself."""
+"""Streams of subtomograms that are simulated anew at every step."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,20 +9,16 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from tomosift.data.batches import Batch
-from tomosift.physics.augmentation import normalized
+from tomosift.physics.augmentation import normalize
 from tomosift.physics.imaging import ImagingRanges
+from tomosift.simulate.batch import simulate_batch
 from tomosift.simulate.crowding import Templates
 from tomosift.simulate.structures.bead_templates import prepare_beads
 from tomosift.simulate.structures.distractors import random_distractor
 from tomosift.simulate.structures.synthetic_complexes import synthetic_complex
-from tomosift.simulate.subtomograms import (
-    SubtomogramSetConfig,
-    batch_seed,
-    prepared_templates,
-    simulate_batch,
-)
+from tomosift.simulate.subtomograms import SubtomogramSetConfig, batch_seed, load_prepared_templates
 
-_AT_ONCE = 32  # boxes whose spectra stay in the cache
+_CHUNK_SIZE = 32  # subtomograms whose spectra stay in the cache of the processor
 
 WIDE_RANGES = ImagingRanges(
     max_tilt_deg=(40.0, 70.0),
@@ -37,36 +33,42 @@ WIDE_RANGES = ImagingRanges(
     shift_voxels=(-8.0, 8.0),
     scale=(0.8, 1.25),
 )
-"""Conditions of most tomograms there are, and somewhat beyond; the choice is ours."""
+"""Imaging conditions of most tomograms, and somewhat beyond; the choice is ours."""
 
 
 @dataclass(frozen=True)
 class SyntheticComplexStream:
-    """Particles of complexes that do not exist, some of each; no complex comes in two batches.
+    """Subtomograms of synthetic complexes; no complex is in two batches.
 
-    What is the same for all particles of a tomogram is the same within a batch: how far picks lie off the center, up to
-    what ``ranges`` say; every second batch is without CTF, as after a perfect correction. The batch of a step is a
-    function of seed and step alone.
+    Conditions that are the same for all particles of a tomogram are the same within a batch: the picking error is drawn
+    once, up to the range in ``ranges``, and every second batch has no CTF, as after a perfect correction. The batch of
+    a step is a function of seed and step alone.
+
+    Examples
+    --------
+    >>> from tomosift.simulate.synthetic_stream import SyntheticComplexStream
+    >>> SyntheticComplexStream(classes=2, per_class=3, seed=0, box_size=16).batch(0).volume.shape
+    torch.Size([6, 16, 16, 16])
     """
 
     classes: int
-    """Complexes of a batch."""
+    """Number of complexes in a batch."""
     per_class: int
-    """Particles of each."""
+    """Number of subtomograms of each complex."""
     seed: int
     box_size: int = 32
     voxel_spacing_angstrom: float = 10.0
     ranges: ImagingRanges = field(default_factory=lambda: WIDE_RANGES)
     least_shift_voxels: float = 2.0
-    """Of the farthest pick of a batch."""
+    """Minimum of the largest picking error of a batch, along each axis."""
     max_neighbors: int = 4
     distractors: int = 0
-    """So many of a batch's classes are gold, membranes, filaments or fragments, which are nobody's neighbors."""
+    """Number of a batch's classes that are gold, membranes, filaments or fragments; they are never neighbors."""
     halves: bool = False
-    """Also give two half boxes with independent noise."""
+    """Also simulate two half subtomograms with independent noise."""
 
     def batch(self, step: int) -> Batch:
-        """Boxes of step ``step``, complex after complex; labels count on from step to step."""
+        """Return the batch of a step, complex after complex; labels continue from step to step."""
         seed = batch_seed(self.seed, step)
         spacing = self.voxel_spacing_angstrom
         rngs = [np.random.default_rng([seed, index]) for index in range(self.classes)]
@@ -83,7 +85,7 @@ class SyntheticComplexStream:
             has_ctf=self.ranges.has_ctf and step % 2 == 0,
         )
         label = torch.arange(self.classes).repeat_interleave(self.per_class)
-        boxes = _simulated(
+        batch = _simulate_in_chunks(
             templates,
             label,
             ranges,
@@ -94,40 +96,40 @@ class SyntheticComplexStream:
             neighbor_classes=self.classes - self.distractors,
             halves=self.halves,
         )
-        return replace(boxes, label=label + step * self.classes)
+        return replace(batch, label=label + step * self.classes)
 
 
 RANDOMIZED_RANGES = replace(WIDE_RANGES, scale=(0.97, 1.03), shift_voxels=(-4.0, 4.0))
-"""The same for structures whose size is known and picks of the usual accuracy."""
+"""The same for structures whose size is known and picks of usual accuracy."""
 
 
 @dataclass(frozen=True, eq=False)
 class StructureStream:
-    """Particles of given structures, each class equally often; the batch of a step is a function of seed and step."""
+    """Subtomograms of chosen structures, each class equally often; a batch is a function of seed and step alone."""
 
     config: SubtomogramSetConfig
-    """Structures, conditions and seed; its numbers of particles do not matter."""
+    """Structures, imaging conditions and seed; its number of particles is ignored."""
     batch_size: int
 
     @cached_property
     def _templates(self) -> Templates:
-        return prepared_templates(self.config)
+        return load_prepared_templates(self.config)
 
     def batch(self, step: int) -> Batch:
-        """Boxes of step ``step``."""
+        """Return the batch of a step."""
         config, spacing = self.config, self.config.voxel_spacing_angstrom
         seed = batch_seed(config.seed, step)
         classes = len(config.class_names)
         rng = np.random.default_rng(seed)
-        drawn = np.concatenate([rng.permutation(classes) for _ in range(-(-self.batch_size // classes))])
-        label = torch.from_numpy(drawn[: self.batch_size])
+        labels = np.concatenate([rng.permutation(classes) for _ in range(-(-self.batch_size // classes))])
+        label = torch.from_numpy(labels[: self.batch_size])
         ranges = replace(
             config.ranges,
             voxel_spacing_angstrom=(spacing, spacing),
             has_ctf=config.ranges.has_ctf and step % 2 == 0,
         )
         generator = torch.Generator().manual_seed(seed)
-        return _simulated(
+        return _simulate_in_chunks(
             self._templates,
             label,
             ranges,
@@ -138,7 +140,7 @@ class StructureStream:
         )
 
 
-def _simulated(
+def _simulate_in_chunks(
     templates: Templates,
     label: Int64[Tensor, " b"],
     ranges: ImagingRanges,
@@ -150,7 +152,7 @@ def _simulated(
     neighbor_classes: int | None = None,
     halves: bool = False,
 ) -> Batch:
-    """Normalized boxes of these classes, which count from ``first``; simulated a few at a time."""
+    """Simulate normalized subtomograms of these classes, a few at a time; their indices start at ``first``."""
     parts = [
         simulate_batch(
             templates,
@@ -162,14 +164,14 @@ def _simulated(
             neighbor_classes=neighbor_classes,
             halves=halves,
         )
-        for part in torch.split(label, _AT_ONCE)
+        for part in torch.split(label, _CHUNK_SIZE)
     ]
-    both = [normalized(part.halves.flatten(0, 1)) for part in parts if part.halves is not None]
+    halves_of_parts = [normalize(part.halves.flatten(0, 1)) for part in parts if part.halves is not None]
     return Batch(
-        volume=torch.cat([normalized(part.volume) for part in parts]),
+        volume=torch.cat([normalize(part.volume) for part in parts]),
         label=label,
         tilt_range_deg=torch.cat([part.tilt_range_deg for part in parts]),
         rotation=torch.cat([part.rotation for part in parts]),
         index=torch.arange(len(label)) + first,
-        halves=torch.cat(both).reshape(len(label), 2, *3 * (box_size,)) if both else None,
+        halves=torch.cat(halves_of_parts).reshape(len(label), 2, *3 * (box_size,)) if halves_of_parts else None,
     )

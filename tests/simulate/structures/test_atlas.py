@@ -149,5 +149,5 @@ def test_names_and_bead_numbers_that_cannot_be_are_refused(tmp_path: Path) -> No
 
 
 def test_complex_larger_than_the_box_is_refused() -> None:
-    with pytest.raises(ValueError, match="take at least"):
+    with pytest.raises(ValueError, match="use at least"):
         template("ribosome-70s", 10.0, 16)

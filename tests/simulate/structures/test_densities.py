@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tomosift.errors import FormatError
 from tomosift.io.structures import read_structure
-from tomosift.physics.rotation import random_rotations, rotate_upsampled, upsampled
+from tomosift.physics.rotation import random_rotations, rotate_upsampled, upsample
 from tomosift.simulate.structures.densities import (
     PROTEIN_CONTRAST_VOLT,
     density_from_map,
@@ -30,9 +30,9 @@ from tomosift.simulate.structures.potential import (
 )
 
 
-def some_atoms(seed: int, n: int = 40, spread: float = 20.0) -> tuple[torch.Tensor, torch.Tensor]:
+def some_atoms(seed: int, n: int = 40, extent: float = 20.0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    position = spread * torch.randn(n, 3, generator=generator).clamp(-1.5, 1.5)
+    position = extent * torch.randn(n, 3, generator=generator).clamp(-1.5, 1.5)
     number = torch.tensor([6, 7, 8, 16, 15])[torch.randint(5, (n,), generator=generator)]
     return position, number
 
@@ -68,7 +68,7 @@ def blobs(size: int, spacing: float, shift: tuple[float, float, float] = (0, 0, 
 def test_integral_is_the_sum_over_atoms_at_any_spacing(
     seed: int, spacing: float, size: int, resolution: float | None
 ) -> None:
-    position, number = some_atoms(seed, spread=10.0)
+    position, number = some_atoms(seed, extent=10.0)
     density = potential_of_atoms(position, number, spacing, size, resolution)
     expected = sum(atom_contrast(int(n)) for n in number)
     assert float(density.sum()) * spacing**3 == pytest.approx(expected, rel=2e-2)
@@ -121,7 +121,7 @@ def test_hydrogens_change_nothing() -> None:
 
 
 def test_ice_takes_the_displaced_volume_times_its_potential_off() -> None:
-    position, number = some_atoms(6, spread=8.0)
+    position, number = some_atoms(6, extent=8.0)
     vacuum = potential_of_atoms(position, number, 5.0, 24, solvent_volt=0.0).sum() * 125
     ice = potential_of_atoms(position, number, 5.0, 24, solvent_volt=3.6).sum() * 125
     expected = sum(atom_contrast(int(n), 0.0) - atom_contrast(int(n), 3.6) for n in number)
@@ -132,7 +132,7 @@ def test_turning_the_atoms_turns_the_density() -> None:
     position, number = some_atoms(7, n=400)
     rotation = random_rotations(1, torch.Generator().manual_seed(1))
     turned_atoms = potential_of_atoms(position @ rotation[0].T, number, 5.0, 24)
-    fine = upsampled(potential_of_atoms(position, number, 5.0, 24)[None])
+    fine = upsample(potential_of_atoms(position, number, 5.0, 24)[None])
     turned_density = rotate_upsampled(fine, 2, rotation)[0]
     assert correlation(turned_atoms, turned_density) > 0.995
 
@@ -169,7 +169,7 @@ def test_protein_has_the_contrast_of_protein_against_ice(real_data: Path) -> Non
 
 
 def test_box_that_is_too_small_says_how_large_it_must_be(real_data: Path) -> None:
-    with pytest.raises(ValueError, match=r"take at least 2[0-9] voxels"):
+    with pytest.raises(ValueError, match=r"use at least 2[0-9] voxels"):
         template(real_data / "structures" / "3j9i.pdb.gz", 10.0, 12)
 
 
@@ -222,7 +222,7 @@ def test_real_maps_of_both_contrasts_are_told_apart(real_data: Path) -> None:
         density_from_map(maps / "aspire_clean70SRibosome_65p.mrc", 10.0, 48)
 
 
-@pytest.mark.parametrize(("value", "message"), [(0.0, "the same everywhere"), (np.nan, "not finite")])
+@pytest.mark.parametrize(("value", "message"), [(0.0, "the same everywhere"), (np.nan, "NaN or infinite")])
 def test_map_without_a_molecule_is_refused(tmp_path: Path, value: float, message: str) -> None:
     path = tmp_path / "flat.mrc"
     with mrcfile.new(path) as mrc:

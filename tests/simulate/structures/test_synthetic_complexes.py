@@ -1,4 +1,4 @@
-"""Complexes that do not exist look like complexes: centered, connected, within their limits, and never the same."""
+"""Synthetic complexes resemble complexes: centered, connected, within their limits, and never the same."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +14,13 @@ from tomosift.simulate.structures.synthetic_complexes import (
     LARGEST_KDA,
     LARGEST_RADIUS_ANGSTROM,
     SMALLEST_KDA,
-    _symmetric,
-    _walk,
-    simulate_synthetic_complexes,
+    _random_walk,
+    _symmetrize,
     synthetic_complex,
     synthetic_complexes,
     synthetic_names,
 )
+from tomosift.simulate.subtomograms import simulate_synthetic_complexes
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -44,7 +44,7 @@ def test_same_generator_same_complex_and_other_seeds_others() -> None:
 @pytest.mark.parametrize(("group", "copies"), [("C3", 3), ("C7", 7), ("T", 12), ("O", 24), ("I", 60)])
 def test_copies_obey_their_point_group_and_do_not_cut_each_other(group: str, copies: int) -> None:
     rng = np.random.default_rng(5)
-    position = _symmetric(_walk(30.0, rng), group, rng)
+    position = _symmetrize(_random_walk(30.0, rng), group, rng)
     one = len(position) // copies
     for turn in Rotation.create_group(group):
         assert cKDTree(position).query(turn.apply(position))[0].max() < 1e-6
@@ -55,7 +55,7 @@ def test_complexes_are_named_and_as_dense_as_protein() -> None:
     assert synthetic_names(3, 9) == ("random-9-0000", "random-9-0001", "random-9-0002")
     templates = synthetic_complexes(3, 9, 10.0)
     still = torch.eye(3).expand(3, 3, 3)
-    for density in templates.rendered(torch.arange(3), still, torch.zeros(3, 3), 48):
+    for density in templates.render(torch.arange(3), still, torch.zeros(3, 3), 48):
         assert 1.5 < float(density.max()) < 15
 
 

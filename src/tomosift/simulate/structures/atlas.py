@@ -1,7 +1,7 @@
-"""The atlas: real complexes as a few hundred Gaussian beads each, small enough to travel with the program.
+"""The atlas: real complexes as a few hundred Gaussian beads each, small enough to be part of the package.
 
-An entry is a JSON file in the folder ``atlas`` beside this module. It was computed from atoms of the Protein Data Bank
-(public domain, CC0) by `add_to_atlas` and agrees with them to the resolution it states.
+An entry is a JSON file in the folder ``atlas_entries`` beside this module. It was computed from atoms of the Protein
+Data Bank (public domain, CC0) by `add_to_atlas` and agrees with them to the resolution that it states.
 """
 
 import json
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
-from tomosift.io.structures import read_structure
+from tomosift.io.structures import Structure, read_structure
 from tomosift.simulate.structures.bead_models import beads_density, default_bead_number, fit_beads, resolution_of_beads
 from tomosift.simulate.structures.potential import centered_atoms, require_fit
 
@@ -29,17 +29,17 @@ Bead = Annotated[list[FiniteFloat], Field(min_length=5, max_length=5)]
 
 
 class AtlasEntry(BaseModel):
-    """One complex as Gaussian beads, in the orientation of its structure file, centered by mass."""
+    """One complex as Gaussian beads, in the orientation of its structure file, its center of mass at the origin."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=f"^{NAME_PATTERN}$")
     title: str
-    """What the complex is, as its entry says."""
+    """Title of the structure."""
     entry_id: str
     """Identifier in the Protein Data Bank."""
     assembly: str
-    """Biological assembly, or ``asu`` for the atoms as they stand in the file."""
+    """Biological assembly, or ``asu`` for the asymmetric unit as in the file."""
     license: str
     atoms: PositiveInt
     mass_kda: PositiveFloat
@@ -47,19 +47,26 @@ class AtlasEntry(BaseModel):
     radius_angstrom: PositiveFloat
     """Distance from the center of mass to the farthest atom."""
     fsc_half_angstrom: PositiveFloat
-    """Resolution where the Fourier shell correlation with the density of all atoms falls to 0.5."""
+    """Resolution at which the Fourier shell correlation with the density of all atoms falls to 0.5."""
     beads: list[Bead] = Field(min_length=1)
     """Per bead z, y, x and width (standard deviation) in Angstrom, then weight: volts times cubic Angstrom."""
 
 
 def atlas_folder() -> Path:
-    """Folder of the entries that come with the program."""
-    return Path(str(resources.files("tomosift.simulate"))) / "atlas"
+    """Return the folder of the entries that are part of the package."""
+    return Path(str(resources.files("tomosift.simulate.structures"))) / "atlas_entries"
 
 
 @cache
 def atlas_names(folder: Path | None = None) -> tuple[str, ...]:
-    """Names of the entries in ``folder`` (default: those that come with the program), sorted."""
+    """Return the sorted names of the entries in ``folder``; by default those that are part of the package.
+
+    Examples
+    --------
+    >>> from tomosift.simulate.structures.atlas import atlas_names
+    >>> "ribosome-70s" in atlas_names()
+    True
+    """
     return tuple(sorted(path.stem for path in (folder or atlas_folder()).glob("*.json")))
 
 
@@ -71,7 +78,7 @@ def load_atlas_entry(name: str | Path, folder: Path | None = None) -> AtlasEntry
     ValueError
         If there is no entry of that name.
     FormatError
-        If the file is not an entry.
+        If the file is not a valid entry.
     """
     path = (folder or atlas_folder()) / f"{name}.json"
     if not path.exists():
@@ -89,7 +96,7 @@ def load_atlas_entry(name: str | Path, folder: Path | None = None) -> AtlasEntry
 def entry_density(
     entry: AtlasEntry, voxel_spacing_angstrom: float, box_size: int, resolution_angstrom: float | None = None
 ) -> Float[Tensor, "d d d"]:
-    """Density of an entry, volts, center of mass on voxel ``box_size // 2``; no finer than the entry's resolution.
+    """Return the density of an entry, volts, center of mass on voxel ``box_size // 2``, at the resolution of the entry.
 
     Raises
     ------
@@ -115,22 +122,22 @@ def add_to_atlas(
     license: str = "",
     out_folder: str | Path | None = None,
 ) -> Path:
-    """Compute an entry from a structure file and write it as ``<name>.json``; returns its path.
+    """Compute an entry from a structure file and write it as ``<name>.json``; return its path.
 
     Parameters
     ----------
     name
-        Lower-case letters, digits, ``-`` and ``_``: the word by which `template` will know it.
+        Name for `template`: lower-case letters, digits, ``-`` and ``_``.
     beads
-        Number of Gaussians; by default one for 1.7 kDa, between 120 and 400.
+        Number of Gaussians; by default one per 1.7 kDa, between 120 and 400.
     assembly
         Biological assembly to build, as for `tomosift.io.structures.read_structure`.
     title, entry_id
-        What the complex is and its identifier; by default as the file says.
+        Title and identifier; by default those of the file.
     license
-        Terms of the atoms; structures of the Protein Data Bank are ``CC0-1.0``.
+        License of the atoms; that of the Protein Data Bank is ``CC0-1.0``.
     out_folder
-        Default: the current folder.
+        Folder of the JSON file; by default the current folder.
 
     Raises
     ------
@@ -146,31 +153,38 @@ def add_to_atlas(
     if beads is not None and beads < 1:
         raise ValueError(f"beads is {beads}, expected a positive number")
     structure = read_structure(Path(structure_path), assembly=assembly)
+    computed = _compute_entry(structure, name, beads)
+    texts = {"title": title, "entry_id": entry_id, "license": license}
+    entry = computed.model_copy(update={key: text for key, text in texts.items() if text})
+    path = Path(out_folder or ".") / f"{name}.json"
+    with written_then_renamed(path) as temporary:
+        temporary.write_text(_format_json(entry))
+    atlas_names.cache_clear()
+    return path
+
+
+def _compute_entry(structure: Structure, name: str, beads: int | None) -> AtlasEntry:
+    """Fit beads to the atoms of a structure; title and identifier are those of the file."""
     position, number = centered_atoms(structure)
     fitted = fit_beads(position, number, beads or default_bead_number(structure.mass_kda))
-    # A tenth of an Angstrom and a unit of weight are far below what 15 A of resolution can show.
+    # A tenth of an Angstrom and a unit of weight are far below what a resolution of 15 A can show.
     rounded = [[*(round(value, 1) for value in row[:4]), float(round(row[4]))] for row in fitted.tolist()]
-    entry = AtlasEntry(
+    return AtlasEntry(
         name=name,
-        title=title or structure.title or name,
-        entry_id=entry_id or structure.entry_id,
+        title=structure.title or name,
+        entry_id=structure.entry_id,
         assembly=structure.assembly,
-        license=license,
+        license="",
         atoms=len(number),
         mass_kda=round(structure.mass_kda, 1),
         radius_angstrom=round(float(np.linalg.norm(position, axis=1).max()), 1),
         fsc_half_angstrom=round(resolution_of_beads(torch.tensor(rounded), position, number), 1),
         beads=rounded,
     )
-    path = Path(out_folder or ".") / f"{name}.json"
-    with written_then_renamed(path) as temporary:
-        temporary.write_text(_compact(entry))
-    atlas_names.cache_clear()
-    return path
 
 
-def _compact(entry: AtlasEntry) -> str:
-    """JSON with one bead a line, whole numbers without their ``.0``: small, and readable in a diff."""
+def _format_json(entry: AtlasEntry) -> str:
+    """Return JSON with one bead per line and integers without ``.0``: small, and readable in a diff."""
     head = json.dumps(entry.model_dump(exclude={"beads"}), indent=1, ensure_ascii=False)
     rows = (",".join(f"{value:g}" if abs(value) < 1e5 else f"{value:.0f}" for value in bead) for bead in entry.beads)
     return head[:-2] + ',\n "beads": [\n' + ",\n".join(f"[{row}]" for row in rows) + "\n]}\n"

@@ -1,4 +1,4 @@
-"""Gaussian beads that stand for atoms: placed by clustering, refined against the density of all atoms."""
+"""Gaussian bead models of structures: initialized by clustering atoms, refined against the density of all atoms."""
 
 import numpy as np
 import torch
@@ -18,10 +18,10 @@ FIT_SPACING_ANGSTROM = 5.0
 """Spacing of the density that beads are refined against: its soft edge begins beyond `FIT_RESOLUTION_ANGSTROM`."""
 
 FIT_RESOLUTION_ANGSTROM = 14.0
-"""Finest detail that the beads are asked to follow."""
+"""Resolution to which beads are fitted."""
 
 WIDTH_RANGE_ANGSTROM = (3.0, 20.0)
-"""Widths that a bead may take: narrower than the first it would follow noise, wider than the second hide shape."""
+"""Limits of bead widths: narrower beads would fit noise, wider ones would hide the shape."""
 
 
 def beads_density(
@@ -30,10 +30,19 @@ def beads_density(
     box_size: int,
     resolution_angstrom: float | None = None,
 ) -> Float[Tensor, "d d d"]:
-    """Sum of Gaussians (z, y, x, width, weight), volts; differentiable in the beads.
+    """Return the density of beads (z, y, x, width, weight), volts; differentiable in the beads.
 
-    It is summed in Fourier space, where a Gaussian is a product of three one-dimensional ones and can be cut at Nyquist
+    Gaussians are summed in Fourier space, where each is a product of three one-dimensional ones and is band-limited
     exactly: nothing aliases on a coarse grid, and the integral is the sum of the weights at any spacing.
+
+    Parameters
+    ----------
+    beads
+        Positions and widths in Angstrom about the center, weights in V A^3.
+    voxel_spacing_angstrom, box_size
+        Grid of the density; the origin of the beads is at voxel ``box_size // 2``.
+    resolution_angstrom
+        Optional Gaussian blur, 1/e at ``1 / resolution_angstrom``.
     """
     size = box_size + 2 * margin_voxels(voxel_spacing_angstrom, resolution_angstrom)
     squared = frequency_squared(size, voxel_spacing_angstrom).to(beads.device)
@@ -46,7 +55,7 @@ def beads_density(
 
 
 def beads_spectrum(beads: Float[Tensor, "n 5"], voxel_spacing_angstrom: float, size: int) -> Tensor:
-    """Fourier transform of the beads about their origin on the rfftn layout, V A^3; complex64."""
+    """Return the Fourier transform of the beads about their origin on the rfftn layout, V A^3; complex64."""
     full = torch.fft.fftfreq(size, voxel_spacing_angstrom, device=beads.device)
     half = torch.fft.rfftfreq(size, voxel_spacing_angstrom, device=beads.device)
     z, y, x = (
@@ -61,7 +70,7 @@ def beads_spectrum(beads: Float[Tensor, "n 5"], voxel_spacing_angstrom: float, s
 
 
 def default_bead_number(mass_kda: float) -> int:
-    """One bead for about 1.7 kDa, 120 at least and 400 at most."""
+    """Return the number of beads for a mass: one per 1.7 kDa, at least 120 and at most 400."""
     return int(np.clip(mass_kda / 1.7, 120, 400))
 
 
@@ -72,12 +81,26 @@ def fit_beads(
     steps: int = 250,
     seed: int = 0,
 ) -> Float[Tensor, "n 5"]:
-    """Beads (z, y, x, width, weight) whose density follows that of the atoms to about `FIT_RESOLUTION_ANGSTROM`.
+    """Fit beads (z, y, x, width, weight) to the density of atoms, to about `FIT_RESOLUTION_ANGSTROM`.
 
-    k-means on the atoms gives a start; Adam then lowers the difference of the two Fourier transforms, each shell
-    divided by the power of the atoms in it: every shell counts the same, as it does in the Fourier shell correlation.
+    k-means on the atoms gives the initial beads. Adam then minimizes the difference of the two Fourier transforms, with
+    each shell divided by the power of the atoms in it, so that all shells count equally, as in the Fourier shell
+    correlation.
+
+    Parameters
+    ----------
+    position_zyx_angstrom
+        Positions of the atoms about the center of mass.
+    atomic_number
+        Element of each atom.
+    beads
+        Number of beads.
+    steps
+        Steps of Adam.
+    seed
+        Seed of the clustering.
     """
-    start = torch.tensor(_clustered(position_zyx_angstrom, atomic_number, beads, seed), dtype=torch.float32)
+    start = torch.tensor(_cluster_atoms(position_zyx_angstrom, atomic_number, beads, seed), dtype=torch.float32)
     reach = float(np.abs(position_zyx_angstrom).max()) + 20.0
     size = 2 * int(np.ceil(reach / FIT_SPACING_ANGSTROM))
     position, number = torch.from_numpy(position_zyx_angstrom).float(), torch.from_numpy(atomic_number)
@@ -87,18 +110,18 @@ def fit_beads(
     shell = (frequency * size * FIT_SPACING_ANGSTROM).round().long()
     weight = (frequency < 1 / FIT_RESOLUTION_ANGSTROM) / _shell_sum(target.abs() ** 2, shell)[shell]
 
-    # What one unit of a free parameter is worth: 1 A of place, 0.3 A of width, a tenth of a bead's weight.
+    # Scale of the free parameters: 1 A of position, 0.3 A of width, a tenth of the mean weight.
     unit = torch.tensor([1.0, 1.0, 1.0, 0.3, 0.1 * float(start[:, 4].mean())])
     free = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.Adam([free], betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.5, total_steps=steps)
     for _ in range(steps):
         optimizer.zero_grad()
-        difference = beads_spectrum(_bounded(start + free * unit), FIT_SPACING_ANGSTROM, size) - target
+        difference = beads_spectrum(_clamp_widths(start + free * unit), FIT_SPACING_ANGSTROM, size) - target
         (weight * (difference.real**2 + difference.imag**2)).sum().backward()
         optimizer.step()
         schedule.step()
-    return _bounded(start + free.detach() * unit)
+    return _clamp_widths(start + free.detach() * unit)
 
 
 def resolution_of_beads(
@@ -107,7 +130,7 @@ def resolution_of_beads(
     atomic_number: NDArray[np.int64],
     voxel_spacing_angstrom: float = 4.0,
 ) -> float:
-    """Resolution (A) at which the Fourier shell correlation of beads and atoms first falls below 0.5."""
+    """Return the resolution (A) at which the Fourier shell correlation of beads and atoms first falls below 0.5."""
     reach = float(np.abs(position_zyx_angstrom).max()) + 20.0
     size = 2 * int(np.ceil(reach / voxel_spacing_angstrom))
     position, number = torch.from_numpy(position_zyx_angstrom).float(), torch.from_numpy(atomic_number)
@@ -119,7 +142,7 @@ def resolution_of_beads(
 
 
 def shell_correlation(first: Float[Tensor, "d d d"], second: Float[Tensor, "d d d"]) -> Float[Tensor, " shell"]:
-    """Fourier shell correlation; element k belongs to k periods per box edge."""
+    """Return the Fourier shell correlation; element k belongs to k periods per box edge."""
     size = first.shape[0]
     shell = (frequency_squared(size, 1.0).sqrt() * size).round().long()
     a, b = torch.fft.rfftn(first), torch.fft.rfftn(second)
@@ -128,7 +151,7 @@ def shell_correlation(first: Float[Tensor, "d d d"], second: Float[Tensor, "d d 
     return (cross / powers.sqrt().clamp(min=1e-30))[: size // 2 + 1]
 
 
-def _bounded(beads: Float[Tensor, "n 5"]) -> Float[Tensor, "n 5"]:
+def _clamp_widths(beads: Float[Tensor, "n 5"]) -> Float[Tensor, "n 5"]:
     return torch.cat((beads[:, :3], beads[:, 3:4].clamp(*WIDTH_RANGE_ANGSTROM), beads[:, 4:]), dim=1)
 
 
@@ -136,7 +159,7 @@ def _shell_sum(value: Float[Tensor, "d d h"], shell: Int64[Tensor, "d d h"]) -> 
     return torch.bincount(shell.reshape(-1), weights=value.reshape(-1).double()).float()
 
 
-def _clustered(
+def _cluster_atoms(
     position: NDArray[np.float64], atomic_number: NDArray[np.int64], beads: int, seed: int
 ) -> NDArray[np.float64]:
     from scipy.spatial import cKDTree
@@ -147,9 +170,9 @@ def _clustered(
     heavy = atomic_number > 1
     position, weight = position[heavy], weight[heavy]
     beads = min(beads, len(position))
-    # 60 atoms a bead place it well enough for a start, and clustering all atoms of a ribosome takes a minute.
-    some = np.random.default_rng(seed).permutation(len(position))[: 60 * beads]
-    centers = KMeans(beads, n_init=1, random_state=seed, max_iter=30).fit(position[some]).cluster_centers_
+    # 60 atoms per bead suffice for initial positions; clustering all atoms of a ribosome takes a minute.
+    subset = np.random.default_rng(seed).permutation(len(position))[: 60 * beads]
+    centers = KMeans(beads, n_init=1, random_state=seed, max_iter=30).fit(position[subset]).cluster_centers_
     nearest = cKDTree(centers).query(position)[1]
     rows = []
     for index in range(beads):

@@ -1,7 +1,7 @@
-"""Molecules as Gaussian beads, drawn straight into a box in any pose: no map is kept or turned.
+"""Templates as Gaussian beads, rendered directly into a box in any pose, without a density map.
 
-A complex of a hundred beads takes a tenth of the time that turning its map takes, so thousands of different ones can be
-drawn once each.
+Rendering a complex of a hundred beads takes a tenth of the time of rotating its map. So thousands of different
+complexes can be rendered once each.
 """
 
 import math
@@ -16,12 +16,12 @@ from tomosift.simulate.structures.bead_models import beads_density
 from tomosift.simulate.structures.densities import MASK_THRESHOLD, template_radius_angstrom
 from tomosift.simulate.structures.potential import soft_nyquist
 
-_REACH = 4.0  # widths of a bead beyond which it is not seen
+_REACH = 4.0  # in widths of a bead, beyond which its density is ignored
 
 
 @dataclass(frozen=True)
 class BeadTemplates:
-    """Bead models of k molecules; `tomosift.simulate.crowding.Templates` says what can be done with them."""
+    """Bead models of k molecules, with the interface of `tomosift.simulate.crowding.Templates`."""
 
     beads: tuple[Float[Tensor, "_ 5"], ...]
     """Per class (z, y, x, width, weight): Angstrom about the center, V A^3."""
@@ -34,29 +34,28 @@ class BeadTemplates:
         return len(self.beads)
 
     def to(self, device: torch.device | str) -> "BeadTemplates":
-        """The same molecules on another device."""
+        """Return the same molecules on another device."""
         beads = tuple(tensor.to(device) for tensor in self.beads)
         radius, level = self.radius_voxels.to(device), self.mask_level.to(device)
         return replace(self, beads=beads, radius_voxels=radius, mask_level=level)
 
-    def rendered(
+    def render(
         self,
         label: Int64[Tensor, " b"],
         rotation: Float[Tensor, "b 3 3"],
         shift_zyx_voxels: Float[Tensor, "b 3"],
         size: int,
         scale: Float[Tensor, " b"] | None = None,
-        shown: Bool[Tensor, " b"] | None = None,
+        is_visible: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b w w w"]:
-        """Each molecule turned and magnified about its center and moved from voxel ``size // 2``.
+        """Render one molecule per box; see `tomosift.simulate.crowding.Templates.render`.
 
-        Boxes where it is not ``shown`` stay empty. Each bead is a product of three Gaussians that are cut at Nyquist
-        along their own axes, so nothing aliases; the corners of the Fourier cube, which `beads_density` cuts as well,
-        stay.
+        Each bead is a product of three Gaussians that are band-limited along their own axes, so nothing aliases. The
+        corners of the Fourier cube, which `beads_density` removes, stay.
         """
         density = rotation.new_zeros(len(label), size, size, size)
-        wanted = torch.ones_like(label, dtype=torch.bool) if shown is None else shown
-        rows = wanted.nonzero()[:, 0].tolist()
+        visible = torch.ones_like(label, dtype=torch.bool) if is_visible is None else is_visible
+        rows = visible.nonzero()[:, 0].tolist()
         if not rows:
             return density
         models = [self.beads[int(label[row])] for row in rows]
@@ -64,16 +63,16 @@ class BeadTemplates:
             torch.tensor([len(model) for model in models], device=label.device)
         )
         z, y, x, width, weight = torch.cat(models).T
-        larger = torch.ones_like(width) if scale is None else scale[row]
-        place = torch.einsum("bij,bj->bi", rotation[row], torch.stack((z, y, x), dim=1)) * larger[:, None]
-        place = place / self.voxel_spacing_angstrom + shift_zyx_voxels[row] + size // 2
-        width = width * larger / self.voxel_spacing_angstrom
-        # Magnifying keeps the density, so a bead holds as much more as it is larger.
-        weight = weight * (larger / self.voxel_spacing_angstrom) ** 3
+        magnification = torch.ones_like(width) if scale is None else scale[row]
+        position = torch.einsum("bij,bj->bi", rotation[row], torch.stack((z, y, x), dim=1)) * magnification[:, None]
+        position = position / self.voxel_spacing_angstrom + shift_zyx_voxels[row] + size // 2
+        width = width * magnification / self.voxel_spacing_angstrom
+        # Scale keeps the density, so the weight of a bead grows with its volume.
+        weight = weight * (magnification / self.voxel_spacing_angstrom) ** 3
         margin = math.ceil(_REACH * float(width.max())) + 1
-        near = ((place > -margin) & (place < size - 1 + margin)).all(dim=1)
-        row, place, width, weight = row[near], place[near], width[near], weight[near]
-        z, y, x = _profiles(place, width, size, margin).unbind(1)
+        near = ((position > -margin) & (position < size - 1 + margin)).all(dim=1)
+        row, position, width, weight = row[near], position[near], width[near], weight[near]
+        z, y, x = _profiles(position, width, size, margin).unbind(1)
         z = z * weight[:, None]
         counts = torch.bincount(row, minlength=len(label)).tolist()
         first = 0
@@ -86,7 +85,7 @@ class BeadTemplates:
 
 
 def prepare_beads(beads: Sequence[Float[Tensor, "_ 5"]], voxel_spacing_angstrom: float) -> BeadTemplates:
-    """Bead models ready to be drawn at a voxel spacing, with the radius and mask level that their densities have."""
+    """Prepare bead models for rendering at a voxel spacing: measure the radius and mask level of their densities."""
     radius, level = [], []
     for one in beads:
         reach = float((one[:, :3].norm(dim=1) + _REACH * one[:, 3]).max())
@@ -97,17 +96,17 @@ def prepare_beads(beads: Sequence[Float[Tensor, "_ 5"]], voxel_spacing_angstrom:
 
 
 def _profiles(
-    place: Float[Tensor, "n 3"], width: Float[Tensor, " n"], size: int, margin: int
+    position: Float[Tensor, "n 3"], width: Float[Tensor, " n"], size: int, margin: int
 ) -> Float[Tensor, "n 3 w"]:
-    """Gaussians of unit sum about each place, in voxels, along each axis; cut at Nyquist.
+    """Return Gaussians of unit sum about each position (voxels) along each axis, band-limited at Nyquist.
 
-    They are periodic over the box and its margin, which is wide enough for no bead to be seen twice.
+    They are periodic over the box and its margin, which is wide enough that no bead appears twice.
     """
     period = size + 2 * margin
-    frequency = torch.arange(period // 2 + 1, device=place.device) / period
+    frequency = torch.arange(period // 2 + 1, device=position.device) / period
     share = torch.where((frequency == 0) | (frequency == 0.5), 1.0, 2.0) / period * soft_nyquist(frequency**2, 1.0)
     transfer = share * torch.exp(-2 * (math.pi * width[:, None] * frequency) ** 2)
-    phase = 2 * math.pi * frequency * place[:, :, None]
-    along = 2 * math.pi * frequency[:, None] * torch.arange(size, device=place.device)
+    phase = 2 * math.pi * frequency * position[:, :, None]
+    along = 2 * math.pi * frequency[:, None] * torch.arange(size, device=position.device)
     waves = torch.cat((phase.cos() * transfer[:, None], phase.sin() * transfer[:, None]), dim=2)
     return waves @ torch.cat((along.cos(), along.sin()))

@@ -1,4 +1,4 @@
-"""Templates: the density of one complex, centered in a cubic box, from an atlas name, a structure or a map.
+"""Templates: the density of one complex, centered in a cubic box, from an atlas entry, a structure or a map.
 
 Densities are contrast against ice in volts, positive where there is molecule, with the center of mass on voxel
 ``box_size // 2`` and the orientation of the file. They are band-limited to the sphere inside Nyquist (soft edge).
@@ -30,7 +30,7 @@ PROTEIN_CONTRAST_VOLT = 2.9
 """Mean contrast of protein without hydrogens against ice; maps, whose units are arbitrary, are scaled to it."""
 
 CLEAN_BACKGROUND = 1e-3
-"""A map whose background varies by less than this share of its maximum was computed, not measured."""
+"""A map whose background varies by less than this share of its maximum is taken for computed, not measured."""
 
 MASK_THRESHOLD = 0.15
 """Share of a density's maximum from which a voxel belongs to the molecule: near half height at 10 A spacing."""
@@ -49,23 +49,33 @@ def template(
     dark_protein: bool = False,
     map_voxel_spacing_angstrom: float | None = None,
 ) -> Float[Tensor, "d d d"]:
-    """Density of an atlas entry (by name), of a structure file (PDB, mmCIF) or of a map file, volts.
+    """Load the density of an atlas entry (by name), a structure file (PDB, mmCIF) or a map file, in volts.
 
     Parameters
     ----------
+    source
+        Name in the atlas, or path of a file.
+    voxel_spacing_angstrom, box_size
+        Grid of the density; the center of mass is on voxel ``box_size // 2``.
     assembly
         Biological assembly of a structure file, as for `read_structure`; ignored otherwise.
     resolution_angstrom
         Optional Gaussian blur, 1/e at ``1 / resolution_angstrom``.
     dark_protein, map_voxel_spacing_angstrom
-        What only the user can know of a map, see `density_from_map`.
+        Properties of a map that only the user can know; see `density_from_map`.
 
     Raises
     ------
     ValueError
-        If ``source`` is none of the three, or the molecule does not fit the box.
+        If ``source`` is none of these, or the molecule does not fit the box.
     FormatError
         If the file is broken, or a map is dark where the molecule is.
+
+    Examples
+    --------
+    >>> from tomosift.simulate.structures.densities import template
+    >>> template("apoferritin", voxel_spacing_angstrom=16.0, box_size=24).shape
+    torch.Size([24, 24, 24])
     """
     if str(source) in atlas_names():
         return entry_density(load_atlas_entry(str(source)), voxel_spacing_angstrom, box_size, resolution_angstrom)
@@ -93,7 +103,7 @@ def potential(
     resolution_angstrom: float | None = None,
     solvent_volt: float = ICE_VOLT,
 ) -> Float[Tensor, "d d d"]:
-    """Potential of a structure against ice, volts, its center of mass on voxel ``box_size // 2``.
+    """Return the potential of a structure against ice, volts, its center of mass on voxel ``box_size // 2``.
 
     Raises
     ------
@@ -123,24 +133,24 @@ def density_from_map(
     dark_protein: bool = False,
     map_voxel_spacing_angstrom: float | None = None,
 ) -> Float[Tensor, "d d d"]:
-    """Density of a map file on another grid, in the units of protein contrast, centered by mass.
+    """Return the density of a map file on another grid, scaled to protein contrast, centered by mass.
 
-    The background (median outside the inscribed ellipsoid) is taken off; a map whose background is noisy is lowered by
-    `NOISE_FLOOR_SIGMAS` of that noise and cut at zero, and a map with a clean background is kept as it is. Values are
-    scaled so that the mean inside `mask` is `PROTEIN_CONTRAST_VOLT`, because map units are arbitrary. The map is
-    resampled by its Fourier series, which is exact for any ratio of spacings; beyond its faces the density is zero.
+    The background (median outside the inscribed ellipsoid) is subtracted. If the background is noisy, the map is
+    lowered by `NOISE_FLOOR_SIGMAS` of that noise and clipped at zero. Values are scaled so that the mean inside `mask`
+    is `PROTEIN_CONTRAST_VOLT`, because map units are arbitrary. The map is resampled by its Fourier series, which is
+    exact for any ratio of spacings; beyond its faces the density is zero.
 
     Parameters
     ----------
     dark_protein
-        The map is dark where the molecule is; it is inverted.
+        Whether the map is dark where the molecule is; it is then inverted.
     map_voxel_spacing_angstrom
-        Spacing of the file, where its header has none or a wrong one.
+        Voxel spacing of the file, if its header has none or a wrong one.
 
     Raises
     ------
     FormatError
-        If the spacing is unknown, the map is flat or not finite, or its molecule is dark and that was not said.
+        If the spacing is unknown, the map is constant or not finite, or it is dark without ``dark_protein``.
     ValueError
         If the molecule does not fit the box.
     """
@@ -152,24 +162,24 @@ def density_from_map(
         )
     data = volume.read().astype(np.float32)
     if not np.isfinite(data).all():
-        raise FormatError(path, "density", "not finite in places", "numbers", "write the map anew")
+        raise FormatError(path, "density", "NaN or infinite in some voxels", "finite values", "write the map again")
     molecule = _molecule_of_map(path, -data if dark_protein else data)
     center = _center_of_mass(molecule)
     half = (box_size // 2) * voxel_spacing_angstrom / spacing
-    require_fit(*_outside(molecule, center, half, spacing), voxel_spacing_angstrom, box_size)
-    resampled = _resampled(molecule, spacing, center, voxel_spacing_angstrom, box_size, resolution_angstrom)
+    require_fit(*_measure_outside(molecule, center, half, spacing), voxel_spacing_angstrom, box_size)
+    resampled = _resample(molecule, spacing, center, voxel_spacing_angstrom, box_size, resolution_angstrom)
     return resampled * (PROTEIN_CONTRAST_VOLT / resampled[mask(resampled)].mean())
 
 
 def mask(density: Float[Tensor, "*batch d d d"], threshold: float = MASK_THRESHOLD) -> Bool[Tensor, "*batch d d d"]:
-    """Voxels that belong to the molecule: density above ``threshold`` times the maximum of its own box."""
+    """Return the mask of the molecule: density above ``threshold`` times the maximum of its own box."""
     return density > threshold * density.amax(dim=(-3, -2, -1), keepdim=True)
 
 
 def template_radius_angstrom(
     density: Float[Tensor, "d d d"], voxel_spacing_angstrom: float, threshold: float = MASK_THRESHOLD
 ) -> float:
-    """Radius of the sphere about voxel ``d // 2`` that holds every voxel of `mask`, to the far face of the voxel."""
+    """Return the radius of the sphere about voxel ``d // 2`` that holds every voxel of `mask` completely."""
     size = density.shape[-1]
     offset = torch.nonzero(mask(density, threshold)).float() - size // 2
     if len(offset) == 0:
@@ -178,30 +188,30 @@ def template_radius_angstrom(
 
 
 def _molecule_of_map(path: Path, data: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The map above its background, positive where there is molecule."""
+    """Return the map above its background, positive where the molecule is."""
     axes = [(np.arange(n) - (n - 1) / 2) / (n / 2) for n in data.shape]
     outside = data[sum(np.ix_(*(axis**2 for axis in axes))) > 1]
     background = np.median(outside)
-    lifted: NDArray[np.float32] = data - background
-    scale = float(np.sqrt(np.mean(lifted.astype(np.float64) ** 2)))
+    above_background: NDArray[np.float32] = data - background
+    scale = float(np.sqrt(np.mean(above_background.astype(np.float64) ** 2)))
     if scale == 0:
         raise FormatError(path, "density", "the same everywhere", "a molecule", "choose another map")
-    if float(np.mean((lifted / scale).astype(np.float64) ** 3)) < 0:
+    if float(np.mean((above_background / scale).astype(np.float64) ** 3)) < 0:
         raise FormatError(
             path,
             "density",
             "dark where the molecule is (its values lie mostly below the background)",
             "bright molecule",
-            "say that protein is dark (dark_protein=True)",
+            "set dark_protein=True",
         )
     noise = 1.4826 * float(np.median(np.abs(outside - background)))
-    if noise < CLEAN_BACKGROUND * lifted.max():
-        return lifted
-    above: NDArray[np.float32] = np.clip(lifted - np.float32(NOISE_FLOOR_SIGMAS * noise), 0, None)
-    if not above.any():
+    if noise < CLEAN_BACKGROUND * above_background.max():
+        return above_background
+    molecule: NDArray[np.float32] = np.clip(above_background - np.float32(NOISE_FLOOR_SIGMAS * noise), 0, None)
+    if not molecule.any():
         got = f"nowhere {NOISE_FLOOR_SIGMAS:g} standard deviations above the map's corners"
         raise FormatError(path, "density", got, "a molecule with background around it", "pad the map")
-    return above
+    return molecule
 
 
 def _center_of_mass(density: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -213,10 +223,10 @@ def _center_of_mass(density: NDArray[np.float32]) -> NDArray[np.float64]:
     return center
 
 
-def _outside(
+def _measure_outside(
     density: NDArray[np.float32], center: NDArray[np.float64], half_voxels: float, spacing: float
 ) -> tuple[float, float]:
-    """Share of the molecule's density beyond a box of that half width, and the molecule's own half width, Angstrom."""
+    """Return the share of the density outside a box of this half width, and the half width of the molecule (A)."""
     inside = np.where(density > MASK_THRESHOLD * density.max(), density, 0)
     index = np.argwhere(inside)
     distance = np.abs(index - center).max(axis=1)
@@ -224,7 +234,7 @@ def _outside(
     return float(value[distance > half_voxels].sum() / value.sum()), float(distance.max()) * spacing
 
 
-def _resampled(
+def _resample(
     data: NDArray[np.float32],
     spacing: float,
     center: NDArray[np.float64],
@@ -232,7 +242,7 @@ def _resampled(
     box_size: int,
     resolution_angstrom: float | None,
 ) -> Float[Tensor, "d d d"]:
-    """The Fourier series of ``data``, evaluated on the asked grid about ``center`` (voxels of ``data``)."""
+    """Evaluate the Fourier series of ``data`` on the output grid about ``center`` (voxels of ``data``)."""
     coarse = max(spacing, voxel_spacing_angstrom)
     spectrum = torch.fft.rfftn(torch.from_numpy(np.ascontiguousarray(data)))
     waves, frequencies = [], []
@@ -245,7 +255,7 @@ def _resampled(
         phase = 2 * math.pi / length * position[:, None].double() * order[kept]
         waves.append(torch.polar(within[:, None].double().expand_as(phase), phase).to(spectrum.dtype))
         frequencies.append(order[kept] / (length * spacing))
-    # The half of the spectrum that rfftn leaves out is the conjugate of the half it keeps, the plane x = 0 excepted.
+    # The half of the spectrum that rfftn omits is the conjugate of the half that it keeps, except for the plane x = 0.
     waves[2] = waves[2] * torch.where(torch.arange(waves[2].shape[1]) == 0, 1.0, 2.0)
     z, y, x = (frequency**2 for frequency in frequencies)
     spectrum = spectrum * soft_nyquist(z[:, None, None] + y[:, None] + x, coarse, resolution_angstrom)

@@ -1,6 +1,7 @@
-"""What pickers take for particles and what is none: gold, membranes, filaments and fragments, as Gaussian beads.
+"""Distractors: objects that pickers mistake for particles, as Gaussian beads.
 
-None is a copy of anything; sizes and shares are ours. A model that keeps complexes apart should know these as well.
+These are gold, membranes, filaments and fragments of complexes. None is a copy of a real object; sizes and shares are
+ours. They serve as classes of their own in training.
 """
 
 from collections.abc import Callable
@@ -12,13 +13,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from tomosift.simulate.structures.synthetic_complexes import LARGEST_RADIUS_ANGSTROM, subunit, synthetic_complex
+from tomosift.simulate.structures.synthetic_complexes import LARGEST_RADIUS_ANGSTROM, random_subunit, synthetic_complex
 
 _GOLD_VOLT = 20.0  # against ice
 _GOLD_DIAMETERS_ANGSTROM = (50.0, 150.0)
 _GOLD_STEP_ANGSTROM = 12.0
 _HEAD_GROUP_VOLT, _HEAD_GROUP_THICKNESS_ANGSTROM = 2.0, 12.0
-_LEAFLETS_APART_ANGSTROM = (34.0, 42.0)
+_LEAFLET_DISTANCE_ANGSTROM = (34.0, 42.0)
 _LEAST_CURVATURE_RADIUS_ANGSTROM = 200.0
 _LIPID_STEP_ANGSTROM = 16.0
 _FILAMENT_SUBUNIT_KDA = (10.0, 50.0)
@@ -27,12 +28,21 @@ _FILAMENT_RISE_ANGSTROM = (25.0, 80.0)
 
 
 def random_distractor(rng: np.random.Generator) -> Float[Tensor, "n 5"]:
-    """Beads (z, y, x, width, weight) of one of the four kinds; the same for the same state of ``rng``."""
+    """Draw the beads (z, y, x, width, weight) of a distractor of one of the four kinds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tomosift.simulate.structures.distractors import random_distractor
+    >>> random_distractor(np.random.default_rng(0)).shape[1]
+    5
+    """
     kinds: tuple[Callable[[np.random.Generator], NDArray[np.float64]], ...] = (_gold, _membrane, _filament, _fragment)
     return torch.tensor(kinds[rng.integers(len(kinds))](rng), dtype=torch.float32)
 
 
 def _gold(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a gold bead as a lattice of beads."""
     low, high = np.log(_GOLD_DIAMETERS_ANGSTROM)
     radius = float(np.exp(rng.uniform(low, high))) / 2
     axis = np.arange(-radius, radius + _GOLD_STEP_ANGSTROM, _GOLD_STEP_ANGSTROM)
@@ -43,22 +53,22 @@ def _gold(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _membrane(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A round patch of two leaflets, flat or bent as on a vesicle."""
+    """Draw a round patch of two leaflets, flat or curved like a vesicle."""
     curvature = rng.uniform(0, 1 / _LEAST_CURVATURE_RADIUS_ANGSTROM)
-    apart = rng.uniform(*_LEAFLETS_APART_ANGSTROM)
+    distance = rng.uniform(*_LEAFLET_DISTANCE_ANGSTROM)
     axis = np.arange(-LARGEST_RADIUS_ANGSTROM, LARGEST_RADIUS_ANGSTROM + 1, _LIPID_STEP_ANGSTROM)
     y, x = (part.ravel() for part in np.meshgrid(axis, axis, indexing="ij"))
-    inside = np.hypot(y, x) < LARGEST_RADIUS_ANGSTROM - apart
+    inside = np.hypot(y, x) < LARGEST_RADIUS_ANGSTROM - distance
     y, x = y[inside], x[inside]
     height = -0.5 * curvature * (y**2 + x**2)
-    position = np.concatenate([np.stack((height + side * apart / 2, y, x), axis=1) for side in (-1, 1)])
+    position = np.concatenate([np.stack((height + side * distance / 2, y, x), axis=1) for side in (-1, 1)])
     volume = _LIPID_STEP_ANGSTROM**2 * _HEAD_GROUP_THICKNESS_ANGSTROM
     return _beads(position, 7.0, _HEAD_GROUP_VOLT * volume)
 
 
 def _filament(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Rings of one to thirteen subunits, stacked with any twist, as long as the box is wide."""
-    position, weight = subunit(float(rng.uniform(*_FILAMENT_SUBUNIT_KDA)), rng)
+    """Draw a filament: rings of one to thirteen subunits, stacked with a random twist."""
+    position, weight = random_subunit(float(rng.uniform(*_FILAMENT_SUBUNIT_KDA)), rng)
     strands = int(rng.integers(1, _FILAMENT_STRANDS + 1))
     reach = float(np.linalg.norm(position, axis=1).max())
     outward = reach * (0.5 if strands == 1 else 1.2 / (2 * np.sin(np.pi / max(strands, 2))))
@@ -67,15 +77,15 @@ def _filament(rng: np.random.Generator) -> NDArray[np.float64]:
     ring = np.concatenate([Rotation.from_euler("x", angle).apply(outer) for angle in angles])
     rise, twist = max(float(rng.uniform(*_FILAMENT_RISE_ANGSTROM)), 1.2 * reach), rng.uniform(0, 2 * np.pi)
     count = int(LARGEST_RADIUS_ANGSTROM // rise)
-    turned = [Rotation.from_euler("x", k * twist).apply(ring) for k in range(-count, count + 1)]
+    rings = [Rotation.from_euler("x", k * twist).apply(ring) for k in range(-count, count + 1)]
     along = np.repeat(np.arange(-count, count + 1) * rise, len(ring))
-    stacked = np.concatenate(turned) + np.column_stack((along, np.zeros((len(along), 2))))
+    stacked = np.concatenate(rings) + np.column_stack((along, np.zeros((len(along), 2))))
     inside = np.linalg.norm(stacked, axis=1) <= LARGEST_RADIUS_ANGSTROM
     return _beads(stacked[inside], 6.0, weight)
 
 
 def _fragment(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A complex that is broken along a plane, centered anew."""
+    """Draw a synthetic complex and return the part on one side of a plane, centered."""
     beads = synthetic_complex(rng).double().numpy()
     height = beads[:, :3] @ Rotation.random(random_state=int(rng.integers(2**31))).as_matrix()[0]
     part = beads[height <= np.quantile(height, rng.uniform(0.3, 0.7))]

@@ -1,4 +1,4 @@
-"""Atoms to electrostatic potential on a voxel grid, as contrast against the ice that the molecule displaces."""
+"""Electrostatic potential of atoms on a voxel grid, as contrast against the ice that the molecule displaces."""
 
 import math
 
@@ -11,27 +11,26 @@ from torch import Tensor
 from tomosift.io.structures import Structure
 
 VOLT_CUBIC_ANGSTROM_PER_SCATTERING_ANGSTROM = 47.878
-"""h^2 / (2 pi m e): turns an electron scattering factor (A) into a potential integrated over space (V A^3)."""
+"""h^2 / (2 pi m e): converts an electron scattering factor (A) to a potential integrated over space (V A^3)."""
 
 ICE_VOLT = 3.6
 """Mean inner potential of vitreous ice."""
 
 EDGE_START = 0.75
-"""Share of Nyquist where the soft edge of every density begins; it ends at Nyquist. A sharper edge rings visibly."""
+"""Share of Nyquist where the soft edge of every density begins; it ends at Nyquist. Sharper ones ring."""
 
 # Fraser, MacRae and Suzuki 1978, J. Appl. Cryst. 11, 693, cubic Angstrom; files rarely hold hydrogens, so each heavy
 # atom also displaces the water of the hydrogens that it carries on average in protein (1.3 on C, 1.0 on N, 0.2 on O).
 _DISPLACED_CUBIC_ANGSTROM = {"C": 16.44 + 1.3 * 5.15, "N": 2.49 + 5.15, "O": 9.13 + 0.2 * 5.15, "P": 5.73, "S": 19.86}
 
-
 OUTSIDE_TOLERANCE = 0.02
-"""Share of a molecule that may stick out of its box before this is an error."""
+"""Share of a molecule that may lie outside its box without an error."""
 
 
 def displaced_volume(atomic_number: int) -> float:
-    """Volume of ice that one atom and its hydrogens push aside, cubic Angstrom.
+    """Return the volume of ice that one atom and its hydrogens displace, cubic Angstrom.
 
-    Elements outside C, N, O, P, S (mostly ions) count with the sphere of their van der Waals radius.
+    Other elements than C, N, O, P, S (mostly ions) have the volume of their van der Waals sphere.
     """
     element = gemmi.Element(atomic_number)
     fallback = 4 / 3 * math.pi * float(element.vdw_r) ** 3
@@ -39,7 +38,7 @@ def displaced_volume(atomic_number: int) -> float:
 
 
 def atom_contrast(atomic_number: int, solvent_volt: float = ICE_VOLT) -> float:
-    """Potential of one atom less that of the ice it displaces, integrated over space, V A^3. Hydrogen counts zero."""
+    """Return the potential of an atom minus that of the displaced ice, integrated over space, V A^3; 0 for H."""
     if atomic_number == 1:
         return 0.0
     scattering = float(gemmi.Element(atomic_number).c4322.calculate_sf(0.0))
@@ -47,7 +46,7 @@ def atom_contrast(atomic_number: int, solvent_volt: float = ICE_VOLT) -> float:
 
 
 def centered_atoms(structure: Structure) -> tuple[Float64[np.ndarray, "n 3"], Int64[np.ndarray, " n"]]:
-    """Positions about the center of mass (zyx, Angstrom) and atomic numbers of a structure's atoms."""
+    """Return the positions about the center of mass (zyx, Angstrom) and the atomic numbers of a structure."""
     number = structure.atomic_number.astype(np.int64)
     mass = np.zeros(len(number))
     for element in np.unique(number):
@@ -57,7 +56,7 @@ def centered_atoms(structure: Structure) -> tuple[Float64[np.ndarray, "n 3"], In
 
 
 def frequency_squared(size: int, voxel_spacing_angstrom: float) -> Float[Tensor, "d d h"]:
-    """Squared spatial frequency on the rfftn layout, 1/A^2."""
+    """Return the squared spatial frequency on the rfftn layout, 1/A^2."""
     full = torch.fft.fftfreq(size, voxel_spacing_angstrom) ** 2
     half = torch.fft.rfftfreq(size, voxel_spacing_angstrom) ** 2
     squared: Tensor = full[:, None, None] + full[None, :, None] + half[None, None, :]
@@ -67,10 +66,10 @@ def frequency_squared(size: int, voxel_spacing_angstrom: float) -> Float[Tensor,
 def soft_nyquist(
     frequency_squared: Float[Tensor, "*grid"], voxel_spacing_angstrom: float, resolution_angstrom: float | None = None
 ) -> Float[Tensor, "*grid"]:
-    """Transfer that keeps the sphere inside Nyquist (raised-cosine edge) and, if asked, blurs to a resolution.
+    """Return the filter that keeps the sphere inside Nyquist (raised-cosine edge) and optionally blurs.
 
-    Without it the corners of a Fourier cube, which reach 1.7 times Nyquist, would appear and vanish with the pose. The
-    blur is a Gaussian that falls to 1/e at the frequency ``1 / resolution_angstrom``.
+    Without it the corners of the Fourier cube, which reach 1.7 times Nyquist, would depend on the pose. The blur is a
+    Gaussian that falls to 1/e at the frequency ``1 / resolution_angstrom``.
     """
     share = frequency_squared.sqrt() * 2 * voxel_spacing_angstrom
     edge = ((share - EDGE_START) / (1 - EDGE_START)).clamp(0, 1)
@@ -81,7 +80,7 @@ def soft_nyquist(
 
 
 def margin_voxels(voxel_spacing_angstrom: float, resolution_angstrom: float | None) -> int:
-    """Voxels added around a box while working in Fourier space, so that nothing wraps round its faces."""
+    """Return the margin around a box for filters in Fourier space, so that nothing wraps around its faces."""
     return 2 + math.ceil(max(10.0, resolution_angstrom or 0.0) / voxel_spacing_angstrom)
 
 
@@ -93,11 +92,11 @@ def potential_of_atoms(
     resolution_angstrom: float | None = None,
     solvent_volt: float = ICE_VOLT,
 ) -> Float[Tensor, "d d d"]:
-    """Electrostatic potential of atoms less that of the displaced ice, volts, mean over each voxel's neighborhood.
+    """Return the electrostatic potential of atoms minus that of the displaced ice, in volts.
 
-    Position (0, 0, 0) falls on voxel ``box_size // 2``. Band-limited to the sphere inside Nyquist. Hydrogens are left
-    out, so that files with and without them agree; B-factors are left out, because they tell of the crystal or of the
-    fit to a map and not of a molecule in ice. Atoms outside the box do not contribute.
+    Position (0, 0, 0) is at voxel ``box_size // 2``. The density is band-limited to the sphere inside Nyquist.
+    Hydrogens are ignored, so that files with and without them agree. B-factors are ignored, because they describe a
+    crystal or the fit to a map and not a molecule in ice. Atoms outside the box do not contribute.
 
     Parameters
     ----------
@@ -108,7 +107,7 @@ def potential_of_atoms(
     Source
     ------
     International Tables C 4.3.2.2, electron scattering factors (five Gaussians each, as gemmi tabulates them). Atoms
-    are spread with cubic B-splines on a grid twice as fine, whose transform is divided out.
+    are splatted with cubic B-splines on a grid twice as fine; the transform of the spline is divided out.
     """
     margin = margin_voxels(voxel_spacing_angstrom, resolution_angstrom)
     size = box_size + 2 * margin
@@ -118,8 +117,8 @@ def potential_of_atoms(
     squared = frequency_squared(size, voxel_spacing_angstrom).to(position.device)
     spectrum = torch.zeros(size, size, size // 2 + 1, dtype=torch.complex64, device=position.device)
     for number in torch.unique(atomic_number[inside]).tolist():
-        splatted = splat(position[inside & (atomic_number == number)], 2 * size)
-        spectrum += _cropped_spectrum(splatted, size) * _atom_transfer(int(number), squared, solvent_volt)
+        points = splat(position[inside & (atomic_number == number)], 2 * size)
+        spectrum += _crop_spectrum(points, size) * _atom_transfer(int(number), squared, solvent_volt)
     spline = _spline_transfer(size).to(position.device)
     spectrum *= soft_nyquist(squared, voxel_spacing_angstrom, resolution_angstrom) / (
         spline[:, None, None] * spline[None, :, None] * spline[None, None, : size // 2 + 1]
@@ -129,7 +128,7 @@ def potential_of_atoms(
 
 
 def splat(position_zyx_voxels: Float[Tensor, "n 3"], size: int) -> Float[Tensor, "m m m"]:
-    """Unit points spread over 4^3 voxels each with cubic B-spline weights; the sum is the number of points."""
+    """Splat unit points onto 4^3 voxels each with cubic B-spline weights; the sum is the number of points."""
     grid = torch.zeros(size**3, dtype=torch.float32, device=position_zyx_voxels.device)
     for block in torch.split(position_zyx_voxels, 65536):
         corner = block.floor()
@@ -146,12 +145,12 @@ def splat(position_zyx_voxels: Float[Tensor, "n 3"], size: int) -> Float[Tensor,
 
 
 def _spline_transfer(size: int) -> Float[Tensor, " d"]:
-    """Transform of the cubic B-spline on the grid twice as fine, at the frequencies that are kept: sinc^4."""
+    """Return the transform of the cubic B-spline on the grid twice as fine, at the kept frequencies: sinc^4."""
     transfer: Tensor = torch.sinc(torch.fft.fftfreq(size) / 2) ** 4
     return transfer
 
 
-def _cropped_spectrum(fine: Float[Tensor, "m m m"], size: int) -> Tensor:
+def _crop_spectrum(fine: Float[Tensor, "m m m"], size: int) -> Tensor:
     spectrum = torch.fft.rfftn(fine)
     kept = torch.fft.fftfreq(size, 1 / size, device=fine.device).round().long() % fine.shape[0]
     cropped: Tensor = spectrum[kept][:, kept][:, :, : size // 2 + 1]
@@ -170,10 +169,10 @@ def _atom_transfer(atomic_number: int, squared: Float[Tensor, "d d h"], solvent_
 
 
 def require_fit(outside: float, reach_angstrom: float, voxel_spacing_angstrom: float, box_size: int) -> None:
-    """Raise ValueError if too large a share of a molecule lies ``outside`` its box; ``reach`` is its half width."""
+    """Raise ValueError if a share of more than `OUTSIDE_TOLERANCE` of a molecule lies outside its box."""
     if outside > OUTSIDE_TOLERANCE:
         needed = 2 * math.ceil(reach_angstrom / voxel_spacing_angstrom) + 2
         raise ValueError(
             f"{outside:.0%} of the molecule lies outside a box of {box_size} voxels of {voxel_spacing_angstrom:g} A; "
-            f"take at least {needed} voxels"
+            f"use at least {needed} voxels"
         )
