@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from tomosift.data.subtomogram_set import Subtomograms as Subtomograms
     from tomosift.data.subtomogram_set import open_subtomograms as open_subtomograms
     from tomosift.data.training_sets import TrainingSets as TrainingSets
-    from tomosift.io.particles import read_particles as read_particles
-    from tomosift.io.particles import write_particles as write_particles
     from tomosift.particles import Particles as Particles
     from tomosift.workflows.cluster import cluster as cluster
     from tomosift.workflows.cluster import embed as embed
+    from tomosift.workflows.particle_tables import read_particles as read_particles
+    from tomosift.workflows.particle_tables import write_particles as write_particles
     from tomosift.workflows.pick import pick as pick
     from tomosift.workflows.pretrain import pretrain as pretrain
     from tomosift.workflows.simulate import simulate as simulate
@@ -37,10 +37,10 @@ _MODULES = {
     "open_tomograms": "data.extraction.tomogram_sources",
     "pick": "workflows.pick",
     "pretrain": "workflows.pretrain",
-    "read_particles": "io.particles",
+    "read_particles": "workflows.particle_tables",
     "simulate": "workflows.simulate",
     "sort": "workflows.sort",
-    "write_particles": "io.particles",
+    "write_particles": "workflows.particle_tables",
 }
 
 __all__ = sorted(_MODULES)
