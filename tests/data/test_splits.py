@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tomosift.conventions import check_same_spacing
 from tomosift.data.set_writer import SubtomogramWriter
-from tomosift.data.splits import sample_labels, split_by_tomogram
+from tomosift.data.splits import sample_labels, split_by_tomogram, split_target
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.particles import Particles
@@ -83,6 +83,19 @@ def test_sampled_labels_are_nested_and_even(tmp_path: Path) -> None:
         sample_labels(data, 0)
     with pytest.raises(ValueError, match="label at least one"):
         sample_labels(data.select(np.arange(11, 16)), 1)
+
+
+def test_every_tenth_target_subtomogram_is_held_out_and_filled_ones_are_left_out(tmp_path: Path) -> None:
+    particles = some_particles(42, 3)
+    volume = np.random.default_rng(0).normal(size=(42, 8, 8, 8)).astype(np.float32)
+    volume[[5, 17], 0] = 0.0  # filled beyond the tomogram
+    writer = SubtomogramWriter(tmp_path / "set", 8, 10.0)
+    writer.append(volume, particles, np.array([-60, 60]))
+    target = writer.close()
+    training, held_out = split_target(target)
+    assert (len(training), len(held_out)) == (36, 4)
+    names = [*training.particles.particle_id, *held_out.particles.particle_id]
+    assert sorted(names) == sorted(np.delete(target.particles.particle_id, [5, 17]))
 
 
 def test_training_sets_agree_on_box_spacing_and_classes(tmp_path: Path) -> None:

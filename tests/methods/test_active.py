@@ -1,4 +1,4 @@
-"""Active learning: a label is read when it is queried, and not before."""
+"""Active learning: a label is read at its query, and not before."""
 
 import json
 from dataclasses import replace

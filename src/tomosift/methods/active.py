@@ -1,6 +1,6 @@
 """Active learning (HAL): query the labels of a few particles, round by round, and train on these alone.
 
-``data.labeled`` stands in for the annotator: the label of a particle is read when it is queried, and not before. On the
+``data.labeled`` stands in for the annotator: the label of a particle is read at its query, and not before. On the
 page of `tomosift label` a person annotates; here the labels exist already, to measure how few would have sufficed.
 
 Source: Du et al. 2021, "Active learning to classify macromolecular structures in situ for less supervision in
@@ -33,7 +33,7 @@ USES_LABELS = True
 SHARES_BATCHES = True
 
 QUERIES = "queries.json"
-"""File of a run that lists the particles whose labels were queried, in order."""
+"""File of a run that lists the particles of all queries, in order."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     Raises
     ------
     ValueError
-        When the budget is below two labels, or the queried labels are of fewer than two classes.
+        When the budget is below two labels, or the labels of all queries name fewer than two classes.
     """
     if config.labels < 2:
         raise ValueError(f"labels is {config.labels}, expected 2 or more")
