@@ -127,7 +127,7 @@ def test_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
 def test_a_reopened_store_is_unchanged(open_store: Callable[[], Store]) -> None:
     first = open_store()
     first.add_class("groel", "ada")
-    first.answer("ada", "request-1", [1], "label", "groel", guess="groel")
+    first.add_answer("ada", "request-1", [1], "label", "groel", guess="groel")
     first.close()
     again = open_store()
     assert annotations(again) == {1: {"ada": "groel"}}

@@ -1,4 +1,4 @@
-"""What holds now, from all events of a store: answers, majorities, and how far people agree."""
+"""Consensus of annotators: the current answers, majorities and agreement that follow from all events of a store."""
 
 import threading
 from collections import Counter
@@ -10,154 +10,167 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.annotation.store import JUNK, Event, Store
-from tomosift.evaluation.metrics.classification import wilson
+from tomosift.annotation.store import Event, Store
+from tomosift.evaluation.metrics.intervals import wilson_interval
 
 LABELS_PER_ROUND = 5
-"""New labels after which the model learns again, and after which the curve gets a point."""
-LABELS_TO_JUDGE = 50
-"""The accuracy of guesses is that of the last so many."""
+"""New labels after which the model learns again, and after which the accuracy curve gets a point."""
+ACCURACY_WINDOW = 50
+"""The accuracy of predictions is that for the last so many labels."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two people agree beyond chance."""
+    """Agreement of two annotators beyond chance."""
 
     first: str
     second: str
     kappa: float
-    """Cohen's kappa; NaN where both only ever named one and the same class."""
+    """Cohen's kappa; NaN where both used one and the same class for all particles."""
     count: int
-    """Particles that both have named."""
+    """Particles that both have labeled."""
 
 
 @dataclass(frozen=True)
-class GuessAccuracy:
-    """Share of labels that the model had guessed, with its 95 % interval."""
+class PredictionAccuracy:
+    """Share of labels that the model had predicted, with its 95 % interval."""
 
     labels: int
-    """Labels there were by then."""
+    """Number of labels at that time."""
     share: float
     low: float
     high: float
     count: int
-    """Labels that the share is taken of."""
+    """Labels over which the share is taken."""
 
 
 @dataclass(frozen=True, eq=False)
 class Consensus:
-    """The newest answer of each person on each particle that is not taken back, in the order of answering."""
+    """The newest answer of each annotator on each particle that was not undone, in the order of the answers.
+
+    Examples
+    --------
+    >>> from tomosift.annotation.store import Event
+    >>> answers = [Event(k, 0.0, who, f"r{k}", 7, "label", "groel", "", None) for k, who in enumerate(["ada", "bob"])]
+    >>> Consensus(tuple(answers)).majority
+    {7: 'groel'}
+    """
 
     events: tuple[Event, ...]
 
     @cached_property
-    def names(self) -> dict[int, dict[str, str]]:
-        """Row -> person -> class, of labels and junk only."""
-        found: dict[int, dict[str, str]] = {}
+    def annotations(self) -> dict[int, dict[str, str]]:
+        """Row -> annotator -> class, of labels and junk only."""
+        result: dict[int, dict[str, str]] = {}
         for event in self.events:
-            if name := named(event):
-                found.setdefault(event.row, {})[event.annotator] = name
-        return found
+            if name := event.class_or_junk:
+                result.setdefault(event.row, {})[event.annotator] = name
+        return result
 
     @cached_property
     def majority(self) -> dict[int, str]:
-        """Row -> the class that more than half of those who named one gave, where there is one."""
-        return {row: name for row, votes in self.names.items() if (name := _most(list(votes.values())))}
+        """Row -> the class given by more than half of the annotators who gave one, where there is such a class."""
+        majorities = {row: _find_majority(list(classes.values())) for row, classes in self.annotations.items()}
+        return {row: name for row, name in majorities.items() if name}
 
     @cached_property
     def disagreements(self) -> tuple[int, ...]:
-        """Rows that people named differently."""
-        return tuple(row for row, votes in self.names.items() if len(set(votes.values())) > 1)
+        """Rows to which annotators gave different classes."""
+        return tuple(row for row, classes in self.annotations.items() if len(set(classes.values())) > 1)
 
     @cached_property
     def agreements(self) -> tuple[Agreement, ...]:
-        """Every two people who have named the same particles."""
-        people = sorted({event.annotator for event in self.events})
-        found = []
-        for first, second in combinations(people, 2):
-            both = [(votes[first], votes[second]) for votes in self.names.values() if {first, second} <= votes.keys()]
+        """Agreement of every two annotators who have labeled the same particles."""
+        annotators = sorted({event.annotator for event in self.events})
+        result = []
+        for first, second in combinations(annotators, 2):
+            pair = {first, second}
+            both = [(of[first], of[second]) for of in self.annotations.values() if pair <= of.keys()]
             if both:
-                found.append(Agreement(first, second, cohen_kappa(*zip(*both, strict=True)), len(both)))
-        return tuple(found)
+                result.append(Agreement(first, second, cohen_kappa(*zip(*both, strict=True)), len(both)))
+        return tuple(result)
 
     @cached_property
-    def curve(self) -> tuple[GuessAccuracy, ...]:
-        """How often guesses were right, after every round of labels.
+    def accuracy_curve(self) -> tuple[PredictionAccuracy, ...]:
+        """Accuracy of the predictions after every round of labels.
 
-        Only particles that were labeled one at a time and unknown to the model count. The queue asks for those of which
-        the model is least sure, so over all particles it is likely to be better.
+        Only particles count that were labeled one at a time and were unlabeled before. The query strategy selects those
+        with the least certain predictions, so the accuracy over all particles is probably higher.
         """
-        right = np.array([named(event) == event.guess for event in self._guessed], dtype=float)
-        labels = np.array([k + 1 for k, event in enumerate(self._labels) if event.guess])
-        ends = sorted({*range(LABELS_PER_ROUND, len(right) + 1, LABELS_PER_ROUND), len(right)} - {0})
-        counts = np.array([min(end, LABELS_TO_JUDGE) for end in ends], dtype=np.int64)
-        shares = np.array([right[max(0, end - LABELS_TO_JUDGE) : end].mean() for end in ends])
-        low, high = wilson(shares, counts)
+        labels = [event for event in self.events if event.class_or_junk]
+        is_right = np.array([event.class_or_junk == event.guess for event in labels if event.guess], dtype=float)
+        number = np.array([k + 1 for k, event in enumerate(labels) if event.guess])
+        ends = sorted({*range(LABELS_PER_ROUND, len(is_right) + 1, LABELS_PER_ROUND), len(is_right)} - {0})
+        counts = np.array([min(end, ACCURACY_WINDOW) for end in ends], dtype=np.int64)
+        shares = np.array([is_right[max(0, end - ACCURACY_WINDOW) : end].mean() for end in ends])
+        low, high = wilson_interval(shares, counts)
         return tuple(
-            GuessAccuracy(int(labels[end - 1]), float(shares[k]), float(low[k]), float(high[k]), int(counts[k]))
+            PredictionAccuracy(int(number[end - 1]), float(shares[k]), float(low[k]), float(high[k]), int(counts[k]))
             for k, end in enumerate(ends)
         )
 
-    @cached_property
-    def _labels(self) -> list[Event]:
-        return [event for event in self.events if named(event)]
-
-    @cached_property
-    def _guessed(self) -> list[Event]:
-        return [event for event in self._labels if event.guess]
-
 
 class ConsensusTracker:
-    """Follows a store, also what other programs write into it."""
+    """Follows a store, including what other programs write into it.
+
+    Parameters
+    ----------
+    store
+        Store whose events are read.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store, self._lock = store, threading.Lock()
-        self._seen, self._undone = 0, set[int]()
-        self._said: dict[tuple[int, str], list[Event]] = {}
-        self._answers = Consensus(())
+        self._last_id, self._undone = 0, set[int]()
+        self._answers: dict[tuple[int, str], list[Event]] = {}
+        self._consensus = Consensus(())
 
-    def answers(self) -> Consensus:
-        """What holds now; the same object until something is added."""
+    def update(self) -> Consensus:
+        """Read new events and return the consensus; the same object until an event is added."""
         with self._lock:
-            fresh = self._store.events(self._seen)
-            if not fresh:
-                return self._answers
-            for event in fresh:
+            new = self._store.read_events(self._last_id)
+            if not new:
+                return self._consensus
+            for event in new:
                 if event.kind == "undo":
                     self._undone.add(event.undone or 0)
                 else:
-                    self._said.setdefault((event.row, event.annotator), []).append(event)
-            self._seen = fresh[-1].id
+                    self._answers.setdefault((event.row, event.annotator), []).append(event)
+            self._last_id = new[-1].id
             newest = (
-                next((event for event in reversed(said) if event.id not in self._undone), None)
-                for said in self._said.values()
+                next((event for event in reversed(answers) if event.id not in self._undone), None)
+                for answers in self._answers.values()
             )
-            self._answers = Consensus(tuple(sorted((e for e in newest if e is not None), key=lambda event: event.id)))
-            return self._answers
-
-
-def named(event: Event) -> str:
-    """Class that an answer gives the particle; empty for unsure and skipped ones."""
-    return JUNK if event.kind == "junk" else event.class_name
+            events = sorted((event for event in newest if event is not None), key=lambda event: event.id)
+            self._consensus = Consensus(tuple(events))
+            return self._consensus
 
 
 def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:
-    """Agreement of two people on the same particles beyond what their class shares alone would give, at most 1.
+    """Compute the agreement of two annotators on the same particles beyond that by chance; 1 at most.
+
+    Chance agreement is that of independent answers with the class shares of both. NaN where it is 1.
 
     Source: Cohen 1960, Educ. Psychol. Meas. 20, 37.
+
+    Examples
+    --------
+    >>> cohen_kappa(["a", "a", "b", "b"], ["a", "a", "b", "a"])
+    0.5
     """
-    one, other = Counter(first), Counter(second)
+    first_counts, second_counts = Counter(first), Counter(second)
     observed = sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
-    expected = sum(one[name] * other[name] for name in one) / len(first) ** 2
+    expected = sum(first_counts[name] * second_counts[name] for name in first_counts) / len(first) ** 2
     return (observed - expected) / (1 - expected) if expected < 1 else float("nan")
 
 
-def majority_rows(answers: Consensus) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
-    """Rows that have a majority, ascending, and their classes."""
-    rows = np.array(sorted(answers.majority), dtype=np.int64)
-    return rows, np.array([answers.majority[int(row)] for row in rows], dtype=object)
+def list_majorities(consensus: Consensus) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+    """Return the rows that have a majority, ascending, and their classes."""
+    rows = np.array(sorted(consensus.majority), dtype=np.int64)
+    return rows, np.array([consensus.majority[int(row)] for row in rows], dtype=object)
 
 
-def _most(names: list[str]) -> str:
-    name, votes = Counter(names).most_common(1)[0]
-    return name if 2 * votes > len(names) else ""
+def _find_majority(names: list[str]) -> str:
+    """Return the name that more than half of the entries have, or an empty string."""
+    name, count = Counter(names).most_common(1)[0]
+    return name if 2 * count > len(names) else ""

@@ -1,6 +1,6 @@
-"""Which particles to ask about next: the strategies of active learning, asked ahead of the person."""
+"""Order in which particles are queried, chosen in advance by the query strategies of active learning."""
 
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -9,66 +9,86 @@ from numpy.typing import NDArray
 from tomosift.learning.query_strategies import QueryPool, margin, select_queries
 from tomosift.models.label_discriminator import unlabeled_probability
 
-_AHEAD = 48
-"""Particles that a strategy chooses at once; until they are asked, the teacher has long chosen anew."""
-_LOOKED_AT = 4000
-"""Particles that it chooses among, drawn at random: neighborhoods of more would take minutes."""
+_QUERIES = 48
+"""Particles that a strategy selects at a time; before all of them are labeled, the model has learned again."""
+_MAX_CANDIDATES = 4000
+"""Particles among which it selects, drawn at random: the nearest neighbors of more would take minutes."""
 
 
-@runtime_checkable
-class LabelingQueue(Protocol):
-    """Chooses what to ask."""
+@dataclass(frozen=True, eq=False)
+class LabelingQueue:
+    """Rows of a set in the order in which they are queried; selected in advance, so that no annotator waits.
 
-    reason: str
-    """Why a particle of this queue is asked, for the person who is asked."""
-
-    def next(self, count: int, exclude: Bool[np.ndarray, " n"]) -> NDArray[np.int64]:
-        """At most ``count`` rows of the set, the most worth asking first, none of those excluded."""
-        ...
-
-
-class FixedQueue:
-    """Rows in an order that was made before anybody asked, so that nobody waits."""
-
-    def __init__(self, rows: Int[np.ndarray, " m"], reason: str) -> None:
-        self._rows, self.reason = rows, reason
-
-    def next(self, count: int, exclude: Bool[np.ndarray, " n"]) -> NDArray[np.int64]:
-        """The first of them that are not excluded."""
-        return np.asarray(self._rows[~exclude[self._rows]][:count], dtype=np.int64)
-
-
-def random_queue(rows: Int[np.ndarray, " m"]) -> FixedQueue:
-    """A queue for as long as nothing is known of any box."""
-    return FixedQueue(np.random.default_rng(0).permutation(rows), "spread over the set")
-
-
-def strategy_queue(
-    rows: Int[np.ndarray, " m"],
-    places: Float[np.ndarray, "m d"],
-    probabilities: Float[np.ndarray, "m k"],
-    learned: Int[np.ndarray, " l"],
-    seed: int,
-) -> FixedQueue:
-    """Typical particles while fewer than two classes have labels (``k`` is 0), then those that HAL asks for; after
-    these, in case of need, all others, those between two classes first.
-
-    ``learned`` are the places of labeled particles.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LabelingQueue(np.array([5, 2, 0]), "random").select(2, np.arange(6) == 5).tolist()
+    [2, 0]
     """
-    rng = np.random.default_rng([seed, len(learned)])
-    guesses = probabilities.shape[1] > 0
-    known = probabilities if guesses else np.ones((len(rows), 1))
-    is_learned = np.zeros(len(rows), dtype=bool)
-    is_learned[learned] = True
-    free = np.flatnonzero(~is_learned)
-    some = rng.choice(free, min(len(free), _LOOKED_AT), replace=False)
-    members = np.concatenate((learned, some))
+
+    rows: Int[np.ndarray, " m"]
+    reason: str
+    """Why a particle of this queue is queried, for the annotator."""
+
+    def select(self, count: int, is_excluded: Bool[np.ndarray, " n"]) -> NDArray[np.int64]:
+        """Return at most ``count`` rows, the first of those that are not excluded.
+
+        Parameters
+        ----------
+        count
+            Number of rows.
+        is_excluded
+            For each of the n particles of the set.
+        """
+        return np.asarray(self.rows[~is_excluded[self.rows]][:count], dtype=np.int64)
+
+
+def build_random_queue(rows: Int[np.ndarray, " m"]) -> LabelingQueue:
+    """Build a queue for a set of which no particle is embedded yet."""
+    return LabelingQueue(np.random.default_rng(0).permutation(rows), "drawn at random from the set")
+
+
+def build_strategy_queue(
+    rows: Int[np.ndarray, " m"],
+    embeddings: Float[np.ndarray, "m d"],
+    probabilities: Float[np.ndarray, "m k"],
+    labeled: Int[np.ndarray, " l"],
+    seed: int,
+) -> LabelingQueue:
+    """Build a queue by a query strategy: typical particles before two classes have labels, then those selected by HAL.
+
+    All other unlabeled particles follow, those with the smallest margin between two classes first.
+
+    Parameters
+    ----------
+    rows
+        Rows of the set that are embedded.
+    embeddings
+        Their standardized embeddings.
+    probabilities
+        Their class probabilities; k is 0 before two classes have labels.
+    labeled
+        Positions in ``rows`` of labeled particles.
+    seed
+        Determines the random candidates.
+    """
+    rng = np.random.default_rng([seed, len(labeled)])
+    has_predictions = probabilities.shape[1] > 0
+    probability = probabilities if has_predictions else np.ones((len(rows), 1))
+    is_labeled = np.zeros(len(rows), dtype=bool)
+    is_labeled[labeled] = True
+    unlabeled = np.flatnonzero(~is_labeled)
+    candidates = rng.choice(unlabeled, min(len(unlabeled), _MAX_CANDIDATES), replace=False)
+    members = np.concatenate((labeled, candidates))
     pool = QueryPool(
-        np.asarray(places[members]), known[members], is_learned[members], discriminate=unlabeled_probability
+        np.asarray(embeddings[members]),
+        probability[members],
+        is_labeled[members],
+        discriminate=unlabeled_probability,
     )
-    first = members[select_queries("hal" if guesses else "typical", pool, _AHEAD, rng)]
-    rest = rng.permutation(np.setdiff1d(free, first))
-    if guesses:
-        rest = rest[np.argsort(margin(known[rest]), kind="stable")]
-    reason = "unlike the labeled ones and hard to tell" if guesses else "typical of others like it"
-    return FixedQueue(rows[np.concatenate((first, rest))], reason)
+    first = members[select_queries("hal" if has_predictions else "typical", pool, _QUERIES, rng)]
+    rest = rng.permutation(np.setdiff1d(unlabeled, first))
+    if has_predictions:
+        rest = rest[np.argsort(margin(probability[rest]), kind="stable")]
+    reason = "unlike the labeled ones and uncertain" if has_predictions else "typical of similar particles"
+    return LabelingQueue(rows[np.concatenate((first, rest))], reason)

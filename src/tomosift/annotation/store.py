@@ -1,8 +1,8 @@
-"""The store of labels: one SQLite file that says who answered what about which particle, and when.
+"""Store of labels: one SQLite file of events that record which annotator gave which answer on which particle, and when.
 
-Nothing in it is ever changed. An answer is an event, and so is taking one back; what holds now follows from all of them
-(see `tomosift.annotation.consensus`). What `answer` or `undo` has returned from is on the disk. Several people may write at
-once, from one program or several.
+Events are never changed. An answer is an event, and so is an undo; the current labels follow from all events (see
+`tomosift.annotation.consensus`). When `Store.add_answer` or `Store.undo` returns, its events are on the disk. Several
+annotators may write at the same time, from one program or several.
 """
 
 import sqlite3
@@ -17,15 +17,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.data.labels import check_class_name
+from tomosift.data.class_names import check_class_name
 from tomosift.errors import FormatError
 
 AnswerKind = Literal["label", "unsure", "junk", "skip"]
 JUNK = "junk"
-"""Class of what is no particle, or too poor a one, in tables and for the classifier."""
-MOST_CLASSES = 500
+"""Class of false picks and unusable particles, in tables and for the classifier."""
+MAX_CLASSES = 500
 _FORMAT = 1
-_SECONDS_TO_WAIT = 30.0
+_LOCK_TIMEOUT_SECONDS = 30.0
 """How long a writer waits for another one."""
 _SCHEMA = """
 create table if not exists about (name text primary key, value text not null);
@@ -52,25 +52,30 @@ create trigger if not exists events_last before delete on events begin select ra
 
 @dataclass(frozen=True)
 class Event:
-    """What one person said of one particle."""
+    """One answer of an annotator on one particle, or the undo of one."""
 
     id: int
-    """Counts up in the order of writing."""
+    """Ascending in the order of writing."""
     time: float
     """Seconds since 1970."""
     annotator: str
     request: str
-    """Groups what was said in one go, and is taken back in one go."""
+    """Shared by the events of one action, which are undone together."""
     row: int
-    """Of the particle in the set."""
+    """Row of the particle in the set."""
     kind: str
     """One of `AnswerKind`, or ``undo``."""
     class_name: str
     """Empty unless ``kind`` is ``label``."""
     guess: str
-    """Class that the model guessed before this answer, from labels of other particles; empty if it had no guess."""
+    """Class that the model predicted before this answer, from labels of other particles; empty without prediction."""
     undone: int | None
-    """For ``undo``, the event that is taken back."""
+    """For ``undo``, the event that is undone."""
+
+    @property
+    def class_or_junk(self) -> str:
+        """Class that the answer gives the particle, `JUNK` included; empty for unsure and skipped particles."""
+        return JUNK if self.kind == "junk" else self.class_name
 
 
 @dataclass(frozen=True)
@@ -83,21 +88,35 @@ class LabelClass:
 
 
 class Store:
-    """An open store. Threads may share it; processes open the file each for themselves.
+    """An open store. Threads may share it; every process opens the file itself.
 
     Parameters
     ----------
     path
-        The SQLite file; made if absent, with its folder.
+        The SQLite file; created with its folder if it does not exist.
     digest
-        Which particles the labels are of; a store remembers it.
+        Checksum of the set that is labeled; the store keeps it.
     particle_id
-        (n,) names of these particles.
+        (n,) identifiers of the particles of the set.
 
     Raises
     ------
     FormatError
-        The file is no store, or one of other particles.
+        The file is no store, or the store of another set.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> path = Path(tempfile.mkdtemp()) / "labels.sqlite"
+    >>> store = Store(path, "digest", np.array(["particle-1", "particle-2"], dtype=object))
+    >>> store.add_class("ribosome", "ada")
+    >>> store.add_answer("ada", "request-1", [0], "label", "ribosome")
+    1
+    >>> [event.class_name for event in store.read_events()]
+    ['ribosome']
+    >>> store.close()
     """
 
     def __init__(self, path: Path, digest: str, particle_id: NDArray[np.object_]) -> None:
@@ -106,22 +125,25 @@ class Store:
         self._lock = threading.Lock()
         # Every write is its own transaction, begun by hand; the lock keeps threads from sharing one.
         self._connection = sqlite3.connect(
-            path, timeout=_SECONDS_TO_WAIT, isolation_level=None, check_same_thread=False
+            path, timeout=_LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
             self._prepare(digest)
         except sqlite3.DatabaseError as error:
             self._connection.close()
-            raise FormatError(path, "content", f"no store ({error})", "labels", "choose another --store") from None
+            raise FormatError(
+                path, "content", f"no store ({error})", "a store of labels", "choose another --store"
+            ) from None
         except FormatError:
             self._connection.close()
             raise
 
     def _prepare(self, digest: str) -> None:
+        """Create the tables where they are missing, and check format and set."""
         self._connection.execute("pragma journal_mode = wal")
         self._connection.execute("pragma synchronous = full")
         with self._writing() as connection:
-            for statement in _statements(_SCHEMA):
+            for statement in _split_statements(_SCHEMA):
                 connection.execute(statement)
             for name, value in (("format", str(_FORMAT)), ("particles", digest)):
                 connection.execute("insert or ignore into about values (?, ?)", (name, value))
@@ -130,12 +152,12 @@ class Store:
             advice = "use the tomosift version that wrote it"
             raise FormatError(self.path, "format", about["format"], str(_FORMAT), advice)
         if about["particles"] != digest:
-            advice = "choose another --store, or name the set that it belongs to"
-            raise FormatError(self.path, "the set", f"{about['particles']}", f"{digest}, that of this set", advice)
+            advice = "choose another --store, or give the set that it belongs to"
+            raise FormatError(self.path, "the set", about["particles"], f"{digest}, that of this set", advice)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that holds the file from its start: two that only read first would lock one another out."""
+        """Open a transaction that locks the file from its start; two that started by reading would deadlock."""
         with self._lock:
             self._connection.execute("begin immediate")
             try:
@@ -145,7 +167,7 @@ class Store:
                 raise
             self._connection.execute("commit")
 
-    def answer(
+    def add_answer(
         self,
         annotator: str,
         request: str,
@@ -154,17 +176,34 @@ class Store:
         class_name: str = "",
         guess: str = "",
     ) -> int:
-        """Write one answer about these particles; the number of events written.
+        """Write one answer on these particles and return the number of events written.
 
-        A request that was written before, and is sent again because its confirmation was lost, writes nothing.
+        A request that is repeated because its confirmation was lost writes nothing.
+
+        Parameters
+        ----------
+        annotator
+            Name of the person who answers.
+        request
+            Unique name of this action.
+        rows
+            Rows of the particles in the set.
+        kind
+            Kind of the answer; only ``label`` has a class.
+        class_name
+            Class of the palette.
+        guess
+            Class that the model predicted before the answer; empty without prediction.
 
         Raises
         ------
         ValueError
-            A row is outside the set or comes twice, or the class is not in the palette.
+            A row is outside the set or occurs twice, or the class is not in the palette.
         """
         if (kind == "label") != bool(class_name):
-            raise ValueError("a label needs a class, and no other answer has one")
+            raise ValueError(
+                f"kind is {kind!r} and the class {class_name!r}; a label needs a class, and no other answer has one"
+            )
         if not rows or len(set(rows)) != len(rows) or min(rows) < 0 or max(rows) >= len(self._particle_id):
             raise ValueError(f"rows must be different and from 0 to {len(self._particle_id) - 1}; got {list(rows)[:5]}")
         now = time.time()
@@ -172,7 +211,7 @@ class Store:
             if connection.execute("select 1 from events where request = ?", (request,)).fetchone():
                 return 0
             if class_name and not connection.execute("select 1 from classes where name = ?", (class_name,)).fetchone():
-                raise ValueError(f"there is no class {class_name!r}; make it first")
+                raise ValueError(f"there is no class {class_name!r}; add it first")
             connection.executemany(
                 "insert into events (time, annotator, request, row, particle_id, kind, class_name, guess)"
                 " values (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -181,9 +220,9 @@ class Store:
         return len(rows)
 
     def undo(self, annotator: str, request: str) -> list[int]:
-        """Take back what this person said last and has not taken back; the rows that this was about, often one.
+        """Undo the newest answer of an annotator that is not undone yet, and return its rows.
 
-        A request that was written before gives the same rows again and takes nothing else back.
+        A repeated request returns the same rows and undoes nothing else.
         """
         now = time.time()
         with self._writing() as connection:
@@ -197,43 +236,43 @@ class Store:
             ).fetchone()
             if last is None:
                 return []
-            taken = connection.execute(
+            undone = connection.execute(
                 "select id, row, particle_id from events where request = ? order by id", last
             ).fetchall()
             connection.executemany(
                 "insert into events (time, annotator, request, row, particle_id, kind, class_name, guess, undone)"
                 " values (?, ?, ?, ?, ?, 'undo', '', '', ?)",
-                [(now, annotator, request, row, name, number) for number, row, name in taken],
+                [(now, annotator, request, row, name, number) for number, row, name in undone],
             )
-        return [row for _, row, _ in taken]
+        return [row for _, row, _ in undone]
 
     def add_class(self, name: str, created_by: str) -> None:
-        """Add a class to the palette; one that is there stays as it is.
+        """Add a class to the palette; an existing class stays as it is.
 
         Raises
         ------
         ValueError
-            The name can be none, or is `JUNK`, which is always there; or there are too many classes.
+            The name is not allowed, or is `JUNK`, which always exists; or there are too many classes.
         """
         check_class_name(name)
         if name == JUNK:
-            raise ValueError(f"{JUNK} is always there and needs no class of its own")
+            raise ValueError(f"the class {JUNK} always exists; choose another name")
         with self._writing() as connection:
             (count,) = connection.execute("select count(*) from classes").fetchone()
-            if count >= MOST_CLASSES:
-                raise ValueError(f"there are {count} classes, which is the most a store takes")
+            if count >= MAX_CLASSES:
+                raise ValueError(f"there are {count} classes, expected {MAX_CLASSES} at most; use a class that exists")
             connection.execute(
                 "insert or ignore into classes values (?, ?, ?, ?)", (name, count, created_by, time.time())
             )
 
-    def classes(self) -> tuple[LabelClass, ...]:
-        """The palette, in the order in which classes were added."""
+    def read_classes(self) -> tuple[LabelClass, ...]:
+        """Read the palette, in the order in which classes were added."""
         with self._lock:
             rows = self._connection.execute("select name, color, created_by from classes order by color").fetchall()
         return tuple(LabelClass(*row) for row in rows)
 
-    def events(self, after: int = 0) -> list[Event]:
-        """Events with a higher number, of all writers, in the order of writing."""
+    def read_events(self, after: int = 0) -> list[Event]:
+        """Read the events of all writers with a higher ``id`` than ``after``, in the order of writing."""
         with self._lock:
             rows = self._connection.execute(
                 "select id, time, annotator, request, row, kind, class_name, guess, undone from events"
@@ -243,17 +282,17 @@ class Store:
         return [Event(*row) for row in rows]
 
     def close(self) -> None:
-        """Close the file; the last one to do so folds the journal into it."""
+        """Close the file; the last program that closes it merges the journal into it."""
         with self._lock:
             self._connection.close()
 
 
-def _statements(script: str) -> list[str]:
-    """The statements of a script; a trigger holds a semicolon of its own, so lines decide."""
-    found, begun = [], ""
+def _split_statements(script: str) -> list[str]:
+    """Split a script into statements; sqlite3 decides where one ends, as a trigger contains semicolons."""
+    statements, statement = [], ""
     for line in script.splitlines():
-        begun += line + "\n"
-        if sqlite3.complete_statement(begun):
-            found.append(begun)
-            begun = ""
-    return found
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            statements.append(statement)
+            statement = ""
+    return statements

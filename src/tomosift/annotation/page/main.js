@@ -1,38 +1,38 @@
-// The page: shows one particle after the other and takes an answer for each.
+// The page: shows one particle after the other and sends an answer for each.
 
 import { ParticleMap, mark } from "./map.js";
-import { showClasses, showExamples, showGuess, colorOf } from "./palette.js";
-import { askClass, askParticle, confirmLasso, isOpen, prepareDialogs, showFinish } from "./panels.js";
-import { announce, showProgress, showSaved, showTrouble } from "./progress.js";
+import { showClasses, showExamples, showPredictions, colorOf } from "./palette.js";
+import { enterClass, findParticle, confirmLasso, isOpen, prepareDialogs, showFinish } from "./panels.js";
+import { announce, showProgress, showSaved, showFault } from "./progress.js";
 import { Queue } from "./queue.js";
 import { Rotating } from "./rotating.js";
 import { getJson, getPicture, Outbox } from "./server.js";
 import { Viewer } from "./viewer.js";
 
-const NAME = "tomosift-annotator", SECONDS_TO_LOOK = 2;
+const NAME = "tomosift-annotator", POLL_SECONDS = 2;
 const byId = (id) => document.getElementById(id);
 
 let state = null, mapRound = -1, contextOf = -1, shownClasses = "";
-const history = []; // what can be taken back, the newest last
+const history = []; // answers that can be undone, the newest last
 const viewer = new Viewer(), rotating = new Rotating(byId("rotating"));
 const annotator = () => byId("annotator").value.trim() || "me";
-const outbox = new Outbox((waiting) => { showSaved(waiting); if (!waiting) look(); }, showTrouble);
-const queue = new Queue(annotator, () => outbox.rows, () => viewer.sigma, (wasEmpty) => { if (wasEmpty) show(); else aside(); });
-const map = new ParticleMap(byId("map"), byId("map-detail"), lassoed, goTo);
+const outbox = new Outbox((waiting) => { showSaved(waiting); if (!waiting) updateState(); }, showFault);
+const queue = new Queue(annotator, () => outbox.rows, () => viewer.sigma, (wasEmpty) => { if (wasEmpty) show(); else showAside(); });
+const map = new ParticleMap(byId("map"), byId("map-detail"), confirmRows, goTo);
 
 // --- showing ---------------------------------------------------------------------------------------------------------
 
 function show() {
   const item = queue.current;
   if (!item) {
-    byId("particle").textContent = queue.exhausted ? "Every particle that there was to ask about has an answer" : "Looking for the next particle";
-    for (const id of ["where", "reason"]) byId(id).textContent = "";
-    aside();
+    byId("particle").textContent = queue.exhausted ? "All particles are answered" : "Waiting for the next particle";
+    for (const id of ["position", "reason"]) byId(id).textContent = "";
+    showAside();
     return;
   }
-  const box = queue.box(item.row);
-  if (box.ready) draw(item, box.ready);
-  else box.then((volume) => { if (queue.current === item) draw(item, volume); }, () => showTrouble("a box could not be read; it is tried again"));
+  const request = queue.fetchVolume(item.row);
+  if (request.volume) draw(item, request.volume);
+  else request.then((volume) => { if (queue.current === item) draw(item, volume); }, () => showFault("a subtomogram could not be read; the page tries again"));
 }
 
 function draw(item, volume) {
@@ -41,17 +41,17 @@ function draw(item, volume) {
   const heading = byId("particle");
   heading.textContent = `Particle ${(item.row + 1).toLocaleString("en")}`;
   const at = item.position_zyx_angstrom;
-  byId("where").textContent = item.tomogram + (at ? ` at x ${at[2]}, y ${at[1]}, z ${at[0]} Å` : "");
+  byId("position").textContent = item.tomogram + (at ? ` at x ${at[2]}, y ${at[1]}, z ${at[0]} Å` : "");
   byId("reason").textContent = item.reason;
-  aside();
+  showAside();
   map.mark(item.row);
   showContext(item.row);
-  heading.dataset.row = item.row; // last: whoever watches this sees the pictures of that row
+  heading.dataset.row = item.row; // last: when it changes, the pictures of that row are drawn
 }
 
-function aside() {
+function showAside() {
   const classes = state ? state.classes : [];
-  showGuess(byId("guess"), queue.current, classes, state && state.learning);
+  showPredictions(byId("predictions"), queue.current, classes, state && state.learning);
   showExamples(byId("examples"), queue.current, classes, queue);
 }
 
@@ -68,23 +68,23 @@ async function showContext(row) {
     Object.assign(byId("context-mark").style, { left, top, width });
     figure.hidden = false;
   } catch {
-    figure.hidden = true; // this tomogram is not there any more
+    figure.hidden = true; // this tomogram does not exist any more
   }
 }
 
 function showState() {
   showProgress(state);
   viewer.spacing = state.voxel_spacing_angstrom;
-  const told = JSON.stringify(state.classes);
-  if (told !== shownClasses) showClasses(byId("palette"), state.classes, answer);
-  shownClasses = told;
-  if (!state.classes.length) byId("palette").textContent = "No class yet: N makes the first.";
+  const classes = JSON.stringify(state.classes);
+  if (classes !== shownClasses) showClasses(byId("palette"), state.classes, answer);
+  shownClasses = classes;
+  if (!state.classes.length) byId("palette").textContent = "No class yet: N adds the first.";
   const { learning } = state;
   byId("map-note").textContent = learning.has_map
-    ? "Particles that look alike lie together. Draw around some to label them at once."
-    : learning.trouble ? "No map, as nothing could be learned." : `Drawn once all boxes are looked at: ${learning.done.toLocaleString("en")} of ${learning.total.toLocaleString("en")}.`;
+    ? "Similar particles lie close together. Draw around some to label them at once."
+    : learning.failure ? "No map, because learning stopped." : `Drawn once all particles are embedded: ${learning.done.toLocaleString("en")} of ${learning.total.toLocaleString("en")}.`;
   if (!byId("annotator").value) byId("annotator").value = sessionStorage.getItem(NAME) || state.annotator;
-  showTrouble(learning.trouble && `Learning stopped, labels are still taken: ${learning.trouble}`);
+  showFault(learning.failure && `Learning stopped, labels are still accepted: ${learning.failure}`);
   byId("legend").replaceChildren(...state.classes.map((one, k) => {
     const line = document.createElement("li"), sign = document.createElement("canvas");
     sign.width = sign.height = 24;
@@ -100,44 +100,44 @@ function showState() {
 
 function answer(kind, name) {
   const item = queue.current;
-  if (!item || Number(byId("particle").dataset.row) !== item.row) return; // nothing is answered that was not seen
-  if (!(kind === "skip" && item.mine)) {
+  if (!item || Number(byId("particle").dataset.row) !== item.row) return; // only a displayed particle can be answered
+  if (!(kind === "skip" && item.own_label)) {
     outbox.send("/api/label", { annotator: annotator(), row: item.row, kind, class_name: name });
     history.push({ item });
-    map.note(item.row, kind === "junk" ? "junk" : name);
+    map.setLabel(item.row, kind === "junk" ? "junk" : name);
   }
-  const said = { label: `Labeled ${name}`, junk: "Junk", unsure: "Unsure", skip: "Skipped" }[kind];
+  const answered = { label: `Labeled ${name}`, junk: "Junk", unsure: "Unsure", skip: "Skipped" }[kind];
   queue.advance();
   show();
-  announce(`${said}. ${queue.current ? `Particle ${queue.current.row + 1}` : "No further particle"}`);
+  announce(`${answered}. ${queue.current ? `Particle ${queue.current.row + 1}` : "No further particle"}`);
 }
 
 function undo() {
   const last = history.pop();
   outbox.send("/api/undo", { annotator: annotator() }, ({ rows }) => {
-    if (!rows.length) announce("There is nothing to take back");
+    if (!rows.length) announce("There is nothing to undo");
     else if (!last && rows.length === 1) goTo(rows[0]);
     reloadMap();
   });
   if (last && last.item) {
     queue.putFirst(last.item);
     show();
-    announce(`Taken back. Particle ${last.item.row + 1}`);
-  } else if (last) announce(`Taken back: ${last.rows.length} labels`);
+    announce(`Undone. Particle ${last.item.row + 1}`);
+  } else if (last) announce(`Undone: ${last.rows.length} labels`);
 }
 
-function lassoed(rows) {
-  const closed = () => { map.letGo(); };
+function confirmRows(rows) {
+  const clear = () => { map.clearSelection(); };
   confirmLasso(rows, state.classes, queue, (kind, name) => {
     outbox.send("/api/lasso", { annotator: annotator(), rows, kind, class_name: name }, reloadMap);
     history.push({ rows });
     announce(`Labeled ${rows.length} particles ${name || kind}`);
-    const gone = new Set(rows);
-    queue.items = queue.items.filter((item) => !gone.has(item.row));
+    const labeled = new Set(rows);
+    queue.items = queue.items.filter((item) => !labeled.has(item.row));
     for (const row of rows) queue.answered.add(row);
     queue.fill();
     show();
-  }, closed);
+  }, clear);
 }
 
 async function goTo(row) {
@@ -151,11 +151,11 @@ async function goTo(row) {
 
 function reloadMap() { if (state && state.learning.has_map) map.load().catch(() => {}); }
 
-async function look() {
+async function updateState() {
   try {
     state = await getJson("/api/state", { annotator: annotator() });
   } catch (error) {
-    showTrouble(error.status === 401 ? error.message : "The server does not answer; what you say is kept and sent once it does.");
+    showFault(error.status === 401 ? error.message : "The server does not answer; your labels are kept and sent once it does.");
     return;
   }
   showState();
@@ -170,8 +170,8 @@ async function look() {
 
 const KEYS = {
   u: () => answer("unsure", ""), j: () => answer("junk", ""), s: () => answer("skip", ""), z: undo,
-  n: () => askClass(annotator(), (name) => { announce(`New class ${name}`); look(); }),
-  g: () => askParticle(goTo), f: () => { if (state) showFinish(state, annotator()); },
+  n: () => enterClass(annotator(), (name) => { announce(`New class ${name}`); updateState(); }),
+  g: () => findParticle(goTo), f: () => { if (state) showFinish(state, annotator()); },
   m: () => byId("map").focus(), "?": () => byId("help-dialog").showModal(),
   "[": () => viewer.nudge(byId("low-pass"), -1), "]": () => viewer.nudge(byId("low-pass"), 1),
   "-": () => viewer.nudge(byId("contrast"), -1), "+": () => viewer.nudge(byId("contrast"), 1), "=": () => viewer.nudge(byId("contrast"), 1),
@@ -186,9 +186,9 @@ document.addEventListener("keydown", (event) => {
   if (isOpen() || isTyping || event.altKey || event.metaKey || event.isComposing) return;
   const key = event.key.toLowerCase();
   if (event.ctrlKey && key !== "z") return;
-  const one = state && state.classes[Number(key) - 1];
-  const action = /^[1-9]$/.test(key) ? one && (() => answer("label", one.name)) : KEYS[key];
-  if (!action || event.repeat && !key.startsWith("arrow")) return; // a key held down is no second answer
+  const entry = state && state.classes[Number(key) - 1];
+  const action = /^[1-9]$/.test(key) ? entry && (() => answer("label", entry.name)) : KEYS[key];
+  if (!action || event.repeat && !key.startsWith("arrow")) return; // holding a key down is no second answer
   event.preventDefault();
   action();
 });
@@ -198,13 +198,13 @@ for (const [id, key] of [["unsure", "u"], ["junk", "j"], ["skip", "s"], ["undo",
 }
 byId("annotator").addEventListener("change", () => {
   sessionStorage.setItem(NAME, annotator());
-  history.length = 0; // of somebody else
+  history.length = 0; // of another annotator
   queue.items = queue.items.slice(0, 1);
-  look();
+  updateState();
 });
 window.addEventListener("beforeunload", (event) => { if (outbox.count) event.preventDefault(); });
 
 prepareDialogs();
 showSaved(outbox.count);
-look();
-setInterval(look, 1000 * SECONDS_TO_LOOK);
+updateState();
+setInterval(updateState, 1000 * POLL_SECONDS);

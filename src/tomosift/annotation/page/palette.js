@@ -1,4 +1,4 @@
-// Classes as buttons with keys, and what the model guesses of the particle that is shown.
+// Classes as buttons with keys, and the predictions for the displayed particle.
 
 import { thumbnail } from "./viewer.js";
 
@@ -7,13 +7,13 @@ const COLORS = 8, LAST_KEY = 9;
 export const colorOf = (number) => `var(--c${number % COLORS})`;
 
 const element = (name, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...children);
+  return node;
 };
 
-/** Buttons for all classes, and junk at the end where that is wanted; keys are shown for the first nine. */
-export const showClasses = (place, classes, chosen, withJunk = false) => {
+/** Show buttons for all classes, optionally with junk at the end; the first nine have keys. */
+export const showClasses = (parent, classes, onChoose, withJunk = false) => {
   const buttons = classes.map((one, k) => {
     const name = element("span", { className: "name", textContent: one.name });
     const count = element("span", { className: "count", textContent: one.count });
@@ -21,30 +21,30 @@ export const showClasses = (place, classes, chosen, withJunk = false) => {
     const button = element("button", { type: "button" }, key, name, count);
     button.style.setProperty("--color", colorOf(one.color));
     button.setAttribute("aria-label", `${one.name}, ${one.count} labeled${k < LAST_KEY ? `, key ${k + 1}` : ""}`);
-    button.addEventListener("click", () => chosen("label", one.name));
+    button.addEventListener("click", () => onChoose("label", one.name));
     return button;
   });
   if (withJunk) {
     const button = element("button", { type: "button" }, element("kbd", { textContent: "J" }), element("span", { className: "name", textContent: "junk" }));
-    button.addEventListener("click", () => chosen("junk", ""));
+    button.addEventListener("click", () => onChoose("junk", ""));
     buttons.push(button);
   }
-  const focused = [...place.children].indexOf(document.activeElement);
-  place.replaceChildren(...buttons);
+  const focused = [...parent.children].indexOf(document.activeElement);
+  parent.replaceChildren(...buttons);
   if (focused >= 0 && buttons[focused]) buttons[focused].focus();
 };
 
-/** The best guesses as bars; what is not guessed says why. */
-export const showGuess = (place, item, classes, learning) => {
-  if (!item || !item.guesses.length) {
+/** Show the most probable classes as bars, or why there is no prediction. */
+export const showPredictions = (parent, item, classes, learning) => {
+  if (!item || !item.predictions.length) {
     const why = learning && learning.done < learning.total
-      ? `looking at all boxes: ${learning.done.toLocaleString("en")} of ${learning.total.toLocaleString("en")}`
-      : "guesses begin with five labels of two classes";
-    place.replaceChildren(element("p", { className: "muted", textContent: `No guess yet; ${why}` }));
+      ? `embedded ${learning.done.toLocaleString("en")} of ${learning.total.toLocaleString("en")}`
+      : "predictions start with five labels of two classes";
+    parent.replaceChildren(element("p", { className: "muted", textContent: `No prediction yet; ${why}` }));
     return;
   }
   const colors = new Map(classes.map((one) => [one.name, colorOf(one.color)]));
-  const bars = item.guesses.slice(0, 3).map(({ name, probability }, k) => {
+  const bars = item.predictions.slice(0, 3).map(({ name, probability }, k) => {
     const bar = element("i");
     const row = element("div", { className: k ? "bar" : "bar best" },
       element("span", { className: "name", textContent: name }), element("span", { className: "track" }, bar),
@@ -53,22 +53,22 @@ export const showGuess = (place, item, classes, learning) => {
     row.style.setProperty("--color", colors.get(name) || "var(--muted)");
     return row;
   });
-  place.replaceChildren(element("h3", { textContent: item.mine ? `You said ${item.mine}; the model says` : "The model guesses" }), ...bars);
+  parent.replaceChildren(element("h3", { textContent: item.own_label ? `Your label is ${item.own_label}; the model predicts` : "The model predicts" }), ...bars);
 };
 
-/** The nearest labeled particles as small pictures. */
-export const showExamples = (place, item, classes, queue) => {
+/** Show the most similar labeled particles as thumbnails. */
+export const showExamples = (parent, item, classes, queue) => {
   const colors = new Map(classes.map((one) => [one.name, colorOf(one.color)]));
-  const shown = item ? item.examples : [], told = JSON.stringify(shown);
-  if (place.dataset.shown === told) return; // drawn already, and drawing it again would flicker
-  place.dataset.shown = told;
+  const shown = item ? item.examples : [], key = JSON.stringify(shown);
+  if (parent.dataset.shown === key) return; // drawn already, and drawing it again would flicker
+  parent.dataset.shown = key;
   const pictures = shown.map(({ row, name }) => {
     const canvas = element("canvas");
     canvas.setAttribute("aria-hidden", "true");
-    queue.box(row).then((volume) => thumbnail(canvas, volume, queue.sigma()), () => {});
+    queue.fetchVolume(row).then((volume) => thumbnail(canvas, volume, queue.sigma()), () => {});
     const figure = element("figure", {}, canvas, element("figcaption", { textContent: name }));
     figure.style.setProperty("--color", colors.get(name) || "var(--muted)");
     return figure;
   });
-  place.replaceChildren(...(pictures.length ? [element("h3", { textContent: "Most alike among the labeled" }), element("div", { className: "sheet" }, ...pictures)] : []));
+  parent.replaceChildren(...(pictures.length ? [element("h3", { textContent: "Most similar labeled particles" }), element("div", { className: "sheet" }, ...pictures)] : []));
 };

@@ -1,11 +1,11 @@
-// Dialogs: a new class, going to a particle, labelling many, finishing, help.
+// Dialogs: a new class, going to a particle, labeling a lasso, finishing, help.
 
 import { showClasses } from "./palette.js";
 import { getJson, post } from "./server.js";
 import { thumbnail } from "./viewer.js";
 
 const byId = (id) => document.getElementById(id);
-const PICTURES = 12, MOST_AT_ONCE = 5000;
+const PICTURES = 12, MAX_LASSO_ROWS = 5000;
 
 export const prepareDialogs = () => {
   for (const dialog of document.querySelectorAll("dialog")) {
@@ -15,7 +15,7 @@ export const prepareDialogs = () => {
 
 export const isOpen = () => Boolean(document.querySelector("dialog[open]"));
 
-export const askClass = (annotator, added) => {
+export const enterClass = (annotator, onAdd) => {
   const dialog = byId("class-dialog"), name = byId("class-name"), fault = byId("class-fault");
   name.value = fault.textContent = "";
   dialog.querySelector("form").onsubmit = async (event) => {
@@ -23,7 +23,7 @@ export const askClass = (annotator, added) => {
     try {
       await post("/api/class", { annotator, name: name.value.trim() });
       dialog.close();
-      added(name.value.trim());
+      onAdd(name.value.trim());
     } catch (error) {
       fault.textContent = error.message;
     }
@@ -32,16 +32,16 @@ export const askClass = (annotator, added) => {
   name.focus();
 };
 
-export const askParticle = (opened) => {
+export const findParticle = (onOpen) => {
   const dialog = byId("find-dialog"), text = byId("find-text"), found = byId("found");
-  let rows = [], asked = 0;
+  let rows = [], searches = 0;
   text.value = "";
   found.replaceChildren();
-  const open = (row) => { dialog.close(); opened(row); };
+  const open = (row) => { dialog.close(); onOpen(row); };
   text.oninput = async () => {
-    const number = ++asked;
+    const number = ++searches;
     const answer = text.value.trim() ? await getJson("/api/search", { text: text.value.trim() }).catch(() => []) : [];
-    if (number !== asked) return; // a later letter has its own answer
+    if (number !== searches) return; // a later letter has started another search
     rows = answer;
     found.replaceChildren(...answer.map(({ row, particle_id: name }) => {
       const button = Object.assign(document.createElement("button"), { type: "button", textContent: `${row + 1}  ${name}` });
@@ -59,28 +59,28 @@ export const askParticle = (opened) => {
   text.focus();
 };
 
-/** Pictures of some of the particles, and a class to confirm; closing it labels nothing. */
-export const confirmLasso = (rows, classes, queue, chosen, closed) => {
-  const dialog = byId("lasso-dialog"), sheet = byId("lasso-pictures"), tooMany = rows.length > MOST_AT_ONCE;
+/** Show thumbnails of some particles and choose the class of all; closing the dialog labels nothing. */
+export const confirmLasso = (rows, classes, queue, onChoose, onClose) => {
+  const dialog = byId("lasso-dialog"), sheet = byId("lasso-pictures"), tooMany = rows.length > MAX_LASSO_ROWS;
   byId("lasso-title").textContent = tooMany
-    ? `${rows.length.toLocaleString("en")} particles are more than the ${MOST_AT_ONCE.toLocaleString("en")} that go at once`
+    ? `${rows.length.toLocaleString("en")} particles are more than the ${MAX_LASSO_ROWS.toLocaleString("en")} that go at once`
     : `Label ${rows.length.toLocaleString("en")} particles at once`;
   const step = Math.max(1, Math.floor(rows.length / PICTURES));
   sheet.replaceChildren(...rows.filter((_, k) => k % step === 0).slice(0, PICTURES).map((row) => {
     const canvas = document.createElement("canvas");
-    queue.box(row).then((volume) => thumbnail(canvas, volume, queue.sigma()), () => {});
+    queue.fetchVolume(row).then((volume) => thumbnail(canvas, volume, queue.sigma()), () => {});
     const figure = document.createElement("figure");
     figure.append(canvas);
     return figure;
   }));
-  const pick = (kind, name) => { dialog.close(); chosen(kind, name); };
-  showClasses(byId("lasso-classes"), tooMany ? [] : classes, pick, !tooMany);
-  dialog.onclose = closed;
+  const choose = (kind, name) => { dialog.close(); onChoose(kind, name); };
+  showClasses(byId("lasso-classes"), tooMany ? [] : classes, choose, !tooMany);
+  dialog.onclose = onClose;
   dialog.onkeydown = (event) => {
-    const one = classes[Number(event.key) - 1];
+    const entry = classes[Number(event.key) - 1];
     if (tooMany || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (one) pick("label", one.name);
-    else if (event.key.toLowerCase() === "j") pick("junk", "");
+    if (entry) choose("label", entry.name);
+    else if (event.key.toLowerCase() === "j") choose("junk", "");
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -96,20 +96,20 @@ export const showFinish = async (state, annotator) => {
   exported.textContent = "";
   byId("export").onclick = async () => {
     try {
-      const made = await post("/api/export", { annotator });
-      const total = Object.values(made.counts).reduce((a, b) => a + b, 0);
-      const left = made.left_out ? `; ${made.left_out} on which people differ are left out` : "";
-      exported.textContent = `${total} labels are in ${made.table}${left}`;
+      const summary = await post("/api/export", { annotator });
+      const total = Object.values(summary.counts).reduce((a, b) => a + b, 0);
+      const ties = summary.ties ? `; ${summary.ties} ties between annotators are left out` : "";
+      exported.textContent = `${total} labels are in ${summary.table}${ties}`;
     } catch (error) {
       exported.textContent = error.message;
     }
   };
   dialog.showModal();
   const { commands } = await getJson("/api/finish");
-  byId("commands").replaceChildren(...commands.map(({ what, command, then }) => {
+  byId("commands").replaceChildren(...commands.map(({ purpose, command, next }) => {
     const part = document.createElement("section");
-    const title = Object.assign(document.createElement("h3"), { textContent: what });
-    const code = Object.assign(document.createElement("pre"), { textContent: then ? `${command}\n${then}` : command, tabIndex: 0 });
+    const title = Object.assign(document.createElement("h3"), { textContent: purpose });
+    const code = Object.assign(document.createElement("pre"), { textContent: next ? `${command}\n${next}` : command, tabIndex: 0 });
     part.append(title, code);
     return part;
   }));

@@ -1,4 +1,4 @@
-// How far things are: labels, accuracy with its interval, the curve over rounds, who labels and how they agree.
+// Progress: labels, accuracy with its interval and curve, annotators and their agreement.
 
 import { fit } from "./volume.js";
 
@@ -11,19 +11,19 @@ export const showProgress = (state) => {
   document.title = `${state.labeled} labeled · ${state.set}`;
   byId("labeled").textContent = state.labeled.toLocaleString("en");
   byId("labeled-of").textContent = `labeled of ${state.particles.toLocaleString("en")}`;
-  const last = state.curve.at(-1);
+  const last = state.accuracy_curve.at(-1);
   byId("accuracy").textContent = last
-    ? `guessed right: ${percent(last.share)} % (${percent(last.low)}–${percent(last.high)}) of the last ${last.count}`
-    : "no guesses yet";
-  drawCurve(byId("curve"), state.curve);
+    ? `predicted correctly: ${percent(last.share)} % (${percent(last.low)}–${percent(last.high)}) of the last ${last.count}`
+    : "no predictions yet";
+  drawCurve(byId("curve"), state.accuracy_curve);
   const pairs = state.agreements.map(({ first, second, kappa, count: both }) =>
     `${first} and ${second}: κ ${kappa === null ? "not defined" : kappa.toFixed(2)} of ${both}`);
   const differing = state.disagreements ? [count(state.disagreements, "disagreement")] : [];
-  byId("agreement").textContent = [...pairs.slice(0, 2), ...differing].join(" · ") || count(state.mine, "label") + " of yours";
+  byId("agreement").textContent = [...pairs.slice(0, 2), ...differing].join(" · ") || count(state.own_labels, "label") + " of yours";
   byId("agreement").title = pairs.join("\n");
 };
 
-/** The share over labels, with its interval as a band; 0 is the lower edge and 1 the upper one. */
+/** Draw the accuracy over the number of labels with its interval as a band, from 0 to 1. */
 export const drawCurve = (canvas, curve) => {
   canvas.hidden = curve.length < 2;
   if (canvas.hidden) return;
@@ -47,20 +47,20 @@ export const drawCurve = (canvas, curve) => {
   context.beginPath();
   context.arc(x(last), y(curve.at(-1).share), 3 * ratio, 0, 2 * Math.PI);
   context.fill();
-  const told = curve.map((point) => `${point.labels} labels ${percent(point.share)} %`).slice(-6).join(", ");
-  canvas.setAttribute("aria-label", `Share of guesses that were right: ${told}`);
+  const points = curve.map((point) => `${point.labels} labels ${percent(point.share)} %`).slice(-6).join(", ");
+  canvas.setAttribute("aria-label", `Accuracy of the predictions: ${points}`);
 };
 
 export const showSaved = (waiting) => {
-  const place = byId("saved");
-  place.textContent = waiting ? `${waiting} not saved yet` : "all saved";
-  place.className = waiting ? "waiting" : "";
+  const element = byId("saved");
+  element.textContent = waiting ? `${waiting} not saved yet` : "all saved";
+  element.className = waiting ? "waiting" : "";
 };
 
 export const announce = (sentence) => { byId("live").textContent = sentence; };
 
-export const showTrouble = (sentence) => {
-  const place = byId("trouble");
-  place.textContent = sentence || "";
-  place.hidden = !sentence;
+export const showFault = (sentence) => {
+  const element = byId("fault");
+  element.textContent = sentence || "";
+  element.hidden = !sentence;
 };

@@ -1,22 +1,22 @@
-// Talks to the server. Answers leave through an outbox: one after the other, again and again until they are on its disk.
+// Requests to the server. Answers leave through an outbox, in order, and are repeated until they are on its disk.
 
 const KEY = "tomosift-token", KEPT = "tomosift-outbox";
 const FIRST_PAUSE = 300, LONGEST_PAUSE = 4000;
 
 const token = (() => {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given) {
-    sessionStorage.setItem(KEY, given);
-    history.replaceState(null, "", location.pathname); // so that it does not stay in the history of the browser
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (token) {
+    sessionStorage.setItem(KEY, token);
+    history.replaceState(null, "", location.pathname); // removes the token from the history of the browser
   }
-  return given || sessionStorage.getItem(KEY) || "";
+  return token || sessionStorage.getItem(KEY) || "";
 })();
 
 export class Refused extends Error {
   constructor(status, message) { super(message); this.status = status; }
 }
 
-const ask = async (path, options = {}) => {
+const request = async (path, options = {}) => {
   const headers = { Authorization: `Bearer ${token}`, ...options.headers };
   const answer = await fetch(path, { ...options, headers, cache: "no-store" });
   if (answer.ok) return answer;
@@ -27,31 +27,31 @@ const ask = async (path, options = {}) => {
 export const getJson = async (path, query = {}) => {
   const words = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) for (const one of [value].flat()) words.append(name, one);
-  return (await ask(`${path}?${words}`)).json();
+  return (await request(`${path}?${words}`)).json();
 };
 
 export const getBytes = async (path) => {
-  const answer = await ask(path);
+  const answer = await request(path);
   return { bytes: new Uint8Array(await answer.arrayBuffer()), headers: answer.headers };
 };
 
 export const getPicture = async (path) => {
-  const answer = await ask(path);
+  const answer = await request(path);
   return { address: URL.createObjectURL(await answer.blob()), headers: answer.headers };
 };
 
 export const post = async (path, body) => {
   const headers = { "Content-Type": "application/json" };
-  return (await ask(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
+  return (await request(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
 };
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** Sends answers in order. What is not confirmed is kept over a reload; the server knows what it has had already. */
+/** Sends answers in order. Unconfirmed ones survive a reload; the server ignores a repeated request. */
 export class Outbox {
-  constructor(changed, refused) {
-    this.changed = changed;
-    this.refused = refused;
+  constructor(onChange, onRefusal) {
+    this.onChange = onChange;
+    this.onRefusal = onRefusal;
     this.waiting = JSON.parse(sessionStorage.getItem(KEPT) || "[]");
     this.confirmed = new Map();
     this.running = false;
@@ -60,22 +60,22 @@ export class Outbox {
 
   get count() { return this.waiting.length; }
 
-  /** Rows that are answered but perhaps not known to the server yet. */
+  /** Rows whose answers may not have reached the server. */
   get rows() { return this.waiting.flatMap(({ body }) => (body.row === undefined ? [] : [body.row])); }
 
-  /** The request's name; `then` gets what the server says. */
+  /** Queue a request and return its name; `then` is called with the answer of the server. */
   send(path, body, then) {
-    const request = crypto.getRandomValues(new Uint32Array(4)).reduce((name, part) => name + part.toString(16), "r-");
-    this.waiting.push({ path, body: { ...body, request } });
-    if (then) this.confirmed.set(request, then);
-    this.keep();
+    const name = crypto.getRandomValues(new Uint32Array(4)).reduce((text, part) => text + part.toString(16), "r-");
+    this.waiting.push({ path, body: { ...body, request: name } });
+    if (then) this.confirmed.set(name, then);
+    this.save();
     if (!this.running) this.run();
-    return request;
+    return name;
   }
 
-  keep() {
+  save() {
     sessionStorage.setItem(KEPT, JSON.stringify(this.waiting));
-    this.changed(this.waiting.length);
+    this.onChange(this.waiting.length);
   }
 
   async run() {
@@ -84,13 +84,13 @@ export class Outbox {
     while (this.waiting.length) {
       const { path, body } = this.waiting[0];
       try {
-        const said = await post(path, body);
-        this.done(body.request, said);
+        const answer = await post(path, body);
+        this.confirm(body.request, answer);
         wait = FIRST_PAUSE;
       } catch (error) {
-        const hopeless = error instanceof Refused && error.status < 500 && error.status !== 401;
-        if (error instanceof Refused) this.refused(error.message);
-        if (hopeless) this.done(body.request, null);
+        const isFinal = error instanceof Refused && error.status < 500 && error.status !== 401;
+        if (error instanceof Refused) this.onRefusal(error.message);
+        if (isFinal) this.confirm(body.request, null);
         else {
           await pause(wait);
           wait = Math.min(2 * wait, LONGEST_PAUSE);
@@ -100,11 +100,11 @@ export class Outbox {
     this.running = false;
   }
 
-  done(request, said) {
+  confirm(name, answer) {
     this.waiting.shift();
-    const then = this.confirmed.get(request);
-    this.confirmed.delete(request);
-    this.keep();
-    if (then && said) then(said);
+    const then = this.confirmed.get(name);
+    this.confirmed.delete(name);
+    this.save();
+    if (then && answer) then(answer);
   }
 }

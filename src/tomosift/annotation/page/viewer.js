@@ -1,4 +1,4 @@
-// Three sections through one box, with a cross that shows where the others lie.
+// Three sections through a subtomogram, each with a cross that shows the positions of the others.
 
 import { fit, paint, sigmaOf } from "./volume.js";
 
@@ -30,8 +30,8 @@ export class Viewer {
 
   show(volume) {
     this.volume = volume;
-    const middle = volume.edge >> 1;
-    this.at = [middle, middle, middle];
+    const center = volume.edge >> 1;
+    this.at = [center, center, center];
     this.draw();
   }
 
@@ -84,7 +84,7 @@ export class Viewer {
   }
 }
 
-/** A small xy picture: the mean of some sections about the middle. */
+/** Draw a small xy picture: the mean of some sections around the center. */
 export const thumbnail = (canvas, volume, sigma) => {
   volume.smooth(sigma);
   paint(canvas, volume.section(0, volume.edge >> 1, 1, (volume.edge >> 3) | 1));

@@ -1,8 +1,8 @@
-// A box of voxels: fetched once, smoothed when asked, cut into sections.
+// A subtomogram: fetched once, low-pass filtered, displayed as sections.
 
 import { getBytes } from "./server.js";
 
-const COHERENT = 3; // sections over which noise stays about the same; a mean of more is flatter, and gets more contrast
+const COHERENT = 3; // sections over which the noise is correlated; a mean of more has less noise, and gets more contrast
 
 export class Volume {
   constructor(bytes, edge) {
@@ -15,11 +15,11 @@ export class Volume {
   }
 
   static async fetch(row) {
-    const { bytes, headers } = await getBytes(`/api/box/${row}`);
+    const { bytes, headers } = await getBytes(`/api/subtomogram/${row}`);
     return new Volume(bytes, Number(headers.get("X-Tomosift-Edge")));
   }
 
-  /** Smooth by a Gaussian of this deviation in voxels; nothing is done where that is so already. */
+  /** Smooth by a Gaussian of this standard deviation in voxels, if that is not done already. */
   smooth(sigma) {
     if (sigma === this.sigma) return this;
     this.sigma = sigma;
@@ -31,12 +31,12 @@ export class Volume {
     return this;
   }
 
-  /** Values of black and white: wider than they are spread, since density is the bright tail. */
+  /** Values of black and white; the range is asymmetric, since density is the bright tail. */
   limits(contrast) {
     return [this.mean - 2.2 * this.deviation / contrast, this.mean + 3.4 * this.deviation / contrast];
   }
 
-  /** Gray pixels of a section, axis 0 for xy at this z, 1 for xz, 2 for yz; rows go down. A thick one is a mean. */
+  /** Gray pixels of a section, axis 0 for xy at this z, 1 for xz, 2 for yz; rows go down. A thick section is a mean. */
   section(axis, at, contrast, thickness) {
     const n = this.edge, first = Math.max(0, at - (thickness >> 1)), last = Math.min(n - 1, at + (thickness >> 1));
     const [low, high] = this.limits(contrast * Math.sqrt((last - first + 1 + COHERENT) / (1 + COHERENT))), scale = 255 / (high - low);
