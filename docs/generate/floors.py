@@ -82,10 +82,9 @@ def replace_drawing(text: str, drawing: str) -> str:
     ValueError
         The page lacks a marker or has several.
     """
-    if (text.count(BEGIN), text.count(END)) != (1, 1):
-        raise ValueError(
-            f"the page has {text.count(BEGIN)} times {BEGIN} and {text.count(END)} times {END}, expected 1"
-        )
+    counts = (text.count(BEGIN), text.count(END))
+    if counts != (1, 1):
+        raise ValueError(f"the page needs one {BEGIN} and one {END}, got {counts[0]} and {counts[1]}")
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{drawing}\n{END}{rest.split(END)[1]}"
 
