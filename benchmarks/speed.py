@@ -38,7 +38,7 @@ from timing.stages import (
 )
 
 from tomosift.malloc import keep_freed_memory
-from tomosift.models.grid_descriptors import compute_block_descriptors
+from tomosift.models.descriptors.grid import compute_block_descriptors
 from tomosift.simulate.synthetic_stream import SyntheticComplexStream
 
 TOMOGRAM_ZYX = (128, 512, 512)

@@ -1,4 +1,4 @@
-"""Networks that give boxes another look, their critics and their files."""
+"""Generators of subtomograms with another appearance, their critics and their files."""
 
 from pathlib import Path
 
@@ -6,17 +6,9 @@ import pytest
 import torch
 
 from tomosift.errors import FormatError
-from tomosift.models.generators import (
-    Critic,
-    Generator,
-    GeneratorCard,
-    GeneratorConfig,
-    TrainedGenerator,
-    gradient_penalty,
-    load_generator,
-    save_generator,
-)
-from tomosift.physics.augmentation import normalized
+from tomosift.models.generator_files import GeneratorCard, TrainedGenerator, load_generator, save_generator
+from tomosift.models.generators import Critic, Generator, GeneratorConfig, gradient_penalty
+from tomosift.physics.augmentation import normalize
 from tomosift.physics.fourier import mean_power
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.physics.wedge import apply_mask, wedge_mask
@@ -31,46 +23,46 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture
 def boxes() -> torch.Tensor:
-    return normalized(torch.randn(4, 16, 16, 16, generator=seeded(5)))
+    return normalize(torch.randn(4, 16, 16, 16, generator=seeded(5)))
 
 
 @pytest.mark.parametrize("is_direct", [True, False])
 @pytest.mark.parametrize("size", [16, 20, 32])
-def test_translated_boxes_have_the_size_mean_and_variance_of_boxes(is_direct: bool, size: int) -> None:
+def test_generated_subtomograms_have_the_box_size_zero_mean_and_unit_variance(is_direct: bool, size: int) -> None:
     torch.manual_seed(0)
-    translator = Generator(GeneratorConfig(2, 1, is_direct=is_direct), size)
-    made = translator(torch.randn(2, size, size, size), seeded()).detach()
-    assert made.shape == (2, size, size, size)
-    torch.testing.assert_close(made.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
-    torch.testing.assert_close(made.var(dim=(1, 2, 3), correction=0), torch.ones(2), atol=1e-4, rtol=0)
+    generator = Generator(GeneratorConfig(2, 1, is_direct=is_direct), size)
+    output = generator(torch.randn(2, size, size, size), seeded()).detach()
+    assert output.shape == (2, size, size, size)
+    torch.testing.assert_close(output.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.var(dim=(1, 2, 3), correction=0), torch.ones(2), atol=1e-4, rtol=0)
 
 
-def test_the_noise_makes_the_difference_between_two_draws_in_both_shapes(boxes: torch.Tensor) -> None:
+def test_only_the_noise_differs_between_two_draws_in_both_architectures(boxes: torch.Tensor) -> None:
     torch.manual_seed(0)
     for is_direct in (True, False):
-        translator = Generator(GeneratorConfig(2, 1, is_direct=is_direct), 16)
-        translator.take_look(boxes, boxes, 0.5)
-        first, again, other = (translator(boxes, seeded(seed)).detach() for seed in (1, 1, 2))
+        generator = Generator(GeneratorConfig(2, 1, is_direct=is_direct), 16)
+        generator.match_spectrum(boxes, boxes, 0.5)
+        first, again, other = (generator(boxes, seeded(seed)).detach() for seed in (1, 1, 2))
         assert torch.equal(first, again)
         assert float((first - other).abs().mean()) > 1e-3
 
 
-def test_training_starts_from_the_spectrum_of_the_wanted_boxes_and_a_share_of_the_given_ones() -> None:
+def test_training_starts_from_the_spectrum_of_the_target_and_a_share_of_the_source() -> None:
     torch.manual_seed(0)
     drawn = torch.randn(64, 18, 16, 16, generator=seeded())
-    wanted = normalized(drawn[:, :16] + drawn[:, 1:17] + drawn[:, 2:])  # correlated along z
-    given = normalized(torch.randn(64, 16, 16, 16, generator=seeded(1)))
-    translator = Generator(GeneratorConfig(2, 1), 16)
-    assert torch.allclose(translator(given, seeded()).detach(), given, atol=1e-4)  # as they are, without a look
-    translator.take_look(wanted, given, 0.0)
-    made = translator(given, seeded(3)).detach()
-    assert float((made[:, 1:] * made[:, :-1]).mean()) == pytest.approx(2 / 3, abs=0.05)
-    assert float((made[..., 1:] * made[..., :-1]).mean()) == pytest.approx(0, abs=0.05)
-    translator.take_look(wanted, given, 0.25)
-    made = translator(given, seeded(3)).detach()
-    ratio = mean_power(made) / mean_power(wanted)
+    target = normalize(drawn[:, :16] + drawn[:, 1:17] + drawn[:, 2:])  # correlated along z
+    source = normalize(torch.randn(64, 16, 16, 16, generator=seeded(1)))
+    generator = Generator(GeneratorConfig(2, 1), 16)
+    assert torch.allclose(generator(source, seeded()).detach(), source, atol=1e-4)  # the identity
+    generator.match_spectrum(target, source, 0.0)
+    output = generator(source, seeded(3)).detach()
+    assert float((output[:, 1:] * output[:, :-1]).mean()) == pytest.approx(2 / 3, abs=0.05)
+    assert float((output[..., 1:] * output[..., :-1]).mean()) == pytest.approx(0, abs=0.05)
+    generator.match_spectrum(target, source, 0.25)
+    output = generator(source, seeded(3)).detach()
+    ratio = mean_power(output) / mean_power(target)
     assert float(ratio.median()) == pytest.approx(1, abs=0.2)
-    assert 0.3 < float((made * given).mean()) < 0.5  # the root of the share, less what is damped
+    assert 0.3 < float((output * source).mean()) < 0.5  # the root of the share, less what is damped
 
 
 def test_boxes_that_cannot_be_halved_twice_are_refused() -> None:
@@ -80,7 +72,7 @@ def test_boxes_that_cannot_be_halved_twice_are_refused() -> None:
 
 
 class _Plane(Critic):
-    """A critic whose slope is known: the sum over voxels times a number."""
+    """A critic whose gradient is known: the sum over voxels times a number."""
 
     def __init__(self, slope: float) -> None:
         super().__init__(1)
@@ -90,40 +82,40 @@ class _Plane(Critic):
         return self.slope * volume.flatten(1).sum(dim=1)
 
 
-def test_the_penalty_is_of_the_length_of_the_whole_slope_of_each_box(boxes: torch.Tensor) -> None:
+def test_the_gradient_penalty_is_that_of_the_norm_over_all_voxels(boxes: torch.Tensor) -> None:
     length = 16**1.5
-    for slope, wanted in ((1 / length, 0.0), (3 / length, 4.0)):
+    for slope, target in ((1 / length, 0.0), (3 / length, 4.0)):
         penalty = gradient_penalty(_Plane(slope), boxes, boxes.flip(0), seeded())
-        assert float(penalty.detach()) == pytest.approx(wanted, abs=1e-4)
+        assert float(penalty.detach()) == pytest.approx(target, abs=1e-4)
     critic = Critic(2)
     gradient_penalty(critic, boxes, boxes.flip(0), seeded()).backward()
     assert all(p.grad is not None for name, p in critic.named_parameters() if name.endswith("0.weight"))
 
 
-def test_coefficients_that_the_boxes_of_the_look_lack_are_damped(boxes: torch.Tensor) -> None:
+def test_coefficients_that_the_target_lacks_are_damped(boxes: torch.Tensor) -> None:
     torch.manual_seed(0)
     mask = wedge_mask(16, torch.tensor([[-50.0, 50.0]]))
-    lacking = normalized(apply_mask(torch.randn(64, 16, 16, 16, generator=seeded()), mask))
-    translator = Generator(SMALL, 16)
-    translator.take_look(lacking, boxes, 1.0)
-    made = torch.fft.rfftn(translator(boxes, seeded()).detach(), dim=(-3, -2, -1)).abs()
-    assert float(made[:, mask[0] == 0].mean()) < 0.01 * float(made[:, mask[0] == 1].mean())
+    lacking = normalize(apply_mask(torch.randn(64, 16, 16, 16, generator=seeded()), mask))
+    generator = Generator(SMALL, 16)
+    generator.match_spectrum(lacking, boxes, 1.0)
+    output = torch.fft.rfftn(generator(boxes, seeded()).detach(), dim=(-3, -2, -1)).abs()
+    assert float(output[:, mask[0] == 0].mean()) < 0.01 * float(output[:, mask[0] == 1].mean())
 
 
-def test_a_translation_comes_back_from_its_folder(boxes: torch.Tensor, tmp_path: Path) -> None:
+def test_a_saved_generator_loads_as_it_was(boxes: torch.Tensor, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    translator = Generator(SMALL, 16)
-    translator.take_look(boxes, boxes, 0.5)
-    kept = TrainedGenerator(translator, CARD)
-    save_generator(tmp_path, kept)
+    generator = Generator(SMALL, 16)
+    generator.match_spectrum(boxes, boxes, 0.5)
+    trained = TrainedGenerator(generator, CARD)
+    save_generator(tmp_path, trained)
     before = torch.get_rng_state()
     loaded = load_generator(tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
     assert loaded.card == CARD
-    assert torch.equal(loaded(boxes, seeded()), kept(boxes, seeded()))
+    assert torch.equal(loaded(boxes, seeded()), trained(boxes, seeded()))
 
 
-def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
+def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="a finished run of `tomosift translate`"):
         load_generator(tmp_path)
     save_generator(tmp_path, TrainedGenerator(Generator(SMALL, 16), CARD))

@@ -164,16 +164,18 @@ def test_supervised_contrast_of_lone_particles_is_zero_and_has_a_gradient() -> N
     assert not embeddings.grad.any()
 
 
-def test_attention_diverges_by_nothing_from_what_is_asked_of_it_and_else_by_scipys_number() -> None:
-    asked = torch.eye(4).repeat(2, 1, 1)
+def test_attention_divergence_is_zero_for_the_target_and_otherwise_that_of_scipy() -> None:
+    target = torch.eye(4).repeat(2, 1, 1)
     for particle, way in enumerate((0, 2)):
         for one in (way, 3):
-            asked[particle, one] = 0.0
-            asked[particle, one, [way, 3]] = 0.5
+            target[particle, one] = 0.0
+            target[particle, one, [way, 3]] = 0.5
     way = torch.tensor([0, 2])
-    assert float(attention_divergence(asked, way)) == pytest.approx(0.0, abs=1e-6)
+    assert float(attention_divergence(target, way)) == pytest.approx(0.0, abs=1e-6)
     attention = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(2).requires_grad_()
-    found = attention_divergence(attention, way)
-    assert float(found.detach()) == pytest.approx(rel_entr(asked.numpy(), attention.detach().numpy()).mean(), rel=1e-5)
-    found.backward()
+    divergence = attention_divergence(attention, way)
+    assert float(divergence.detach()) == pytest.approx(
+        rel_entr(target.numpy(), attention.detach().numpy()).mean(), rel=1e-5
+    )
+    divergence.backward()
     assert bool(attention.grad.isfinite().all())

@@ -1,4 +1,4 @@
-"""The soft sphere and the blur: about the rotation center, the same however a box is turned."""
+"""The soft sphere and the blur are centered on the rotation center."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_sphere_is_one_inside_and_zero_outside_with_a_falling_edge(size: int) ->
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_quarter_turns_leave_the_sphere_as_it_is(size: int) -> None:
+def test_quarter_rotations_do_not_change_the_sphere(size: int) -> None:
     mask = soft_sphere(size)[None]
     half = 0.5**0.5
     for axis in ((half, 0, 0), (0, half, 0), (0, 0, half)):
@@ -35,7 +35,7 @@ def test_quarter_turns_leave_the_sphere_as_it_is(size: int) -> None:
         assert torch.allclose(rotate(mask, turn), mask, atol=1e-4)
 
 
-def test_edge_has_the_stated_width_and_half_height_in_its_middle() -> None:
+def test_edge_has_the_stated_width_and_the_shape_of_a_raised_cosine() -> None:
     mask = soft_sphere(33, edge_voxels=4.0)
     along = mask[16, 16, 16:]
     assert along[12] == 1.0
@@ -43,7 +43,7 @@ def test_edge_has_the_stated_width_and_half_height_in_its_middle() -> None:
     assert float(along[16]) == pytest.approx(0.5 - 0.5 * torch.cos(torch.tensor(torch.pi * 0.5 / 4)).item(), abs=1e-5)
 
 
-def test_sphere_comes_in_the_precision_that_was_asked_for() -> None:
+def test_sphere_has_the_requested_precision() -> None:
     assert soft_sphere(8, dtype=torch.float64).dtype == torch.float64
     assert soft_sphere(8).dtype == torch.float32
 
@@ -53,8 +53,8 @@ def test_sphere_comes_in_the_precision_that_was_asked_for() -> None:
 def test_blur_is_that_of_scipy_with_zeros_around_and_normalized(size: int, sigma: float) -> None:
     volume = torch.randn(2, 1, size, size, size, generator=torch.Generator().manual_seed(0))
     before = volume.clone()
-    found = low_pass(volume, sigma)
+    blurred_volume = low_pass(volume, sigma)
     assert torch.equal(volume, before)
-    for one, box in zip(found[:, 0].numpy(), volume[:, 0].double().numpy(), strict=True):
+    for result, box in zip(blurred_volume[:, 0].numpy(), volume[:, 0].double().numpy(), strict=True):
         blurred = gaussian_filter(box, sigma, mode="constant", radius=int(np.ceil(3 * sigma)))
-        np.testing.assert_allclose(one, (blurred - blurred.mean()) / blurred.std(), atol=1e-5)
+        np.testing.assert_allclose(result, (blurred - blurred.mean()) / blurred.std(), atol=1e-5)

@@ -10,7 +10,7 @@ from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.normalization import normalize_volumes
 from tomosift.io.volumes import write_volume
-from tomosift.models.grid_descriptors import compute_grid_descriptors, first_center_voxel
+from tomosift.models.descriptors.grid import compute_grid_descriptors, first_center_voxel
 from tomosift.picking.blocks import Blocks
 from tomosift.picking.detection import describe_block
 

@@ -1,4 +1,4 @@
-"""Augmented views of the subtomograms of a set, as an encoder needs them: recentered first."""
+"""Augmented views of subtomograms, which are recentered first."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -19,18 +19,18 @@ def augment_recentered(
     generator: torch.Generator,
     cache: CenterCache,
 ) -> Float[Tensor, "b d d d"]:
-    """Draw one augmented view of each plain subtomogram, for `Encoder.forward`.
+    """Draw one augmented view of each subtomogram, for `Encoder.forward`.
 
     Parameters
     ----------
     embedder
-        Recenters; its encoder says which augmentation of the pose it needs.
+        Recenters; its encoder states which augmentation of the pose it needs.
     volume, index, tilt_range_deg
         Subtomograms of a set, their rows in it, and their lowest and highest tilt.
     ranges
-        From which the parameters of the views are drawn by ``generator``.
+        Ranges from which ``generator`` draws the parameters of the views.
     cache
-        Remembers the offsets of the subtomograms of this set.
+        Offsets of the subtomograms of this set.
     """
     parameters = ranges.sample(len(volume), generator)
     centered = cache.recenter(embedder, volume, index)

@@ -1,7 +1,7 @@
-"""A small network that says where in its box a particle lies, trained once on complexes that do not exist.
+"""The center finder: a small network that locates a particle in its box, trained once on synthetic complexes.
 
-Its weights come with the program and are the same for every user, so that it is a tool like a filter and no part of
-what a method learns. `benchmarks/center_finder.py` makes them; ``center_finder.json`` beside them says from what.
+Its weights are shipped and the same for every user: like a filter, they are no part of what a method learns. The script
+``scripts/train_weights/center_finder.py`` makes them; ``center_finder.json`` beside them records from what.
 """
 
 import hashlib
@@ -16,20 +16,32 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 WEIGHTS = "center_finder.safetensors"
-COARSE = 16
-"""Edge of the grid on which the network looks at a box, whatever the size of that."""
-PLACES = 2 * COARSE
-"""Places along each axis for which it answers: place i lies i / PLACES of the box edge from voxel 0."""
+INPUT_GRID = 16
+"""Edge of the grid to which boxes of any size are cropped in Fourier space for the network."""
+CENTER_GRID = 2 * INPUT_GRID
+"""Grid points along each axis that are candidates for the center; point i lies i / CENTER_GRID of the box edge from
+voxel 0."""
 
-SMOOTHING = 1 / PLACES
-"""Width (standard deviation, in shares of the box edge) of the answer that training asked for about the true place."""
+SMOOTHING = 1 / CENTER_GRID
+"""Standard deviation, in box edges, of the Gaussian about the true center that is the target of training."""
 
 
-def fourier_crop(volume: Float[Tensor, "b d d d"], edge: int = COARSE) -> Float[Tensor, "b e e e"]:
-    """Boxes on a grid of ``edge`` voxels, no more than there are, with the same voxel 0: what is finer is cut off.
+def fourier_crop(volume: Float[Tensor, "b d d d"], edge: int = INPUT_GRID) -> Float[Tensor, "b e e e"]:
+    """Crop the spectra of volumes to a grid of ``edge`` voxels with the same voxel 0, and normalize the result.
 
-    On the grid of `COARSE` voxels boxes of SNR 0.1 lose next to nothing about where the particle lies. Mean 0 and
-    variance 1 each.
+    On the grid of `INPUT_GRID` voxels subtomograms of SNR 0.1 keep nearly all information about their centers.
+
+    Parameters
+    ----------
+    volume
+        Of d >= ``edge`` voxels.
+    edge
+        Edge e of the result.
+
+    Returns
+    -------
+    Tensor
+        (b, e, e, e) of zero mean and unit variance each.
     """
     size, half = volume.shape[-1], edge // 2
     spectrum = torch.fft.rfftn(volume.float(), dim=(1, 2, 3))
@@ -43,6 +55,8 @@ def fourier_crop(volume: Float[Tensor, "b d d d"], edge: int = COARSE) -> Float[
 
 
 class _Block(nn.Module):
+    """Residual block of two convolutions with group normalization."""
+
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False)
@@ -57,7 +71,10 @@ class _Block(nn.Module):
 
 
 class CenterFinder(nn.Module):
-    """Coarse boxes to the log-likelihood of each place, up to a constant: three scales, down and up again; ours."""
+    """Network from cropped boxes to the log likelihood of each center candidate, up to a constant; ours.
+
+    Three scales, down and up again.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,35 +89,35 @@ class CenterFinder(nn.Module):
         self.out = nn.Conv3d(16, 8, 3, 1, 1)
 
     def forward(self, small: Float[Tensor, "b 16 16 16"]) -> Float[Tensor, "b 32 32 32"]:
-        return self.places(self.stem(small[:, None]))
+        return self.decode(self.stem(small[:, None]))
 
-    def places(self, stemmed: Float[Tensor, "b 16 16 16 16"]) -> Float[Tensor, "b 32 32 32"]:
-        """From what the first convolution gives to the answer."""
-        fine = functional.relu(self.norm(stemmed))
-        middle = self.down1(fine)
-        middle = self.block1(middle + functional.interpolate(self.up1(self.down2(middle)), scale_factor=2.0))
+    def decode(self, features: Float[Tensor, "b 16 16 16 16"]) -> Float[Tensor, "b 32 32 32"]:
+        """Compute the output from the features of the first convolution."""
+        fine = functional.relu(self.norm(features))
+        coarse = self.down1(fine)
+        coarse = self.block1(coarse + functional.interpolate(self.up1(self.down2(coarse)), scale_factor=2.0))
         logits = self.out(
-            functional.relu(self.norm0(fine + functional.interpolate(self.up0(middle), scale_factor=2.0)))
+            functional.relu(self.norm0(fine + functional.interpolate(self.up0(coarse), scale_factor=2.0)))
         )
-        # Eight channels are the eight places within a coarse voxel.
-        pairs: Tensor = logits.reshape(-1, 2, 2, 2, COARSE, COARSE, COARSE).permute(0, 4, 1, 5, 2, 6, 3)
-        return pairs.reshape(-1, PLACES, PLACES, PLACES)
+        # Eight channels are the eight grid points within a voxel of the input.
+        pairs: Tensor = logits.reshape(-1, 2, 2, 2, *3 * (INPUT_GRID,)).permute(0, 4, 1, 5, 2, 6, 3)
+        return pairs.reshape(-1, *3 * (CENTER_GRID,))
 
 
 def weights_path() -> Path:
-    """Where the weights lie that come with the program."""
+    """Return the path of the shipped weights."""
     return Path(str(resources.files("tomosift.models"))) / "weights" / WEIGHTS
 
 
 @lru_cache(maxsize=1)
 def finder_digest() -> str:
-    """Checksum of those weights; a model that was trained behind other ones would see boxes it does not know."""
+    """Return the checksum of the shipped weights, by which the subtomograms of every training were recentered."""
     return hashlib.sha256(weights_path().read_bytes()).hexdigest()
 
 
 @lru_cache(maxsize=4)
 def center_finder(device: torch.device | None = None) -> CenterFinder:
-    """The trained network on a device, ready to evaluate."""
+    """Return the trained network on a device, ready to evaluate."""
     # The initial weights are overwritten, but drawing them must not disturb the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         finder = CenterFinder()

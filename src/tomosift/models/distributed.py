@@ -1,7 +1,7 @@
-"""Batches that several processes hold together: what one of them computes, seen by all.
+"""Distributed batches: operations over the rows of all processes.
 
-Process number r of n holds particles r, r + n, r + 2n ... of a batch, the same number as every other. Without other
-processes these functions change nothing.
+Rank r of n processes holds particles r, r + n, r + 2n ... of a batch, the same number as every other rank. With one
+process these functions change nothing.
 """
 
 from typing import Any
@@ -13,21 +13,28 @@ from torch.nn import functional
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def all_gather(share: Tensor) -> Tensor:
-    """The rows of all processes in the order of the batch, from ``share``, the rows of this one.
+    """Gather the rows of all processes in the order of the batch, differentiably.
 
-    Gradients flow back to the process that a row came from, summed over all processes. So whether each process then
-    computes the same loss of the whole batch, or the mean loss of its own rows compared with all: the mean of gradients
-    over processes, which is what descends, is that of a single process with the whole batch.
+    Gradients flow back to the rank that a row came from, summed over all processes. A rank may compute the loss of the
+    whole batch, or the mean loss of its own rows compared with all. In both cases the mean gradient over processes,
+    which the optimizer uses, is that of a single process with the whole batch.
+
+    Parameters
+    ----------
+    share
+        Rows of this rank.
     """
-    return share if world_size() == 1 else _Gathered.apply(share)  # type: ignore[no-untyped-call]
+    return share if world_size() == 1 else _AllGather.apply(share)  # type: ignore[no-untyped-call]
 
 
-class _Gathered(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
+    """All-gather whose backward pass sums the gradients of all processes."""
+
     @staticmethod
     def forward(context: Any, share: Tensor) -> Tensor:
         parts = [torch.empty_like(share, memory_format=torch.contiguous_format) for _ in range(world_size())]
@@ -42,7 +49,10 @@ class _Gathered(torch.autograd.Function):
 
 
 def distributed_dropout(share: Float[Tensor, "b *f"], probability: float, training: bool) -> Float[Tensor, "b *f"]:
-    """Dropout by torch's global generator, seeded alike everywhere; a row loses what it would lose in one process."""
+    """Apply the dropout that a single process would apply to the whole batch, and return the rows of this rank.
+
+    Random numbers come from torch's global generator, which has the same seed in all processes.
+    """
     count = world_size()
     if count == 1 or not training or probability == 0:
         return functional.dropout(share, probability, training)

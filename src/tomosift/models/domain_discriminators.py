@@ -1,6 +1,6 @@
-"""What sets two domains, such as simulated and measured boxes, against each other: discriminators behind a reversal.
+"""Domain discriminators: networks that separate two domains, such as simulated and measured subtomograms.
 
-Source: Ganin et al. 2016, "Domain-adversarial training of neural networks", for the reversal; Pei et al. 2018,
+Source: Ganin et al. 2016, "Domain-adversarial training of neural networks", for the gradient reversal; Pei et al. 2018,
 "Multi-adversarial domain adaptation", for one discriminator per class; Sun & Saenko 2016, "Deep CORAL: correlation
 alignment for deep domain adaptation".
 """
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class _Reversed(torch.autograd.Function):
+class _GradientReversal(torch.autograd.Function):
+    """Identity whose gradient is multiplied by a negative factor."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
         ctx.factor = factor
@@ -25,15 +27,27 @@ class _Reversed(torch.autograd.Function):
 
 
 def reverse_gradient(x: Float[Tensor, "..."], factor: float = 1.0) -> Float[Tensor, "..."]:
-    """The same values; what is descended behind it is ascended before it, ``factor`` times as fast."""
-    found: Tensor = _Reversed.apply(x, factor)  # type: ignore[no-untyped-call]
-    return found
+    """Return the same values, whose gradient is reversed and multiplied by ``factor``.
+
+    Layers after it minimize a loss; layers before it maximize the same loss.
+    """
+    same: Tensor = _GradientReversal.apply(x, factor)  # type: ignore[no-untyped-call]
+    return same
 
 
 class ClasswiseDiscriminators(nn.Module):
-    """One discriminator of domains for each class, each weighed by how probably a box is of its class.
+    """One domain discriminator per class, weighted by the probability of the class.
 
     With one class and weights of 1 it is the single discriminator of domain-adversarial training.
+
+    Parameters
+    ----------
+    embedding_size
+        Dimensions of the embeddings.
+    classes
+        Number k of discriminators.
+    hidden
+        Width of their hidden layer.
     """
 
     def __init__(self, embedding_size: int, classes: int, hidden: int) -> None:
@@ -46,9 +60,18 @@ class ClasswiseDiscriminators(nn.Module):
     def forward(
         self, embedding: Float[Tensor, "b e"], weight: Float[Tensor, "b k"], is_target: Bool[Tensor, " b"]
     ) -> Float[Tensor, ""]:
-        """Mean over both domains, counted alike, of the weighed cross-entropies, summed over classes.
+        """Compute the cross-entropies of the discriminators, weighted, summed over classes and averaged.
 
-        Log 2 is what a discriminator that knows nothing gets.
+        Both domains have the same total weight. Chance level is log 2.
+
+        Parameters
+        ----------
+        embedding
+            Of b particles.
+        weight
+            Class probabilities.
+        is_target
+            Which particles are of the target domain.
         """
         logits = torch.cat([member(embedding) for member in self.members], dim=1)
         truth = is_target.to(logits.dtype)[:, None].expand_as(logits)
@@ -57,16 +80,16 @@ class ClasswiseDiscriminators(nn.Module):
 
 
 def covariance_distance(first: Float[Tensor, "b e"], second: Float[Tensor, "c e"]) -> Float[Tensor, ""]:
-    """Squared Frobenius distance of two covariances over 4 e^2: what CORAL descends (Sun & Saenko 2016, eq. 1)."""
+    """Compute the CORAL loss: the squared Frobenius distance of two covariances over 4 e^2 (Sun & Saenko, eq. 1)."""
     difference = torch.cov(first.T) - torch.cov(second.T)
     return difference.square().sum() / (4 * first.shape[1] ** 2)
 
 
 class ImageDiscriminator(nn.Module):
-    """Boxes to one logit each, from which domain they are.
+    """Convolutional network from subtomograms to the logit of their domain.
 
-    Source: the released code of Cryo-Shift, with ``width`` 64 as there. Deviation: the maximum over what is left of the
-    box in the end, so that any box size will do.
+    Source: the released code of Cryo-Shift, which has ``width`` 64. Deviation: a global maximum at the end, so that any
+    box size is accepted.
     """
 
     def __init__(self, width: int) -> None:

@@ -1,4 +1,4 @@
-"""From picked subtomograms to embeddings: the center search and the encoder behind it."""
+"""Embedding of picked subtomograms: the center search and the encoder after it."""
 
 from dataclasses import dataclass
 
@@ -34,16 +34,16 @@ class Embedder:
 
     @classmethod
     def fit(cls, encoder: Encoder, volume: Float[Tensor, "b d d d"]) -> "Embedder":
-        """An embedder whose picking error is estimated from plain subtomograms of a set."""
+        """Build an embedder whose picking error is estimated from subtomograms of a set."""
         return cls(encoder, Recentering.fit(volume) if encoder.recenters else Recentering())
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.encoder.parameters()).device
 
     def __call__(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b e"]:
-        """Embeddings of subtomograms, averaged over the most probable centers of each."""
+        """Embed subtomograms, averaging over the most probable centers of each."""
         if not self.encoder.recenters:
             embeddings: Tensor = self.encoder(volume)
             return embeddings
@@ -65,7 +65,7 @@ class Embedder:
         return torch.stack(list(weighted)).sum(dim=0)
 
     def estimate_offsets(self, volume: Float[Tensor, "b d d d"]) -> Int64[Tensor, "b 3"]:
-        """Offset (zyx, voxels) of each particle from the center of its box; zero where the encoder does not recenter."""
+        """Offset (zyx, voxels) of each particle from the center of its box; zero if the encoder does not recenter."""
         if not self.encoder.recenters:
             return torch.zeros(len(volume), 3, dtype=torch.int64, device=volume.device)
         return self.recentering.estimate_offsets(volume)
@@ -73,14 +73,14 @@ class Embedder:
     def recenter(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
         """Shift subtomograms so that their particles lie in the center, if the encoder recenters.
 
-        Training recenters plain subtomograms once and draws its views from the result. Noise and hidden parts of a view
-        would mislead the search, and a shift of a view then stands for an error of the center.
+        Training recenters each subtomogram before augmentation, since noise and hidden parts of a view would mislead
+        the search. The shift of a view then stands for an error of the estimated center.
         """
         return recenter(volume, self.estimate_offsets(volume)) if self.encoder.recenters else volume
 
 
 class CenterCache:
-    """Offsets of the subtomograms of one set, each estimated once although training meets it again and again."""
+    """Offsets of the subtomograms of one set, each estimated once although training reads it many times."""
 
     def __init__(self) -> None:
         self._offset: dict[int, list[int]] = {}
@@ -88,7 +88,7 @@ class CenterCache:
     def estimate_offsets(
         self, embedder: Embedder, volume: Float[Tensor, "b d d d"], index: Int64[Tensor, " b"]
     ) -> Int64[Tensor, "b 3"]:
-        """Offsets by the embedder, or those it gave before for the subtomograms of this ``index`` in their set."""
+        """Estimate offsets by the embedder, or return those estimated before for these rows (``index``) of the set."""
         rows = index.tolist()
         new = [k for k, row in enumerate(rows) if row not in self._offset]
         if new:
@@ -99,7 +99,7 @@ class CenterCache:
     def recenter(
         self, embedder: Embedder, volume: Float[Tensor, "b d d d"], index: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b d d d"]:
-        """The same as `Embedder.recenter`, with remembered offsets."""
+        """Recenter as `Embedder.recenter`, with cached offsets."""
         if not embedder.encoder.recenters:
             return volume
         return recenter(volume, self.estimate_offsets(embedder, volume, index))

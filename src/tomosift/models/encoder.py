@@ -1,8 +1,8 @@
-"""What every encoder is: a subtomogram whose particle lies in the center of its box in, one embedding out.
+"""The contract of every encoder: from a subtomogram whose particle lies in the center of its box to one embedding.
 
 Contract: ``encoder(volume (b, d, d, d)) -> (b, embedding_size)`` for any cubic box from 16 to 64 voxels, no dependence
-between the members of a batch at evaluation, and no knowledge of classes. Finding the center is not the encoder's
-work, see `tomosift.models.recentering`.
+between the members of a batch at evaluation, and no knowledge of classes. `tomosift.models.recentering` estimates the
+center.
 """
 
 from typing import ClassVar, Literal
@@ -34,9 +34,9 @@ class Encoder(nn.Module):
     has_fixed_features: ClassVar[bool] = False
     """Whether `fixed_features` reduces a subtomogram to a few numbers."""
     has_mask: ClassVar[bool] = True
-    """Whether subtomograms are multiplied by a soft sphere; a member without one ignores corners by construction."""
+    """Whether subtomograms are multiplied by a soft sphere; members without one ignore corners by construction."""
     dropout: float = 0.0
-    """Share of the hidden features that training leaves out at every step, where a member has any."""
+    """Share of the hidden features that are dropped at every training step, in members that support it."""
 
     def forward(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b e"]:
         """Embed subtomograms with zero mean, unit variance and positive density, their particles in the center."""
@@ -59,15 +59,15 @@ class Encoder(nn.Module):
         return self.fixed_features(apply_soft_sphere(volume) if self.has_mask else volume)
 
     def fixed_features(self, volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b *features"]:
-        """Masked subtomograms with a channel axis, or what a member computes from them without weights."""
+        """Compute features without weights; by default, add a channel axis to the masked subtomograms."""
         return volume[:, None]
 
     def absorb_standardization(self, mean: Float[Tensor, " n"], deviation: Float[Tensor, " n"]) -> None:
-        """Change the first layer so that it takes raw inputs, after training on ``(inputs - mean) / deviation``."""
+        """Adapt the first layer to raw inputs after training on ``(inputs - mean) / deviation``."""
         raise NotImplementedError
 
     def embed(self, volume: Float[Tensor, "b 1 d d d"]) -> Float[Tensor, "b e"]:
-        """Embeddings from the output of `prepare_input`."""
+        """Compute embeddings from the output of `prepare_input`."""
         raise NotImplementedError
 
 
@@ -97,7 +97,6 @@ class DescriptorEncoder(Encoder):
 def apply_soft_sphere(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b d d d"]:
     """Multiply subtomograms by a soft sphere.
 
-    Corners leave the box when it is rotated. An encoder that sees corners would see something that training on rotated
-    views has never shown.
+    Corners leave the box when it is rotated, so that an encoder of rotated views never learns from them.
     """
     return volume * soft_sphere(volume.shape[-1], device=volume.device, dtype=volume.dtype)

@@ -1,55 +1,45 @@
-"""Networks that give boxes of one kind the look of another, critics that judge them, and their files (CryoETGAN).
+"""Generators of subtomograms with the appearance of measured ones, and their critics (CryoETGAN).
 
-Source: the released code of CryoETGAN (generators and critics of a cycle-consistent GAN in three dimensions). Its shape
-is `Shape(width=64, edge=7, is_direct=False)`; deviations from it are said where they are.
+Source: the released code of CryoETGAN (generators and critics of a cycle-consistent GAN in three dimensions). Its
+configuration is ``GeneratorConfig(width=64, edge=7, is_direct=False)``; each class states its deviations.
 """
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.errors import FormatError
-from tomosift.files import write_json, written_then_renamed
-from tomosift.physics.augmentation import normalized
+from tomosift.physics.augmentation import normalize
 from tomosift.physics.fourier import fourier_shell_indices, low_pass, mean_power, power_gain
-from tomosift.physics.imaging import ImagingRanges
 from tomosift.physics.wedge import apply_mask
 
-_CARD, _WEIGHTS, _FORMAT = "translator.json", "translator.safetensors", 1
-_LEAST_EDGE = 16
+_MIN_BOX_SIZE = 16
 _INITIAL_DEVIATION = 0.02
-_MOST_GAIN = 3.0
-_GAIN_SPEED = 10.0  # filters learn so much faster than the layers, of whose many small steps one is the sum
+_MAX_GAIN = 3.0
+_GAIN_SPEED = 10.0  # factor of the learning rate of the filters; the output of the layers sums many small steps
 
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """What a translator is built like."""
+    """Architecture of a generator."""
 
     width: int = 8
     """Channels at full size; twice as many below. 64 as published, for GPUs."""
     blocks: int = 6
-    """Residual blocks where the box is a quarter of its size."""
+    """Residual blocks at a quarter of the box size."""
     edge: int = 3
-    """Of the first and last kernels, in voxels; 7 as published, which takes six times as long on a processor."""
+    """Edge of the first and the last kernel, in voxels; 7 as published, which takes six times as long on a CPU."""
     is_direct: bool = True
-    """What the layers make is added to the box itself and noise with the mean spectrum of the boxes whose look is
-    wanted, each through a filter of shells of Fourier space, and training starts from these; coefficients that those
-    boxes lack are damped as they are there. Ours: in the published shape noise comes in at the bottleneck alone,
-    everything passes through it, and the missing wedge is to be learned."""
+    """Whether the output of the layers is added to the input itself and to noise with the mean spectrum of the target,
+    each through a filter over shells in Fourier space. Training starts from these filters, and coefficients that the
+    target lacks are damped. Ours. In the published architecture noise enters at the bottleneck alone, the input passes
+    through all layers, and the missing wedge has to be learned."""
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside a way past them; without normalization, as published."""
+    """Two convolutions with a skip connection; without normalization, as published."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -61,14 +51,31 @@ class _Residual(nn.Module):
 
 
 def _normalized_relu(channels: int) -> list[nn.Module]:
+    """Instance normalization and rectifier."""
     return [nn.InstanceNorm3d(channels, affine=True), nn.ReLU()]
 
 
 class Generator(nn.Module):
-    """Boxes in, boxes of another look out, another one at every draw of the noise.
+    """Network from volumes of a source to subtomograms with the appearance of a target, with noise as second input.
 
-    Deviations: the result has mean 0 and variance 1 instead of passing a hyperbolic tangent, since boxes are so
-    normalized; see `Shape.is_direct`.
+    A direct generator (`GeneratorConfig.is_direct`) is the identity before training, unless `match_spectrum` is called.
+
+    Parameters
+    ----------
+    shape
+        Architecture.
+    box_size
+        Edge of the volumes in voxels.
+
+    Raises
+    ------
+    ValueError
+        The box is too small for two halvings and the layers after them.
+
+    Notes
+    -----
+    Deviations: the output is normalized to zero mean and unit variance, as all subtomograms are, instead of passing a
+    hyperbolic tangent; see `GeneratorConfig.is_direct`.
     """
 
     color: Tensor
@@ -77,17 +84,10 @@ class Generator(nn.Module):
     shell: Tensor
 
     def __init__(self, shape: GeneratorConfig, box_size: int) -> None:
-        """A direct shape gives boxes as they are before training, unless `take_look` says otherwise.
-
-        Raises
-        ------
-        ValueError
-            When boxes are too small for two halvings and what comes after them.
-        """
         super().__init__()
-        if box_size < _LEAST_EDGE or box_size % 4:
+        if box_size < _MIN_BOX_SIZE or box_size % 4:
             raise ValueError(
-                f"box size is {box_size} voxels, expected {_LEAST_EDGE} or more and a multiple of 4 to be translated"
+                f"box size is {box_size} voxels, expected {_MIN_BOX_SIZE} or more and a multiple of 4 for a generator"
             )
         self.shape = shape
         for name in ("color", "measured"):
@@ -117,55 +117,71 @@ class Generator(nn.Module):
         if shape.is_direct:
             nn.init.zeros_(self.last.weight)
 
-    def take_look(self, wanted: Float[Tensor, "n d d d"], given: Float[Tensor, "m d d d"], signal_share: float) -> None:
-        """Start from the mean spectrum of some boxes, ``wanted``: with this share of its power in every shell from the
-        boxes that will be ``given``, and the rest from noise. What of a shell is missing in them is damped."""
-        amplitude = mean_power(wanted).sqrt()
+    def match_spectrum(
+        self, target: Float[Tensor, "n d d d"], source: Float[Tensor, "m d d d"], signal_share: float
+    ) -> None:
+        """Initialize the filters so that the output has the mean spectrum of a target, without coefficients it lacks.
+
+        Parameters
+        ----------
+        target
+            Subtomograms whose appearance is to be learned.
+        source
+            Volumes that the generator gets as input.
+        signal_share
+            Share of the power in every shell that comes from the source; the rest is noise.
+        """
+        amplitude = mean_power(target).sqrt()
         self.color.copy_(amplitude / power_gain(amplitude[None]).sqrt())
         for number in range(self.start.shape[1]):
-            mine = self.shell == number
-            # What tilts reach is more than half of every shell, so its upper quarter is of measured coefficients.
-            self.measured[mine] = (amplitude[mine] / amplitude[mine].quantile(0.75).clamp_min(1e-12)).clamp(max=1.0)
-        had = mean_power(given).sqrt() * self.measured
-        ratio = _shell_sums(amplitude**2, self.shell) / _shell_sums(had**2, self.shell).clamp_min(1e-12)
-        # In outer shells, beyond the resolution of maps, noise alone is left to make up for them.
-        self.start[0] = (signal_share * ratio).sqrt().clamp(max=_MOST_GAIN)
+            members = self.shell == number
+            # Tilts measure more than half of every shell, so its upper quarter is of measured coefficients.
+            measured = amplitude[members].quantile(0.75).clamp_min(1e-12)
+            self.measured[members] = (amplitude[members] / measured).clamp(max=1.0)
+        source_amplitude = mean_power(source).sqrt() * self.measured
+        power, source_power = (_sum_shells(part**2, self.shell) for part in (amplitude, source_amplitude))
+        # In outer shells, beyond the resolution of maps, noise alone has to make up for missing power.
+        ratio = power / source_power.clamp_min(1e-12)
+        self.start[0] = (signal_share * ratio).sqrt().clamp(max=_MAX_GAIN)
         self.start[1] = (1 - signal_share) ** 0.5
 
     def forward(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
-        """Translated boxes of mean 0 and variance 1."""
+        """Generate subtomograms of zero mean and unit variance; ``generator`` draws the noise."""
 
-        def noise(like: Tensor) -> Tensor:
-            drawn = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device)
-            return drawn.to(like.device)
+        def draw_noise(like: Tensor) -> Tensor:
+            noise = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device)
+            return noise.to(like.device)
 
         x = self.down(volume[:, None])
-        x = torch.cat((x, noise(x)), dim=1)
+        x = torch.cat((x, draw_noise(x)), dim=1)
         for layer, norm in zip(self.up, self.norms, strict=True):
             x = norm(layer(x, output_size=[2 * n for n in x.shape[2:]]))
-        made = self.last(x)[:, 0]
-        return normalized(self._direct(made, volume, noise(volume)) if self.shape.is_direct else made)
+        output = self.last(x)[:, 0]
+        return normalize(self._add_direct(output, volume, draw_noise(volume)) if self.shape.is_direct else output)
 
-    def _direct(
-        self, made: Float[Tensor, "b d d d"], volume: Float[Tensor, "b d d d"], noise: Float[Tensor, "b d d d"]
+    def _add_direct(
+        self, output: Float[Tensor, "b d d d"], volume: Float[Tensor, "b d d d"], noise: Float[Tensor, "b d d d"]
     ) -> Float[Tensor, "b d d d"]:
+        """Add the filtered input and the filtered noise to the output of the layers."""
         axes = (-3, -2, -1)
         filters = (self.start * (1 + _GAIN_SPEED * self.gains))[:, self.shell]
-        spectrum = torch.fft.rfftn(made, dim=axes) + filters[0] * torch.fft.rfftn(volume, dim=axes)
+        spectrum = torch.fft.rfftn(output, dim=axes) + filters[0] * torch.fft.rfftn(volume, dim=axes)
         spectrum = self.measured * spectrum + filters[1] * self.color * torch.fft.rfftn(noise, dim=axes)
-        found: Tensor = torch.fft.irfftn(spectrum, s=volume.shape[1:], dim=axes)
-        return found
+        total: Tensor = torch.fft.irfftn(spectrum, s=volume.shape[1:], dim=axes)
+        return total
 
 
-def _shell_sums(power: Float[Tensor, "d d h"], shell: Int64[Tensor, "d d h"]) -> Float[Tensor, " s"]:
+def _sum_shells(power: Float[Tensor, "d d h"], shell: Int64[Tensor, "d d h"]) -> Float[Tensor, " s"]:
+    """Sum over the coefficients of each shell."""
     sums = torch.zeros(int(shell.max()) + 1, dtype=power.dtype, device=power.device)
     return sums.index_add_(0, shell.flatten(), power.flatten())
 
 
 class Critic(nn.Module):
-    """Boxes to one score each, the mean over overlapping parts of the box.
+    """Network from subtomograms to one score each, the mean over overlapping parts of the box.
 
-    Source: as above, with width 64 and one halving more there. Deviation: scores of the parts are averaged here.
+    Source: the released code of CryoETGAN, with width 64 and one halving more. Deviation: the scores of parts are
+    averaged.
     """
 
     def __init__(self, width: int) -> None:
@@ -181,110 +197,34 @@ class Critic(nn.Module):
 
 
 def gradient_penalty(
-    critic: Critic, real: Float[Tensor, "b d d d"], made: Float[Tensor, "b d d d"], generator: torch.Generator
+    critic: Critic, real: Float[Tensor, "b d d d"], generated: Float[Tensor, "b d d d"], generator: torch.Generator
 ) -> Float[Tensor, ""]:
-    """Mean squared distance from 1 of the length of the critic's slope between both, box by box.
+    """Compute the gradient penalty: the mean squared deviation from 1 of the norm of the critic's gradient.
 
-    Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", eq. 3. (The released code of CryoETGAN sums
-    the square over one axis only, which is no length.)
+    The gradient of each subtomogram is evaluated at a random point between a real and a generated one.
+
+    Parameters
+    ----------
+    critic
+        The critic.
+    real, generated
+        Pairs of subtomograms.
+    generator
+        Draws the points.
+
+    Notes
+    -----
+    Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", eq. 3. Deviation from the released code of
+    CryoETGAN: that sums the square over one axis only, which is no norm.
     """
     share = torch.rand(len(real), 1, 1, 1, generator=generator, device=generator.device).to(real.device)
-    between = (share * real + (1 - share) * made).detach().requires_grad_()
-    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    length: Tensor = slope.flatten(1).norm(dim=1)
-    return (length - 1).square().mean()
-
-
-@dataclass(frozen=True)
-class GeneratorCard:
-    """What a saved translator is, and for which boxes it was made."""
-
-    shape: GeneratorConfig
-    box_size: int
-    voxel_spacing_angstrom: float
-    ranges: ImagingRanges
-    """How the maps are to be imaged that it is for; their tilt ranges are those of the boxes whose look it gives."""
-
-
-class TrainedGenerator:
-    """A trained translator and what it is for: maps to labeled boxes in an experimental look."""
-
-    def __init__(self, translator: Generator, card: GeneratorCard) -> None:
-        self.translator, self.card = translator.eval(), card
-
-    @property
-    def ranges(self) -> ImagingRanges:
-        """How boxes are to be imaged before."""
-        return self.card.ranges
-
-    @torch.inference_mode()
-    def __call__(self, volume: Float[Tensor, "b d d d"], generator: torch.Generator) -> Float[Tensor, "b d d d"]:
-        """Boxes of mean 0 and variance 1 in the look that was learned."""
-        return self.translator(normalized(volume), generator)  # type: ignore[no-any-return]
+    between = (share * real + (1 - share) * generated).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    norm: Tensor = gradient.flatten(1).norm(dim=1)
+    return (norm - 1).square().mean()
 
 
 def low_pass_normalized(volume: Float[Tensor, "b d d d"], cutoff_nyquist: float) -> Float[Tensor, "b d d d"]:
-    """The boxes below a share of Nyquist; mean 0 and variance 1 again."""
+    """Low-pass filter volumes at a share of the Nyquist frequency, and normalize them."""
     cutoff = torch.tensor([cutoff_nyquist], device=volume.device)
-    return normalized(apply_mask(volume, low_pass(volume.shape[-1], cutoff)))
-
-
-def save_generator(folder: Path, translation: TrainedGenerator) -> None:
-    """Write a translator and its card; the card comes last, so a folder with a card is whole."""
-    weights = folder / _WEIGHTS
-    with written_then_renamed(weights) as temporary:
-        save_file({k: v.contiguous() for k, v in translation.translator.state_dict().items()}, temporary)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    write_json(folder / _CARD, {"format": _FORMAT, **asdict(translation.card), "sha256": digest})
-
-
-def generator_digest(folder: Path) -> str:
-    """Checksum of the weights of the translator in the folder of a run.
-
-    Raises
-    ------
-    FormatError
-        See `load_translation`.
-    """
-    return _read_card(folder / _CARD)[1]
-
-
-def load_generator(folder: Path) -> TrainedGenerator:
-    """A translator from the folder of a run.
-
-    Raises
-    ------
-    FormatError
-        When there is none, or its files are damaged or do not fit together.
-    """
-    card, digest = _read_card(folder / _CARD)
-    weights = folder / _WEIGHTS
-    if not weights.exists() or hashlib.sha256(weights.read_bytes()).hexdigest() != digest:
-        raise FormatError(weights, "checksum", "not that of the card", "unchanged weights", "copy the folder again")
-    with torch.random.fork_rng(devices=[]):
-        translator = Generator(card.shape, card.box_size)
-    try:
-        translator.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise FormatError(weights, "weights", str(error).splitlines()[-1].strip(), "those of this shape") from None
-    return TrainedGenerator(translator, card)
-
-
-def _read_card(path: Path) -> tuple[GeneratorCard, str]:
-    if not path.exists():
-        raise FormatError(path, "file", "missing", "a finished run of `tomosift translate`", "check the folder")
-    try:
-        found = json.loads(path.read_text())
-        number, digest = found["format"], str(found["sha256"])
-        ranges: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found["ranges"].items()}
-        card = GeneratorCard(
-            GeneratorConfig(**found["shape"]),
-            int(found["box_size"]),
-            float(found["voxel_spacing_angstrom"]),
-            ImagingRanges(**ranges),
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FormatError(path, "content", f"not a card ({error})", "JSON as tomosift writes it") from None
-    if number != _FORMAT:
-        raise FormatError(path, "format", str(number), str(_FORMAT), "use the tomosift version that wrote it")
-    return card, digest
+    return normalize(apply_mask(volume, low_pass(volume.shape[-1], cutoff)))

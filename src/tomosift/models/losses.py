@@ -1,4 +1,4 @@
-"""Losses between embeddings."""
+"""Losses of embeddings, attention matrices and masks."""
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -7,9 +7,10 @@ from torch.nn import functional
 
 
 def nt_xent(first: Float[Tensor, "b e"], second: Float[Tensor, "b e"], temperature: float) -> Float[Tensor, ""]:
-    """Normalized-temperature cross-entropy of 2b views: each must find its partner among the other 2b - 1.
+    """Compute the normalized-temperature cross-entropy (NT-Xent) of two views of each of b particles.
 
-    Embeddings are L2-normalized here. Chance level is log(2b - 1).
+    Each of the 2b views is classified: its class is the other view of its particle among the other 2b - 1. Embeddings
+    are L2-normalized here. Chance level is log(2b - 1).
 
     Source: Chen et al. 2020, "A simple framework for contrastive learning of visual representations", equation 1.
     """
@@ -24,9 +25,9 @@ def nt_xent(first: Float[Tensor, "b e"], second: Float[Tensor, "b e"], temperatu
 def info_nce(
     query: Float[Tensor, "b e"], key: Float[Tensor, "b e"], queue: Float[Tensor, "q e"], temperature: float
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of each query's own key against all keys of a queue; no gradient reaches keys or queue.
+    """Compute the cross-entropy of each query's own key against all keys of a queue (InfoNCE).
 
-    All arguments are L2-normalized here. Chance level is log(1 + q).
+    No gradient flows to keys or queue. All arguments are L2-normalized here. Chance level is log(1 + q).
 
     Source: He et al. 2020, "Momentum contrast for unsupervised visual representation learning", equation 1.
     """
@@ -40,44 +41,46 @@ def info_nce(
 def supervised_contrastive(
     embeddings: Float[Tensor, "b e"], label: Int64[Tensor, " b"], temperature: float
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of each particle's others of its class against all others of the batch, mean over such pairs.
+    """Compute the supervised contrastive loss, averaged over all pairs of particles of one class.
 
-    Embeddings are L2-normalized here. Zero where no class has two particles.
+    The loss of a pair is the cross-entropy of the second particle against all others of the batch. Embeddings are
+    L2-normalized here. Zero where no class has two particles.
 
     Source: Khosla et al. 2020, "Supervised contrastive learning", equation 2; all pairs count equally here.
     """
     unit = functional.normalize(embeddings, dim=1)
-    oneself = torch.eye(len(label), dtype=torch.bool, device=label.device)
-    logits = (unit @ unit.T / temperature).masked_fill(oneself, -torch.inf)
-    pairs = (label[:, None] == label) & ~oneself
-    told = torch.log_softmax(logits, dim=1)[pairs]
-    return -told.mean() if len(told) else embeddings.sum() * 0
+    is_self = torch.eye(len(label), dtype=torch.bool, device=label.device)
+    logits = (unit @ unit.T / temperature).masked_fill(is_self, -torch.inf)
+    is_pair = (label[:, None] == label) & ~is_self
+    log_probability = torch.log_softmax(logits, dim=1)[is_pair]
+    return -log_probability.mean() if len(log_probability) else embeddings.sum() * 0
 
 
 def prototypical_loss(
     embeddings: Float[Tensor, "b e"], label: Int64[Tensor, " b"], temperature: float
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of every second particle of each class among the means of the others, by cosine.
+    """Compute the cross-entropy of queries among class prototypes, by cosine.
 
-    Embeddings are L2-normalized here. Classes must have two particles or more, side by side; chance level is the
-    logarithm of their number.
+    Particles alternate between support set and queries; a prototype is the mean of the support of its class.
+    Embeddings are L2-normalized here. Particles of a class are consecutive, two or more; chance level is the logarithm
+    of the number of classes.
 
     Source: Snell et al. 2017, "Prototypical networks for few-shot learning". Deviation: cosine over a temperature
     instead of the squared distance.
     """
     unit = functional.normalize(embeddings, dim=1)
     _, way = torch.unique(label, return_inverse=True)
-    is_example = torch.arange(len(label), device=label.device) % 2 == 0
-    member = functional.one_hot(way[is_example]).to(unit.dtype)
-    prototypes = functional.normalize(member.T @ unit[is_example], dim=1)
-    return functional.cross_entropy(unit[~is_example] @ prototypes.T / temperature, way[~is_example])
+    is_support = torch.arange(len(label), device=label.device) % 2 == 0
+    member = functional.one_hot(way[is_support]).to(unit.dtype)
+    prototypes = functional.normalize(member.T @ unit[is_support], dim=1)
+    return functional.cross_entropy(unit[~is_support] @ prototypes.T / temperature, way[~is_support])
 
 
 def attention_divergence(attention: Float[Tensor, "b n n"], way: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
-    """KL divergence of who should attend to whom from who does, mean over all entries of all matrices.
+    """Compute the KL divergence of target attention from attention, averaged over all entries of all matrices.
 
-    Each of n - 1 prototypes should look at itself, but a particle (the last) of class ``way`` and the prototype of that
-    class at each other as much as at themselves.
+    The target of each of n - 1 prototypes is itself. The particle (the last row) and the prototype of its class ``way``
+    have a target of a half for themselves and a half for each other.
 
     Source: Li et al. 2020, PLoS Comput. Biol. 16:e1008227, ProtoNet-CE.
     """
@@ -92,37 +95,48 @@ def attention_divergence(attention: Float[Tensor, "b n n"], way: Int64[Tensor, "
 def soft_dice_loss(
     logits: Float[Tensor, "b *d"], mask: Bool[Tensor, "b *d"], each_box: bool = False
 ) -> Float[Tensor, ""]:
-    """One minus the Dice coefficient of probabilities and masks, over all voxels of the batch together.
+    """Compute one minus the Dice coefficient of probabilities and masks.
 
-    With ``each_box`` the mean of what each box has: large particles then weigh no more than small ones.
+    Parameters
+    ----------
+    logits
+        Log odds of each voxel.
+    mask
+        Voxels of the particle.
+    each_box
+        Whether coefficients are computed for each box and averaged, so that large particles have no larger weight than
+        small ones; otherwise all voxels of the batch count alike.
+
+    Notes
+    -----
 
     Source: Zhou et al. 2021, Front. Mol. Biosci. 7:613347: D = 1 - (2 sum(p g) + 1) / (sum p + sum g + 1).
     """
-    probability, wanted = logits.sigmoid(), mask.to(logits.dtype)
+    probability, target = logits.sigmoid(), mask.to(logits.dtype)
     axes = tuple(range(1 if each_box else 0, logits.ndim))
-    both, either = (probability * wanted).sum(axes), probability.sum(axes) + wanted.sum(axes)
+    both, either = (probability * target).sum(axes), probability.sum(axes) + target.sum(axes)
     return (1 - (2 * both + 1) / (either + 1)).mean()
 
 
 def triplet_loss(
     embeddings: Float[Tensor, "b e"], label: Int64[Tensor, " b"], margin: float = 0.2
 ) -> Float[Tensor, ""]:
-    """Each particle shall be nearer to its own class than to any other, by a margin of squared distance.
+    """Compute the triplet loss with semi-hard negatives, in squared distances, averaged over pairs of one class.
 
-    For every pair of one class the negative is the nearest that is farther off than the positive, or the farthest of
-    all where none is. Embeddings are L2-normalized here. Zero where the batch holds no such pair.
+    For every pair the negative is the nearest particle of another class that is farther than the positive, or the
+    farthest of all where none is. Embeddings are L2-normalized here. Zero where the batch has no such pair.
 
     Source: Schroff et al. 2015, "FaceNet: A unified embedding for face recognition and clustering", semi-hard triplets.
     """
     unit = functional.normalize(embeddings, dim=1)
     distance = (2 - 2 * unit @ unit.T).clamp(min=0)
-    same = label[:, None] == label
-    anchor, positive = torch.nonzero(same & ~torch.eye(len(label), dtype=torch.bool, device=label.device)).T
-    if len(anchor) == 0 or bool(same.all()):
+    is_same = label[:, None] == label
+    anchor, positive = torch.nonzero(is_same & ~torch.eye(len(label), dtype=torch.bool, device=label.device)).T
+    if len(anchor) == 0 or bool(is_same.all()):
         return distance.sum() * 0
-    near, others = distance[anchor, positive], distance[anchor]
-    harder = (others > near[:, None]) & ~same[anchor]
+    to_positive, others = distance[anchor, positive], distance[anchor]
+    harder = (others > to_positive[:, None]) & ~is_same[anchor]
     semi_hard = others.masked_fill(~harder, torch.inf).amin(1)
-    farthest = others.masked_fill(same[anchor], -torch.inf).amax(1)
+    farthest = others.masked_fill(is_same[anchor], -torch.inf).amax(1)
     negative = torch.where(harder.any(1), semi_hard, farthest)
-    return functional.relu(near - negative + margin).mean()
+    return functional.relu(to_positive - negative + margin).mean()

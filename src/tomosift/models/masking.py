@@ -1,4 +1,4 @@
-"""Fixed geometry of encoders: the soft sphere they look through, the blur before them, the shells they average over."""
+"""Fixed operations of encoders: a soft spherical mask, a blur, and weights of averages over shells."""
 
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ from tomosift.conventions import center_index
 
 
 @lru_cache(maxsize=32)
-def _sphere(size: int, edge_voxels: float) -> NDArray[np.float32]:
+def _soft_sphere(size: int, edge_voxels: float) -> NDArray[np.float32]:
     axis = np.arange(size) - center_index(size)
     radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
     outer = (size - 1) // 2 + 0.5
@@ -25,15 +25,23 @@ def _sphere(size: int, edge_voxels: float) -> NDArray[np.float32]:
 def soft_sphere(
     size: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32, edge_voxels: float = 2.0
 ) -> Float[Tensor, "{size} {size} {size}"]:
-    """One inside the sphere that fits the box, zero outside, with a raised-cosine edge of this width inside it.
+    """Return a mask that is one within the sphere that fits the box and zero outside, with a soft edge within it.
 
-    Centred on voxel ``size // 2``, the rotation centre, with the largest radius that stays in the box there.
+    Parameters
+    ----------
+    size
+        Edge of the box in voxels. The sphere is centered on voxel ``size // 2``, the rotation center, and has the
+        largest radius that stays in the box.
+    device, dtype
+        Of the mask.
+    edge_voxels
+        Width of the raised-cosine edge.
     """
-    return torch.from_numpy(_sphere(size, edge_voxels)).to(device=device, dtype=dtype)
+    return torch.from_numpy(_soft_sphere(size, edge_voxels)).to(device=device, dtype=dtype)
 
 
 @lru_cache(maxsize=64)
-def _weights(shape: tuple[int, int, int], size: int, stride: int, shells: int) -> NDArray[np.float32]:
+def _shell_weights(shape: tuple[int, int, int], size: int, stride: int, shells: int) -> NDArray[np.float32]:
     # A strided convolution with symmetric padding puts output i on input i * stride.
     axes = [(np.arange(count) * stride - center_index(size)) / (size / 2) for count in shape]
     radius = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2).reshape(-1, 1)
@@ -43,14 +51,26 @@ def _weights(shape: tuple[int, int, int], size: int, stride: int, shells: int) -
 
 
 def shell_weights(feature: Float[Tensor, "b c z y x"], size: int, stride: int, shells: int) -> Float[Tensor, "v k"]:
-    """Weights that average the voxels of a feature map over overlapping shells about the center of the input box."""
+    """Return weights of averages of a feature map over overlapping shells about the center of the input box.
+
+    Parameters
+    ----------
+    feature
+        Feature map, for its shape and type.
+    size
+        Edge of the input box.
+    stride
+        Voxels of the input per voxel of the feature map.
+    shells
+        Number k of shells.
+    """
     shape = (int(feature.shape[2]), int(feature.shape[3]), int(feature.shape[4]))
-    return torch.from_numpy(_weights(shape, size, stride, shells)).to(feature)
+    return torch.from_numpy(_shell_weights(shape, size, stride, shells)).to(feature)
 
 
 @lru_cache(maxsize=16)
 def _blur(size: int, sigma_voxels: float) -> NDArray[np.float32]:
-    """Gaussian blur of a line as a symmetric matrix; beyond its ends there is zero."""
+    """Gaussian blur of a line as a symmetric matrix; zeros continue the line."""
     distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
     reach = int(np.ceil(3 * sigma_voxels))
     line = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_voxels) ** 2)
@@ -59,10 +79,10 @@ def _blur(size: int, sigma_voxels: float) -> NDArray[np.float32]:
 
 
 def low_pass(volume: Float[Tensor, "b 1 d d d"], sigma_voxels: float = 1.0) -> Float[Tensor, "b 1 d d d"]:
-    """Boxes blurred by a Gaussian and brought back to zero mean and unit variance."""
+    """Blur volumes by a Gaussian and normalize them to zero mean and unit variance."""
     size = volume.shape[-1]
     blur = torch.from_numpy(_blur(size, sigma_voxels)).to(volume)
-    # Three products of matrices: convolutions of a single channel take ten times as long and more.
+    # Three matrix products: convolutions of a single channel take more than ten times as long.
     volume = blur @ (volume @ blur)
     volume = (blur @ volume.flatten(3)).view(volume.shape)
     volume = volume - volume.mean(dim=(2, 3, 4), keepdim=True)

@@ -1,4 +1,4 @@
-"""Recentering: where in its box a particle lies, estimated without knowing its class, and subtomograms shifted there."""
+"""Recentering: estimation of a particle's center without knowing its class, and subtomograms shifted to it."""
 
 import math
 from functools import lru_cache
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomosift.models.center_finder import PLACES, SMOOTHING, center_finder, fourier_crop
+from tomosift.models.center_finder import CENTER_GRID, SMOOTHING, center_finder, fourier_crop
 
 MAX_SHIFT = 1 / 4
 """Largest shift along each axis, as a share of the box edge."""
@@ -54,9 +54,9 @@ def _center_log_likelihood(volume: Float[Tensor, "b d d d"]) -> tuple[Float[Tens
         parts = [_center_log_likelihood(part) for part in torch.split(volume, _BATCH_SIZE)]
         return torch.cat([likelihood for likelihood, _ in parts]), parts[0][1]
     finder, size = center_finder(volume.device), volume.shape[-1]
-    offset = torch.arange(PLACES, device=volume.device) * (size / PLACES) - size // 2
+    offset = torch.arange(CENTER_GRID, device=volume.device) * (size / CENTER_GRID) - size // 2
     offset = offset[offset.abs() <= MAX_SHIFT * size]
-    near = ((offset + size // 2) * (PLACES / size)).round().long()
+    near = ((offset + size // 2) * (CENTER_GRID / size)).round().long()
     voxel = (offset + size // 2).round().long()
     logits = finder(fourier_crop(volume))[:, near][:, :, near][:, :, :, near]
     power = _shell_power(volume)[:, voxel][:, :, voxel][:, :, :, voxel].flatten(1)

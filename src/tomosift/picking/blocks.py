@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tomosift.data.extraction.crop import crop_block
 from tomosift.data.extraction.tomograms import Tomogram
-from tomosift.models.grid_descriptors import first_center_voxel
+from tomosift.models.descriptors.grid import first_center_voxel
 
 MAX_GRID_POINTS = 48
 """Along each edge of a block; more would not fit into the cache of a processor, fewer would share less."""
@@ -73,7 +73,7 @@ class Block:
 
     volume: NDArray[np.float32]
     """(z, y, x), density positive. The first grid point lies at
-    `tomosift.models.grid_descriptors.first_center_voxel` along each axis."""
+    `tomosift.models.descriptors.grid.first_center_voxel` along each axis."""
     start_zyx: tuple[int, int, int]
     """Index of the first grid point of the block."""
     count_zyx: tuple[int, int, int]

@@ -15,7 +15,8 @@ from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
 from tomosift.inference.classifier import Classifier
 from tomosift.io.volumes.volume import SupportsSlicing
 from tomosift.models.encoders.dense import Dense
-from tomosift.models.grid_descriptors import compute_block_descriptors, descriptor_layout
+from tomosift.models.descriptors.grid import compute_block_descriptors
+from tomosift.models.descriptors.grid_layout import descriptor_layout
 from tomosift.particles import Particles
 from tomosift.picking.blocks import Block, Blocks, DetectionGrid
 from tomosift.picking.non_maximum_suppression import find_peaks
@@ -124,7 +125,7 @@ def detect(
         Its voxel spacing may differ from that of the detector.
     stride
         Voxels of the detector between grid points; a multiple of the step of
-        `tomosift.models.grid_descriptors.DescriptorLayout`, which is the default.
+        `tomosift.models.descriptors.grid_layout.DescriptorLayout`, which is the default.
     mask
         Volume on the voxel grid of the tomogram; no particle is detected where it is zero.
     progress

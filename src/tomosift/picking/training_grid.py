@@ -14,7 +14,7 @@ from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.errors import FormatError
 from tomosift.files import read_arrays, write_arrays
 from tomosift.inference.prediction import usable_device
-from tomosift.models.grid_descriptors import descriptor_layout
+from tomosift.models.descriptors.grid_layout import descriptor_layout
 from tomosift.particles import Particles
 from tomosift.picking.blocks import Blocks, DetectionGrid
 from tomosift.picking.config import Config

@@ -3,8 +3,8 @@
 Source: Zhou et al. 2021, "One-shot learning with attention-guided segmentation in cryo-electron tomography", Front.
 Mol. Biosci. 7:613347, and its code; convolutions of 64 channels in the order convolution, rectifier, normalization; no
 skip connections; two linear layers without an activation between them. Deviations: the second encoder stage has an
-attention of its own (in the code it shares the first one's and its own is never trained); features of boxes other than
-32 voxels are averaged onto the 8 x 8 x 8 grid that these end in; boxes are masked by a soft sphere like those of every
+attention of its own (in the code it shares the first one's and its own is never trained); features of box sizes other
+than 32 voxels are averaged onto the 8 x 8 x 8 grid of that size; subtomograms are masked by a soft sphere, as in every
 encoder.
 """
 
@@ -22,7 +22,7 @@ _GRID = 8
 
 
 class ConcurrentAttention(nn.Module):
-    """Channels weighed by their averages and voxels by their channels, joined by the element-wise maximum.
+    """The element-wise maximum of features weighted by channel and features weighted by voxel.
 
     Source: Roy et al. 2018, "Concurrent spatial and channel squeeze & excitation in fully convolutional networks".
     """
@@ -38,7 +38,7 @@ class ConcurrentAttention(nn.Module):
 
 
 def stage(attends: bool) -> nn.Sequential:
-    """Two convolutions and, if asked for, attention."""
+    """Two convolutions and, if ``attends``, attention."""
     layers: list[nn.Module] = []
     for _ in range(2):
         layers += [nn.Conv3d(CHANNELS, CHANNELS, 3, padding=1), nn.ReLU(), nn.BatchNorm3d(CHANNELS)]
@@ -46,7 +46,7 @@ def stage(attends: bool) -> nn.Sequential:
 
 
 class CosNet(Encoder):
-    """The encoder half; `tomosift.models.decoders.CosNetDecoder` makes masks of its `features`."""
+    """The encoder half of COS-Net; `tomosift.models.decoders.CosNetDecoder` decodes its `features` to masks."""
 
     embedding_size = 512
     attends: ClassVar[bool] = True
@@ -60,11 +60,11 @@ class CosNet(Encoder):
         self.described = nn.Sequential(nn.Linear(CHANNELS * _GRID**3, 512), nn.Linear(512, self.embedding_size))
 
     def features(self, volume: Float[Tensor, "b 1 d d d"]) -> Float[Tensor, "b 64 f f f"]:
-        """Feature maps at a quarter of the edge."""
+        """Compute feature maps at a quarter of the edge."""
         return self.stages(self.stem(volume))  # type: ignore[no-any-return]
 
     def pool_features(self, features: Float[Tensor, "b 64 f f f"]) -> Float[Tensor, "b e"]:
-        """Embeddings of feature maps."""
+        """Compute embeddings from feature maps."""
         return self.described(functional.adaptive_avg_pool3d(features, _GRID).flatten(1))  # type: ignore[no-any-return]
 
     def embed(self, volume: Float[Tensor, "b 1 d d d"]) -> Float[Tensor, "b e"]:

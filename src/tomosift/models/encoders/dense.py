@@ -3,14 +3,14 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from tomosift.models.descriptors.grid import GRID_DESCRIPTOR_SIZE, compute_grid_descriptors
 from tomosift.models.encoder import DescriptorEncoder
-from tomosift.models.grid_descriptors import GRID_DESCRIPTOR_SIZE, compute_grid_descriptors
 
 
 class Dense(DescriptorEncoder):
-    """As `Radial` for boxes of known middle, made so that all boxes of a tomogram are described at once; ours.
+    """As `Radial` for known centers, with descriptors that are computed at all grid points of a tomogram at once; ours.
 
-    It does not look for the middle of a particle: in a scan some box has it.
+    It does not recenter: in a tomogram some grid point lies at the center of each particle.
     """
 
     has_mask = False

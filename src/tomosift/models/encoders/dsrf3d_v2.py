@@ -8,9 +8,10 @@ from tomosift.models.encoders.rb3d import kaiming_fan_out
 
 
 class DSRF3Dv2(Encoder):
-    """Source: lab scripts of the CSSL authors (August 2021), pooled head; not proven to be the paper's encoder.
+    """Three stages of two convolutions, pooled.
 
-    Deviation: boxes are masked by a soft sphere like those of every encoder.
+    Source: lab scripts of the CSSL authors (August 2021), pooled head; not proven to be the paper's encoder. Deviation:
+    subtomograms are masked by a soft sphere, as in every encoder.
     """
 
     embedding_size = 128

@@ -10,9 +10,9 @@ from tomosift.models.encoder import Encoder
 class ProtoNet(Encoder):
     """Four times convolution, batch normalization, rectifier and pooling by 2; 64 channels, flattened.
 
-    Source: code of Li et al. 2020, PLoS Comput. Biol. 16:e1008227. Deviations: other boxes than those of 32 to 47
-    voxels are averaged onto the 2 x 2 x 2 grid that these end in, so that the embedding always has 512 dimensions;
-    boxes are masked by a soft sphere like those of every encoder.
+    Source: code of Li et al. 2020, PLoS Comput. Biol. 16:e1008227. Deviations: features of boxes of other than 32 to 47
+    voxels are averaged onto the 2 x 2 x 2 grid of those sizes, so that the embedding always has 512 dimensions;
+    subtomograms are masked by a soft sphere, as in every encoder.
     """
 
     embedding_size = 512

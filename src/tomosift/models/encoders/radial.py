@@ -3,15 +3,15 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from tomosift.models.descriptors.radial import RADIAL_DESCRIPTOR_SIZE, compute_radial_descriptors
 from tomosift.models.encoder import DescriptorEncoder
-from tomosift.models.radial_descriptors import RADIAL_DESCRIPTOR_SIZE, compute_radial_descriptors
 
 
 class Radial(DescriptorEncoder):
-    """The default; ours. Rotation-invariant descriptors of the centered box, and a small network on them.
+    """The default; ours. A small network on rotation-invariant descriptors of the recentered subtomogram.
 
-    At the noise of single subtomograms and with minutes of training on a CPU this is far ahead of convolutions, which
-    first have to learn to average. It does not see how density is arranged *within* a shell; `Residual` does.
+    At the SNR of single subtomograms and with minutes of training on a CPU it classifies far better than convolutions,
+    which first have to learn to average. It does not use how density is arranged *within* a shell; `Residual` does.
     """
 
     recenters = True

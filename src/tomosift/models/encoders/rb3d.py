@@ -23,10 +23,11 @@ class _RB3DBlock(nn.Module):
 
 
 class RB3D(Encoder):
-    """Source: lab scripts of the CSSL authors (August 2021), pooled head; not proven to be the paper's encoder.
+    """Four blocks of two concatenated paths, pooled.
 
-    The linear layer from 256 to 128 of those scripts is the projection head and belongs to the method, not here.
-    Deviation: boxes are masked by a soft sphere like those of every encoder.
+    Source: lab scripts of the CSSL authors (August 2021), pooled head; not proven to be the paper's encoder. The linear
+    layer from 256 to 128 of those scripts is the projection head, which belongs to the method. Deviation: subtomograms
+    are masked by a soft sphere, as in every encoder.
     """
 
     embedding_size = 256
@@ -42,7 +43,7 @@ class RB3D(Encoder):
 
 
 def kaiming_fan_out(module: nn.Module) -> None:
-    """Initialization of the lab scripts' pooled encoders."""
+    """Initialize convolutions as the pooled encoders of the lab scripts do."""
     for part in module.modules():
         if isinstance(part, nn.Conv3d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")

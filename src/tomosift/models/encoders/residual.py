@@ -5,16 +5,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tomosift.models.descriptors.radial import RADIAL_DESCRIPTOR_SIZE, compute_radial_descriptors
 from tomosift.models.encoder import Encoder
 from tomosift.models.masking import low_pass, shell_weights
-from tomosift.models.radial_descriptors import RADIAL_DESCRIPTOR_SIZE, compute_radial_descriptors
 
 
 class _ResidualBlock(nn.Module):
-    """Pre-activation residual block; group normalization, so that no statistics are shared between boxes.
+    """Pre-activation residual block with group normalization, which shares no statistics between subtomograms.
 
-    Batch statistics of augmented views do not fit plain boxes: with batch normalization the same fine-tuned weights
-    scored 0.26 as trained and 0.62 with statistics re-estimated, which is why there is none here.
+    Batch statistics of augmented views do not fit subtomograms without augmentation: with batch normalization the same
+    fine-tuned weights scored 0.26 as trained and 0.62 with statistics re-estimated.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -29,18 +29,18 @@ class _ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         active = functional.relu(self.norm1(x))
         y = self.conv2(functional.relu(self.norm2(self.conv1(active))))
-        skip = _halved(active) if self.stride > 1 else x
+        skip = _halve(active) if self.stride > 1 else x
         if self.shortcut is not None:
             skip = self.shortcut(skip)
         return skip + y  # type: ignore[no-any-return]
 
 
-def _halved(x: Tensor) -> Tensor:
-    """Means over cubes of two voxels along each edge, on the grid that a convolution of stride 2 gives."""
+def _halve(x: Tensor) -> Tensor:
+    """Average over cubes of 2 x 2 x 2 voxels, on the grid of a convolution of stride 2."""
     if any(edge % 2 for edge in x.shape[2:]):
         return functional.avg_pool3d(x, 2, ceil_mode=True)
-    # Axis by axis with channels last, as convolutions want them; pooling turns the layout around, also of the gradient,
-    # which then costs the rectifier before it ten times its time.
+    # Axis by axis with channels last, the layout of the convolutions. Pooling would change the layout, also that of the
+    # gradient, and the rectifier before it would take ten times as long.
     last = x.permute(0, 2, 3, 4, 1)
     for axis in (1, 2, 3):
         last = last.unflatten(axis, (-1, 2)).mean(axis + 1)  # type: ignore[no-untyped-call]
@@ -51,9 +51,9 @@ class Residual(Encoder):
     """Strided residual convolutions, averaged over shells about the center, beside the descriptors of `Radial`; ours.
 
     Widths are small where the grid is fine: on a CPU a stride-1 stem is ten times slower and no better. Features are
-    averaged shell by shell, because a particle sits in the middle of its box and an average over the whole box is
-    mostly noise: with such averages a random encoder probed at 0.13 with five labels for each of ten classes, with
-    shells at 0.43.
+    averaged shell by shell, because the particle lies in the center and an average over the whole box is mostly noise.
+    With averages over the box a random encoder had a probe accuracy of 0.13 with five labels for each of ten classes,
+    with shells 0.43.
     """
 
     embedding_size = 256
@@ -82,12 +82,12 @@ class Residual(Encoder):
             features.append(stage(features[-1]))
         averages = []
         for feature, norm, (_, stride, shells) in zip(features, self.norms, self._POOLS, strict=True):
-            # Channels stay last, see `_halved`.
+            # Channels stay last, see `_halve`.
             voxels = functional.relu(norm(feature)).permute(0, 2, 3, 4, 1).flatten(1, 3)
             mean = shell_weights(feature, size, stride, shells).T @ voxels
             averages.append(mean.transpose(1, 2).flatten(1))
         pooled = self.pooled(torch.cat(averages, dim=1))
-        # Convolutions start as a small correction to the descriptors, which are good from the first step.
+        # Convolutions start as a small correction to the descriptors, which separate classes from the first step.
         hidden = functional.relu(self.described(compute_radial_descriptors(volume[:, 0])) + 0.3 * pooled)
         return functional.relu(self.last(hidden))
 

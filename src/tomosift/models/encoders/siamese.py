@@ -4,7 +4,7 @@ from tomosift.models.encoders.cosnet import CosNet
 
 
 class Siamese(CosNet):
-    """The same without attention."""
+    """`CosNet` without attention."""
 
     attends = False
 

@@ -26,7 +26,7 @@ class Slices(Encoder):
     """Three central slabs of three voxels, one across each axis, through one 2-D network; embeddings side by side.
 
     Source: blocks after Liu et al. 2022, "A ConvNet for the 2020s"; two stages of two blocks, sized for boxes of 32.
-    Deviation: boxes are masked by a soft sphere like those of every encoder.
+    Deviation: subtomograms are masked by a soft sphere, as in every encoder.
     """
 
     embedding_size = 288
@@ -45,8 +45,8 @@ class Slices(Encoder):
         self.last = nn.LayerNorm(96)
 
     def embed(self, volume: Float[Tensor, "b 1 d d d"]) -> Float[Tensor, "b e"]:
-        middle = volume.shape[-1] // 2
-        slabs = [volume.narrow(axis, middle - 1, 3).mean(axis) for axis in (2, 3, 4)]
+        center = volume.shape[-1] // 2
+        slabs = [volume.narrow(axis, center - 1, 3).mean(axis) for axis in (2, 3, 4)]
         # All slabs as one batch: the network is the same for the three axes.
         features = self.layers(torch.cat(slabs)).mean(dim=(2, 3))
         return torch.cat(self.last(features).chunk(3), dim=1)

@@ -11,7 +11,7 @@ from tomosift.models.encoder import Encoder
 
 
 class _YopoBranch(nn.Module):
-    """Unpadded convolutions of one kernel size; channels grow by one per layer; every layer's average is kept."""
+    """Unpadded convolutions of one kernel size; channels grow by one per layer, and all layers are pooled."""
 
     def __init__(self, inputs: int, kernel: int, channels: range) -> None:
         super().__init__()
@@ -29,14 +29,15 @@ class _YopoBranch(nn.Module):
 
 
 class Yopo(Encoder):
-    """Source: lab scripts of the CSSL authors (multi-kernel net that looks at each voxel only once per layer).
+    """Parallel branches of several kernel sizes, whose layers are all pooled.
 
-    Deviations: the unpadded branches need 31 voxels, so smaller boxes are zero-padded to 32; boxes are masked by a soft
-    sphere like those of every encoder. Batch statistics are kept as published; see `Residual` for what they cost.
+    Source: lab scripts of the CSSL authors (multi-kernel network that reads each voxel only once per layer).
+    Deviations: the unpadded branches need 31 voxels, so smaller boxes are zero-padded to 32; subtomograms are masked by
+    a soft sphere, as in every encoder. Batch normalization is kept as published; see `Residual` for what it costs.
     """
 
     embedding_size = 674
-    _SMALLEST = 32
+    _MIN_BOX_SIZE = 32
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,12 +49,12 @@ class Yopo(Encoder):
         self.linear1, self.linear2 = nn.Linear(290, 256), nn.Linear(546, 128)
 
     def embed(self, volume: Float[Tensor, "b 1 d d d"]) -> Float[Tensor, "b e"]:
-        missing = max(0, self._SMALLEST - volume.shape[-1])
+        missing = max(0, self._MIN_BOX_SIZE - volume.shape[-1])
         low, high = missing // 2, missing - missing // 2
         volume = functional.pad(volume, (low, high) * 3)
         outputs, averages = zip(*(branch(volume) for branch in self.first), strict=True)
-        joined = torch.cat(outputs, dim=1)
-        _, more = zip(*(branch(joined) for branch in self.second), strict=True)
+        features = torch.cat(outputs, dim=1)
+        _, more = zip(*(branch(features) for branch in self.second), strict=True)
         pooled = self.norm0(torch.cat([a for group in (*averages, *more) for a in group], dim=1))
         hidden = torch.cat([self.norm1(functional.elu(self.linear1(pooled))), pooled], dim=1)
         return torch.cat([self.norm2(functional.elu(self.linear2(hidden))), hidden], dim=1)

@@ -1,8 +1,8 @@
-"""Rotation-invariant descriptors of a box: how density and detail are distributed over radius, angle and frequency.
+"""Rotation-invariant descriptors of a recentered subtomogram: how density is distributed over radius and frequency.
 
-Single subtomograms are so noisy that a voxel says little and an average over a whole shell says much. These numbers
-do not change when the particle is turned about its center (apart from what the missing wedge takes away), cost one
-Fourier transform, and are the same for any box size, because radii count in shares of the box.
+A voxel of a single subtomogram is mostly noise, and an average over a whole shell is mostly signal. The descriptors do
+not change when the particle rotates about its center, apart from the missing wedge. They cost a few Fourier transforms.
+They are the same for any box size, because radii are in units of the box edge.
 """
 
 from functools import lru_cache
@@ -17,23 +17,24 @@ from torch import Tensor
 SHELLS = 12
 """Shells from the center to the edge of the box, and from zero to the Nyquist frequency."""
 BLURS = (1 / 24, 1 / 12)
-"""Widths of the Gaussian blurs under which density is averaged, in shares of the box edge."""
+"""Standard deviations of the Gaussian blurs before density is averaged, in box edges."""
 WINDOW = 0.2
-"""Width of the Gaussian window under which the power spectrum is taken, in shares of the box edge."""
+"""Standard deviation of the Gaussian window under which the power spectrum is computed, in box edges."""
 HARMONIC_SHELLS = 7
 """Shells on which density is expanded in spherical harmonics, spaced by a sixteenth of the box edge."""
 HIGHEST_DEGREE = 6
-"""Highest degree of those harmonics: 2 tells long from round, 6 tells a ring of six from a ring of seven."""
+"""Highest degree of those harmonics: 2 separates long from round, 6 a ring of six from a ring of seven."""
 _PAIRS = [(a, b) for a in range(HARMONIC_SHELLS) for b in range(a, min(a + 3, HARMONIC_SHELLS))]
 RADIAL_DESCRIPTOR_SIZE = SHELLS * (3 * len(BLURS) + 1) + len(_PAIRS) * (HIGHEST_DEGREE + 1)
+"""Number of descriptors of a subtomogram."""
 _REFERENCE_SIZE = 24  # box edge at which a basis function has unit norm; only sets the scale of the power
-_LEAST_POWER = 0.05  # a few percent of what noise gives
-_LEAST_VARIANCE = 0.1  # of a shell, beside its own; without it the skewness of a flat one is rounding
+_MIN_POWER = 0.05  # a few percent of the power of noise
+_MIN_VARIANCE = 0.1  # added to that of a shell; without it the skewness of a flat shell is a rounding error
 _FLOOR = 1e-3  # added to powers before their logarithm: about a thousandth of the noise of a normalized box
 
 
-def _shells(radius: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(voxels, SHELLS) weights of averages over overlapping shells; ``radius`` runs from 0 to 1 at the box edge.
+def _shell_weights(radius: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Weights (voxels, SHELLS) of averages over overlapping shells; ``radius`` is 1 at the box edge.
 
     Triangular in radius and at least a voxel wide, so that no shell of a small box is empty.
     """
@@ -45,17 +46,17 @@ def _shells(radius: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray
 
 @lru_cache(maxsize=16)
 def _geometry(size: int) -> tuple[NDArray[np.float32], ...]:
-    """Shell weights in space, in Fourier space, the blurs and the window for boxes of this size."""
-    along, half = np.fft.fftfreq(size), np.fft.rfftfreq(size)
-    squared = along[:, None, None] ** 2 + along[:, None] ** 2 + half**2
+    """Shell weights in real space and in Fourier space, the blurs and the window, for boxes of this size."""
+    full, half = np.fft.fftfreq(size), np.fft.rfftfreq(size)
+    squared = full[:, None, None] ** 2 + full[:, None] ** 2 + half**2
     multiplicity = np.broadcast_to(np.where((half == 0) | (half == 0.5), 1.0, 2.0), squared.shape)
     offset = np.arange(size, dtype=np.float64) - size // 2
     radius = np.sqrt(offset[:, None, None] ** 2 + offset[:, None] ** 2 + offset**2) / (size / 2)
     blurs = np.stack([np.exp(-2 * np.pi**2 * (share * size) ** 2 * squared) for share in BLURS])
     window = np.exp(-(radius**2) / 2 / (2 * WINDOW) ** 2)
     return (
-        _shells(radius, np.ones_like(radius)),
-        _shells(2 * np.sqrt(squared), multiplicity),
+        _shell_weights(radius, np.ones_like(radius)),
+        _shell_weights(2 * np.sqrt(squared), multiplicity),
         blurs.astype(np.float32),
         window.astype(np.float32),
     )
@@ -63,10 +64,10 @@ def _geometry(size: int) -> tuple[NDArray[np.float32], ...]:
 
 @lru_cache(maxsize=16)
 def _harmonics(size: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Voxels that any shell reaches, the (voxels, HARMONIC_SHELLS * orders) basis there, and (orders, degrees) ones.
+    """Voxels within any shell, a basis (voxels, HARMONIC_SHELLS * orders) there, and averages (orders, degrees).
 
-    The basis is of real harmonics times shells. All orders of a degree share one norm, or turning would change the
-    power that they hold together. It is such that a particle has the same power in boxes of any size.
+    The basis functions are real harmonics times shells. All orders of a degree have one norm, so that a rotation keeps
+    their total power. The norm is such that a particle has the same power in boxes of any size.
     """
     axis = np.arange(size) - size // 2
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
@@ -89,33 +90,50 @@ def _harmonics(size: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArr
     return inside, np.ascontiguousarray(stacked[inside]), members / members.sum(axis=0)
 
 
-def _angular(smooth: Float[Tensor, "b v"], size: int) -> Float[Tensor, "b n"]:
-    """Log power of each shell and correlation between near shells, per degree; turning changes neither."""
+def _angular_descriptors(smooth: Float[Tensor, "b v"], size: int) -> Float[Tensor, "b n"]:
+    """Log power of each shell and correlation of neighboring shells, per degree; rotations change neither."""
     inside, basis, members = (torch.from_numpy(part).to(smooth.device) for part in _harmonics(size))
     first, second = (list(part) for part in zip(*_PAIRS, strict=True))
     # One product for all degrees: many thin ones would take four times as long.
-    along = (smooth.index_select(1, inside) @ basis).reshape(len(smooth), HARMONIC_SHELLS, -1)
-    products = (along[:, first] * along[:, second]) @ members
-    power = along.square() @ members + _LEAST_POWER
-    # The floor keeps shells without power from correlating by rounding alone.
+    coefficients = (smooth.index_select(1, inside) @ basis).reshape(len(smooth), HARMONIC_SHELLS, -1)
+    products = (coefficients[:, first] * coefficients[:, second]) @ members
+    power = coefficients.square() @ members + _MIN_POWER
+    # The floor keeps rounding errors of shells without power from correlating.
     lengths = (power[:, first] * power[:, second]).sqrt()
-    own = torch.tensor([[a == b] for a, b in _PAIRS], device=smooth.device)
-    return 0.5 * torch.where(own, torch.log(products.clamp(min=0) + _LEAST_POWER), products / lengths).flatten(1)
+    is_same = torch.tensor([[a == b] for a, b in _PAIRS], device=smooth.device)
+    return 0.5 * torch.where(is_same, torch.log(products.clamp(min=0) + _MIN_POWER), products / lengths).flatten(1)
 
 
 def compute_radial_descriptors(volume: Float[Tensor, "b d d d"]) -> Float[Tensor, "b n"]:
-    """(b, DESCRIPTOR_SIZE) descriptors of normalized boxes, in float32, differentiable.
+    """Compute the rotation-invariant descriptors of subtomograms, in float32, differentiably.
 
-    Angular power per degree and shell and its correlation between near shells, under the first blur; per blur the mean
-    and the standard deviation in each shell of the blurred and normalized box; half the logarithm of the power in each
-    shell of Fourier space, under a Gaussian window about the center; then per blur the skewness in each shell.
+    Parameters
+    ----------
+    volume
+        Recentered subtomograms of zero mean and unit variance.
 
+    Returns
+    -------
+    Tensor
+        (b, RADIAL_DESCRIPTOR_SIZE), in this order: under the first blur, the angular power per degree and shell and its
+        correlation between neighboring shells; per blur, the mean and the standard deviation in each shell of the
+        blurred and normalized volume; half the logarithm of the power in each shell of Fourier space, under a Gaussian
+        window about the center; per blur, the skewness in each shell.
+
+    Notes
+    -----
     Source: Kazhdan, Funkhouser & Rusinkiewicz 2003, "Rotation invariant spherical harmonic representation of 3D shape
     descriptors", for the angular power; correlations between shells, scales and all constants are ours.
+
+    Examples
+    --------
+    >>> import torch
+    >>> compute_radial_descriptors(torch.randn(2, 16, 16, 16)).shape
+    torch.Size([2, 210])
     """
     volume = volume.float()
     size, count = volume.shape[-1], len(volume)
-    # From numpy each time: a tensor made and kept in inference mode could not be used for training afterwards.
+    # From numpy each time: a tensor made in inference mode and kept could not be used for training afterwards.
     in_space, in_fourier, blurs, window = (torch.from_numpy(part).to(volume.device) for part in _geometry(size))
     spectrum = torch.fft.rfftn(volume, dim=(1, 2, 3))
     parts: list[Tensor] = []
@@ -127,12 +145,12 @@ def compute_radial_descriptors(volume: Float[Tensor, "b d d d"]) -> Float[Tensor
         mean = smooth @ in_space
         squared = smooth.square()
         second, third = squared @ in_space, (squared * smooth) @ in_space
-        # The floor keeps the slope of the root finite where a shell is flat.
+        # The floor keeps the gradient of the root finite where a shell is flat.
         variance = (second - mean.square()).clamp(min=1e-4)
         if not parts:
-            parts.append(_angular(smooth, size))
+            parts.append(_angular_descriptors(smooth, size))
         parts += [mean, variance.sqrt()]
-        skewness.append((third - 3 * mean * second + 2 * mean**3) / (variance + _LEAST_VARIANCE) ** 1.5)
+        skewness.append((third - 3 * mean * second + 2 * mean**3) / (variance + _MIN_VARIANCE) ** 1.5)
     windowed = torch.fft.rfftn(volume * window, dim=(1, 2, 3))
     power = (windowed.real.square() + windowed.imag.square()).reshape(count, -1) @ in_fourier
     # Divided by the window's own energy, white noise has power 1 whatever the box size.

@@ -1,10 +1,10 @@
-"""Descriptors do not change when a particle is turned, and mean the same in boxes of any size."""
+"""Descriptors do not change when a particle rotates, and do not depend on the box size."""
 
 import numpy as np
 import pytest
 import torch
 
-from tomosift.models.radial_descriptors import BLURS, RADIAL_DESCRIPTOR_SIZE, SHELLS, compute_radial_descriptors
+from tomosift.models.descriptors.radial import BLURS, RADIAL_DESCRIPTOR_SIZE, SHELLS, compute_radial_descriptors
 from tomosift.physics.rotation import random_rotations, rotate
 
 POWER = np.arange(RADIAL_DESCRIPTOR_SIZE - SHELLS * (len(BLURS) + 1), RADIAL_DESCRIPTOR_SIZE - SHELLS * len(BLURS))
@@ -36,17 +36,20 @@ def blobs(count: int, size: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("axes", [(1, 2), (1, 3), (2, 3)])
 def test_quarter_turns_change_nothing(size: int, axes: tuple[int, int]) -> None:
     box = noise(2, size)
-    turned = torch.rot90(box, 1, axes)
-    torch.testing.assert_close(compute_radial_descriptors(turned), compute_radial_descriptors(box), atol=3e-4, rtol=0)
+    rotated = torch.rot90(box, 1, axes)
+    torch.testing.assert_close(compute_radial_descriptors(rotated), compute_radial_descriptors(box), atol=3e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [16, 32])
 def test_quarter_turns_about_the_center_voxel_of_even_boxes_change_nothing(size: int) -> None:
     box = noise(2, size)
     # About voxel N/2 a quarter turn of an even box is a turn of the array and a shift by one voxel.
-    turned = torch.rot90(box, 1, (2, 3)).roll(1, 2)
+    rotated = torch.rot90(box, 1, (2, 3)).roll(1, 2)
     torch.testing.assert_close(
-        compute_radial_descriptors(turned)[:, IN_SPACE], compute_radial_descriptors(box)[:, IN_SPACE], atol=1e-4, rtol=0
+        compute_radial_descriptors(rotated)[:, IN_SPACE],
+        compute_radial_descriptors(box)[:, IN_SPACE],
+        atol=1e-4,
+        rtol=0,
     )
 
 
@@ -54,8 +57,8 @@ def test_quarter_turns_about_the_center_voxel_of_even_boxes_change_nothing(size:
 def test_any_rotation_of_smooth_blobs_changes_little(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     box = blobs(4, 32, seed)
-    turned = rotate(box, random_rotations(4, generator))
-    before, after = (compute_radial_descriptors(normalized(each)) for each in (box, turned))
+    rotated = rotate(box, random_rotations(4, generator))
+    before, after = (compute_radial_descriptors(normalized(each)) for each in (box, rotated))
     between = (before[:, None] - before[None]).norm(dim=-1)
     typical = between[~torch.eye(4, dtype=torch.bool)].mean()
     assert float((after - before).norm(dim=-1).max()) < 0.35 * float(typical)
@@ -63,35 +66,35 @@ def test_any_rotation_of_smooth_blobs_changes_little(seed: int) -> None:
 
 @pytest.mark.parametrize("size", range(16, 65, 7))
 def test_any_size_gives_the_same_number_of_finite_descriptors(size: int) -> None:
-    found = compute_radial_descriptors(noise(2, size))
-    assert found.shape == (2, RADIAL_DESCRIPTOR_SIZE)
-    assert bool(found.isfinite().all())
+    descriptors = compute_radial_descriptors(noise(2, size))
+    assert descriptors.shape == (2, RADIAL_DESCRIPTOR_SIZE)
+    assert bool(descriptors.isfinite().all())
 
 
 @pytest.mark.parametrize("size", [16, 24, 33, 48])
 def test_white_noise_has_power_one_in_boxes_of_any_size(size: int) -> None:
     power = compute_radial_descriptors(noise(24, size))[:, POWER].mean(0)
-    # The zeroth shell is the mean of the box, which was taken away; few waves make the next ones scatter.
+    # The zeroth shell is the mean of the box, which is zero; the next ones scatter, as they have few coefficients.
     assert float(power[2:].abs().max()) < 0.12
 
 
-def test_same_blobs_have_like_descriptors_in_boxes_of_other_size() -> None:
+def test_same_blobs_have_similar_descriptors_at_another_box_size() -> None:
     small, large = (compute_radial_descriptors(normalized(blobs(3, size, seed=4))) for size in (32, 48))
     close = (small[:, IN_SPACE] - large[:, IN_SPACE]).abs() < 0.15
     # The innermost shells are two and three voxels from the center: too coarse for the highest degrees.
     assert float(close.float().mean()) > 0.99
 
 
-def test_constant_boxes_give_finite_values_and_slopes() -> None:
+def test_constant_boxes_give_finite_values_and_gradients() -> None:
     box = torch.zeros(1, 16, 16, 16, requires_grad=True)
-    found = compute_radial_descriptors(box)
-    found.sum().backward()
-    assert bool(found.isfinite().all())
+    descriptors = compute_radial_descriptors(box)
+    descriptors.sum().backward()
+    assert bool(descriptors.isfinite().all())
     assert box.grad is not None
     assert bool(box.grad.isfinite().all())
 
 
-def test_slopes_agree_with_small_steps() -> None:
+def test_gradients_agree_with_finite_differences() -> None:
     box = noise(1, 16).requires_grad_()
     weight = torch.randn(RADIAL_DESCRIPTOR_SIZE, generator=torch.Generator().manual_seed(1))
     (compute_radial_descriptors(box) @ weight).sum().backward()
@@ -101,8 +104,8 @@ def test_slopes_agree_with_small_steps() -> None:
     assert float((box.grad * step).sum()) == pytest.approx(float(ahead - behind) / 2e-2, rel=0.05, abs=0.02)
 
 
-def test_training_works_after_a_first_call_in_inference_mode() -> None:
-    size = 22  # met by no other test, so that its geometry is first made here
+def test_gradients_exist_after_a_first_call_in_inference_mode() -> None:
+    size = 22  # of no other test, so that its geometry is first computed here
     with torch.inference_mode():
         compute_radial_descriptors(noise(1, size))
     box = noise(1, size).requires_grad_()
