@@ -2,14 +2,14 @@
 
     ./dev bench scaling --work FOLDER
 
-For each number of complexes and each seed an encoder is trained on other ones, drawn from the lessons of the run that
-`benchmarks/general_model.py` keeps in the same --work, and asked for structures of the atlas, none of which it has
-seen, in the episodes of `few-shot-all`. Two more seeds of noise, poses and particles give what is asked for. The table
+For each number of complexes and each seed an encoder is trained on other ones, drawn from the feature cache of the run
+that `scripts/train_weights/general_model.py` keeps in the same --work. It is evaluated on structures of the atlas, none
+of which it was trained on, in the episodes of `few-shot-all`; two more seeds vary noise, poses and particles. The table
 is experiments/scaling.csv; the figure is docs/scaling.svg.
 """
 
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Annotated
@@ -29,9 +29,12 @@ from tomosift.evaluation.report.figures import STYLE
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import PLDAHead
-from tomosift.methods.metric import Config, Learner, unseen_batches, with_directions
+from tomosift.inference.plda_model import fit_plda_model
+from tomosift.methods.metric import BLOCK_COMPLEXES, CACHE_FOLDER, Config
 from tomosift.models.encoders import build_encoder
-from tomosift.simulate.feature_cache import FeatureCache, cached_features
+from tomosift.objectives.metric import MetricObjective
+from tomosift.simulate.feature_cache import FeatureCache, compute_features
+from tomosift.simulate.held_out_complexes import simulate_held_out_groups
 from tomosift.simulate.synthetic_stream import SyntheticComplexStream
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
@@ -47,7 +50,7 @@ class Options:
     """What to train."""
 
     work: Path
-    """Folder of the run whose lessons are used; new runs go beside it."""
+    """Folder of the run whose feature cache is used; new runs are created beside it."""
     numbers: tuple[int, ...] = (5, 10, 20, 40, 160, 640, 2560, 8192)
     seeds: int = 3
     steps: int = 3000
@@ -61,14 +64,14 @@ class Options:
 class Some:
     """Lessons of a few of the complexes."""
 
-    lessons: FeatureCache
+    cache: FeatureCache
     complexes: np.ndarray
     seed: int
 
     def batch(self, step: int) -> FeatureBatch:
         rng = np.random.default_rng([self.seed, step])
-        chosen = rng.permutation(self.complexes)[: self.lessons.classes_per_batch]
-        return self.lessons.of(chosen, rng)
+        chosen = rng.permutation(self.complexes)[: self.cache.classes_per_batch]
+        return self.cache.batch_of(chosen, rng)
 
 
 def asked(work: Path, seeds: int) -> Questions:
@@ -78,7 +81,7 @@ def asked(work: Path, seeds: int) -> Questions:
         for seed in range(seeds):
             boxes = build_data(PROTOCOLS["few-shot-all"], snr, seed, work / f"asked-{snr:g}-{seed}").test
             volume = torch.from_numpy(boxes.volumes(np.arange(len(boxes))))
-            found[snr, seed] = cached_features(build_encoder("radial"), volume, volume[:, None])[:, 0], boxes.label
+            found[snr, seed] = compute_features(build_encoder("radial"), volume, volume[:, None])[:, 0], boxes.label
     return found
 
 
@@ -89,10 +92,10 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
             draw([{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)])
         return
     config = Config()
-    stream = SyntheticComplexStream(64, config.boxes_each, options.taught_by)
+    stream = SyntheticComplexStream(BLOCK_COMPLEXES, config.particles_per_complex, options.taught_by)
     most = max(options.numbers)
-    lessons = FeatureCache(
-        options.work / "run" / "lessons",
+    cache = FeatureCache(
+        options.work / "run" / CACHE_FOLDER,
         stream,
         most,
         config.classes_per_batch,
@@ -102,8 +105,10 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     questions = asked(options.work, options.seeds)
     # By their most probable middle alone, here and above: inputs of more places would be six times as many.
     unseen = [
-        (cached_features(build_encoder("radial"), batch.volume, batch.volume[:, None])[:, 0], batch.label.numpy())
-        for batch in unseen_batches(config, options.taught_by)
+        (compute_features(build_encoder("radial"), batch.volume, batch.volume[:, None])[:, 0], batch.label.numpy())
+        for batch in simulate_held_out_groups(
+            config.plda_complexes, options.taught_by, config.box_size, config.voxel_spacing_angstrom
+        )
     ]
     rows: list[dict[str, float]] = []
     for number in options.numbers:
@@ -112,13 +117,13 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
             run = Run.open(options.work / f"scaling-{number}-{seed}", {"complexes": number, "steps": options.steps})
             torch.manual_seed(seed)
             encoder = build_encoder("radial")
-            learner = Learner(replace(config, complexes=number), encoder, lessons.scale)
+            objective = MetricObjective(encoder, config, number, cache.scale)
             drawn = np.random.default_rng([seed, number]).permutation(most)[:number]
-            fit(learner, Some(lessons, drawn, seed), training, run, seed)
-            encoder.take_scale(learner.mean, learner.deviation)
+            fit(objective, Some(cache, drawn, seed), training, run, seed)
+            encoder.absorb_standardization(objective.mean, objective.deviation)
             with torch.inference_mode():
                 embedded = [(encoder.eval().embed(x.clone()).numpy(), label) for x, label in unseen]
-            model = with_directions(config, "radial", encoder, embedded)
+            model = fit_plda_model(encoder, config.voxel_spacing_angstrom, config.box_size, embedded)
             rows += scores(model, questions, number, seed)
     with written_then_renamed(TABLE) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))

@@ -18,10 +18,14 @@ from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.io.volumes import write_volume
-from tomosift.methods import contrastive, supervised
+from tomosift.methods.contrastive import CONTRASTED
 from tomosift.models.descriptors.grid import compute_block_descriptors
+from tomosift.models.embedder import Embedder
 from tomosift.models.encoder import Encoder
 from tomosift.models.encoders import build_encoder
+from tomosift.models.recentering import Recentering
+from tomosift.objectives.contrastive import ContrastiveObjective, ViewPairs
+from tomosift.objectives.supervised import ClassificationObjective
 from tomosift.particles import Grid, Particles
 from tomosift.physics.augmentation import ViewRanges, normalize
 
@@ -125,29 +129,31 @@ class Pretraining:
 
     def __init__(self, encoder: str, batch: Batch) -> None:
         torch.manual_seed(0)
-        self.learner = contrastive.Learner(contrastive.Config(encoder=encoder), SPACING_ANGSTROM, None)
-        self.optimizer = torch.optim.AdamW(self.learner.parameters())
+        self.embedder = Embedder(build_encoder(encoder), Recentering())
+        self.draw_views = ViewPairs(self.embedder, CONTRASTED, SPACING_ANGSTROM)
+        self.objective = ContrastiveObjective(self.embedder.encoder, self.draw_views)
+        self.optimizer = torch.optim.AdamW(self.objective.parameters())
         self.batch, self.generator = batch, torch.Generator().manual_seed(1)
         self.both = torch.cat(self.views())
 
     @torch.no_grad()
     def views(self) -> tuple[Tensor, Tensor]:
         """Two views of each box, whose middle is known."""
-        return self.learner.two_views(self.batch, self.generator)
+        return self.draw_views(self.batch, self.generator)
 
     def centers(self) -> Tensor:
         """The search for the middles of boxes that are met first."""
-        return self.learner.encoder.offset(self.batch.volume)
+        return self.embedder.estimate_offsets(self.batch.volume)
 
     @torch.no_grad()
     def inputs(self) -> Tensor:
         """What is computed of both views without weights."""
-        return self.learner.encoder.inputs(self.both, True)
+        return self.embedder.encoder.prepare_input(self.both)
 
     def step(self) -> None:
         """All of it."""
         self.optimizer.zero_grad()
-        self.learner(self.batch, self.generator)["loss"].backward()
+        self.objective(self.batch, self.generator)["loss"].backward()
         self.optimizer.step()
 
     def bare_convolutions(self) -> Work:
@@ -156,12 +162,12 @@ class Pretraining:
         As in a step the first one gives no gradient of its input.
         """
         seen: list[tuple[nn.Conv3d, Tensor, Tensor]] = []
-        layers = [layer for layer in self.learner.encoder.modules() if isinstance(layer, nn.Conv3d)]
+        layers = [layer for layer in self.embedder.encoder.modules() if isinstance(layer, nn.Conv3d)]
         hooks = [
             layer.register_forward_hook(lambda layer, given, found: seen.append((layer, given[0], found)))
             for layer in layers
         ]
-        self.learner.encoder(self.both, True)
+        self.embedder.encoder(self.both)
         for hook in hooks:
             hook.remove()
         passes = []
@@ -181,13 +187,14 @@ def supervised_step(encoder: str, batch: Batch) -> Work:
     """A step of fine-tuning on labeled boxes."""
     torch.manual_seed(0)
     card = ModelCard(encoder, SPACING_ANGSTROM, batch.volume.shape[-1], CLASSES)
-    learner = supervised.Learner(Classifier(build_encoder(encoder), card), ViewRanges())
-    optimizer = torch.optim.AdamW(learner.parameters())
+    classifier = Classifier(Embedder(build_encoder(encoder), Recentering()), card)
+    objective = ClassificationObjective(classifier, ViewRanges())
+    optimizer = torch.optim.AdamW(objective.parameters())
     generator = torch.Generator().manual_seed(1)
 
     def work() -> None:
         optimizer.zero_grad()
-        learner(batch, generator)["loss"].backward()
+        objective(batch, generator)["loss"].backward()
         optimizer.step()
 
     return work
