@@ -6,17 +6,8 @@ from typing import Annotated
 import tyro
 
 from tomosift.annotation.serve import serve
-from tomosift.cli.terminal import print_message
+from tomosift.cli.terminal import TerminalMonitor
 from tomosift.data.subtomogram_set import open_subtomograms
-from tomosift.progress import Monitor
-
-
-class _MessageMonitor(Monitor):
-    """Prints messages."""
-
-    def message(self, sentence: str) -> None:
-        """Print one sentence."""
-        print_message(sentence)
 
 
 def command(
@@ -58,5 +49,5 @@ def command(
         classes,
         labels,
         browser,
-        _MessageMonitor(),
+        TerminalMonitor(),
     )

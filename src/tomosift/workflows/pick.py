@@ -17,7 +17,7 @@ from tomosift.evaluation.report.picking_report import write_picking_report
 from tomosift.inference.model_files import load_classifier, model_digest
 from tomosift.io.particles import format_to_write, write_particles
 from tomosift.particles import Particles
-from tomosift.picking.config import Config
+from tomosift.picking.config import RENAMED, Config
 from tomosift.picking.detection import BACKGROUND, check_background, open_blocks
 from tomosift.picking.detector import group_picks_by_tomogram, read_radii, train_detector
 from tomosift.picking.self_training import concatenate_picks
@@ -195,7 +195,7 @@ def _train_detector(
         ],
         "seed": seed,
     }
-    run = Run.open(out, request)
+    run = Run.open(out, request, {f"detector.{old}": f"detector.{new}" for old, new in RENAMED.items()})
     if (run.result / "model.json").exists():
         monitor.message(f"{out}: trained before, used as it is")
         return
