@@ -24,12 +24,13 @@ from tomosift.evaluation.benchmark.datasets import build_data
 from tomosift.evaluation.benchmark.entries.few_shot import embedded
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.evaluation.known_structures import embed_known_structures, imaging_like, match_clusters
-from tomosift.inference.classifier import Classifier, load_classifier
+from tomosift.inference.classifier import Classifier
+from tomosift.inference.model_files import load_classifier
 from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import find_clusters, standardize_for_clustering
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.structures.atlas import atlas_names
-from tomosift.simulate.structures.synthetic_complexes import simulate_synthetic_complexes
+from tomosift.simulation.structures.atlas import atlas_names
+from tomosift.simulation.subtomograms import simulate_synthetic_complexes
 
 COMPLEXES, EACH, REFERENCES = 60, 40, 30
 TRIALS = 150

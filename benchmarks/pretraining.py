@@ -29,7 +29,7 @@ from tomosift.inference.prediction import embed, predict
 from tomosift.learning.linear_probe import measure_probe_accuracy
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.simulate.dataset_config import TomogramDatasetConfig
+from tomosift.simulation.dataset_config import TomogramDatasetConfig
 
 TEN = ("7p6z.cif.gz", "4v4r_30S.pdb.gz", "3j9i.pdb.gz", "1oel.pdb.gz", "1bxn.pdb.gz")
 TEN += ("6z6u.pdb.gz", "1qvr.pdb.gz", "2buk.pdb.gz", "5gjv.pdb.gz", "2cg9.pdb.gz")

@@ -22,8 +22,8 @@ from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.prediction import predict
 from tomosift.io.subtomogram_files import open_subtomogram_files
 from tomosift.methods.domain_adversarial import Config
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
-from tomosift.simulate.synthetic_stream import RANDOMIZED_RANGES
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.synthetic_stream import RANDOMIZED_RANGES
 
 WANTED = "ribosome-70s"
 SPACING_ANGSTROM, BOX_SIZE, EACH = 10.0, 32, 150

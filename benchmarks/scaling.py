@@ -33,9 +33,9 @@ from tomosift.inference.plda_model import fit_plda_model
 from tomosift.methods.metric import BLOCK_COMPLEXES, CACHE_FOLDER, Config
 from tomosift.models.encoders import build_encoder
 from tomosift.objectives.metric import MetricObjective
-from tomosift.simulate.feature_cache import FeatureCache, compute_features
-from tomosift.simulate.held_out_complexes import simulate_held_out_groups
-from tomosift.simulate.synthetic_stream import SyntheticComplexStream
+from tomosift.simulation.feature_cache import FeatureCache, compute_features
+from tomosift.simulation.held_out_complexes import simulate_held_out_groups
+from tomosift.simulation.synthetic_stream import SyntheticComplexStream
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
 

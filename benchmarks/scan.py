@@ -25,7 +25,7 @@ from torch import Tensor
 from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.evaluation.benchmark.template_matching import template_bank
-from tomosift.evaluation.metrics.detection import DetectionScores, detection_score
+from tomosift.evaluation.metrics.detection import DetectionScores, score_detections
 from tomosift.io.particles import read_particles
 from tomosift.io.particles.deepfinder import read_particles as read_object_list
 from tomosift.io.volumes import write_volume
@@ -35,8 +35,8 @@ from tomosift.picking.config import Config
 from tomosift.picking.detection import detect, extract_picks
 from tomosift.picking.detector import read_radii, train_detector
 from tomosift.picking.self_training import concatenate_picks
-from tomosift.simulate.dataset import simulate_dataset
-from tomosift.simulate.dataset_config import TomogramDatasetConfig
+from tomosift.simulation.dataset import simulate_dataset
+from tomosift.simulation.dataset_config import TomogramDatasetConfig
 from tomosift.train.run import Run
 
 DIAMETER = {
@@ -84,12 +84,12 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
                 if method != "templates" and not (method == "one-round" and each == 0):
                     folder = options.work / f"{method}-{each or 'all'}-{seed}"
                     found, seconds = _detected(method, given, learned, asked, folder, seed)
-                    score = detection_score(found, asked.truth, RADIUS)
+                    score = score_detections(found, asked.truth, RADIUS)
                     rows.append(_row("simulated", method, each, seed, score, seconds))
                     _write(options.work, rows)
     if "templates" in options.methods:
         found, seconds = _matched(learned, asked, options)
-        rows.append(_row("simulated", "templates", 0, 0, detection_score(found, asked.truth, RADIUS), seconds))
+        rows.append(_row("simulated", "templates", 0, 0, score_detections(found, asked.truth, RADIUS), seconds))
         _write(options.work, rows)
     if options.data is not None:
         rows.append(_deepfinder(options))
@@ -164,7 +164,7 @@ def _matched(learned: World, asked: World, options: Options) -> tuple[Particles,
         mine = told.select(np.flatnonzero(told.class_name == kind))
         levels = np.unique(np.quantile(mine.score, np.linspace(0, 1, 200)))
         scores = [
-            detection_score(mine.select(np.flatnonzero(mine.score >= level)), true, {kind: RADIUS[kind]}).f1.value
+            score_detections(mine.select(np.flatnonzero(mine.score >= level)), true, {kind: RADIUS[kind]}).f1.value
             for level in levels
         ]
         best[kind] = levels[int(np.argmax(scores))]
@@ -230,7 +230,7 @@ def _deepfinder(options: Options) -> dict[str, Any]:
     radii = read_radii(run.folder)
     found = extract_picks(detect(model, tomograms["tomo2"]), "tomo2", radii, 0.5)
     seconds = time.perf_counter() - started
-    return _row("deepfinder", "detector", 3, 0, detection_score(found, lists[2], dict.fromkeys(radii, 100.0)), seconds)
+    return _row("deepfinder", "detector", 3, 0, score_detections(found, lists[2], dict.fromkeys(radii, 100.0)), seconds)
 
 
 def deepfinder_tomograms(data: Path, work: Path) -> tuple[dict[str, Tomogram], dict[int, Particles]]:

@@ -39,7 +39,7 @@ from timing.stages import (
 
 from tomosift.malloc import keep_freed_memory
 from tomosift.models.descriptors.grid import compute_block_descriptors
-from tomosift.simulate.synthetic_stream import SyntheticComplexStream
+from tomosift.simulation.synthetic_stream import SyntheticComplexStream
 
 TOMOGRAM_ZYX = (128, 512, 512)
 

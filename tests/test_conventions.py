@@ -31,11 +31,11 @@ from tomosift.physics.imaging import image_parts, lab_protocol
 from tomosift.physics.projection import project
 from tomosift.physics.rotation import quaternions_to_matrices, random_rotations, rotate
 from tomosift.physics.wedge import apply_mask, wedge_mask
-from tomosift.simulate.dataset_tables import tilt_series_table
-from tomosift.simulate.specimen import build_specimen
-from tomosift.simulate.structures.densities import template
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
-from tomosift.simulate.tilt_series import (
+from tomosift.simulation.dataset_tables import tilt_series_table
+from tomosift.simulation.specimen import build_specimen
+from tomosift.simulation.structures.densities import template
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.tilt_series import (
     TiltSeriesSettings,
     box_variance,
     plan_acquisition,

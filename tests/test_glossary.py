@@ -72,6 +72,7 @@ EXCEPTIONS: tuple[Exception_, ...] = (
     Exception_("src/tomosift/methods/metric.py", "lessons", "lessons", _RUNS),
     Exception_("src/tomosift/methods/supervised.py", "spread", "spread", _RUNS),
     Exception_("src/tomosift/methods/supervised.py", "unfamiliar", "unfamiliar_below", _RUNS),
+    Exception_("src/tomosift/picking/config.py", "places", "_places", _RUNS),
     Exception_("src/tomosift/data/extraction/*.py", "asked", "class_names_asked", _SETS),
     Exception_("src/tomosift/evaluation/*.py", "adversaries", "cryo-shift-no-adversaries", _ENTRY),
     Exception_("CHANGELOG.md", "familiarity", "tomosiftFamiliarity", _RENAMED),

@@ -1,28 +1,35 @@
-"""Write the page of each benchmark protocol, with its figures, from the tables in experiments/tables.
+"""Write the page of each protocol in the documentation, with its figures, from the kept tables.
 
-    .venv/bin/python docs/generate/protocol_pages.py
+    python docs/generate/protocol_pages.py
 
-A table experiments/tables/NAME.csv, as `tomosift benchmark` writes it, holds one protocol and gives the page
-docs/protocols/NAME.md. The tables of `benchmarks/speed.py` and `benchmarks/peers.py` in the same folder are skipped.
+Tables are experiments/tables/NAME.csv, as `tomosift benchmark` writes them, of one protocol each; pages are
+docs/protocols/NAME.md. Tables of the timing benchmarks `speed.py` and `peers.py` are skipped.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
 from matplotlib import rcParams
 
-from tomosift.evaluation.benchmark.figures import accuracy_figure
+from tomosift.evaluation.benchmark.figures import draw_accuracy
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
-from tomosift.evaluation.benchmark.report import FURTHER, against, compared, labels_of, meaning, reference
-from tomosift.evaluation.benchmark.results import Row, budgets_of, by_world, read_table, rows_of
+from tomosift.evaluation.benchmark.report import (
+    FURTHER_COLUMNS,
+    budget_title,
+    describe_entry,
+    describe_noise,
+    find_reference,
+    format_difference,
+    has_differences,
+)
+from tomosift.evaluation.benchmark.results import Row, group_by_conditions, list_budgets, read_table, select_rows
 from tomosift.evaluation.report.figures import STYLE
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES_WITHOUT_PROTOCOL = {"speed", "peers"}
-# Grays with enough contrast on light and on dark pages.
-PAGE_STYLE = {
+SKIPPED_TABLES = {"speed", "peers"}
+# Grays that can be read on light and on dark pages.
+PAGE_COLORS = {
     "axes.edgecolor": "#8a8a8a",
     "axes.labelcolor": "#8a8a8a",
     "text.color": "#8a8a8a",
@@ -33,71 +40,74 @@ PAGE_STYLE = {
 
 
 def render_page(name: str, rows: Sequence[Row], folder: Path) -> str:
-    """Return the page of one table; write its figures into the folder.
+    """Return the page of one table as Markdown; its figures are written into the folder.
 
     Raises
     ------
     ValueError
-        The table holds several protocols.
+        The table has rows of several protocols.
     """
     if len({row.protocol for row in rows}) > 1:
-        raise ValueError(f"{name}.csv holds several protocols, expected one; write a table of each")
+        raise ValueError(f"{name}.csv has rows of several protocols, expected one; write a table of each")
+    parts = render_introduction(name, rows)
+    for (_, snr), group in group_by_conditions(rows).items():
+        noise = describe_noise(snr)
+        figure = folder / f"{name}-{'clean' if noise == 'no noise' else f'snr{snr:g}'}.svg"
+        draw_accuracy(group, STYLE | PAGE_COLORS).savefig(figure, transparent=True, metadata={"Date": None})
+        parts += [
+            f"## {noise[0].upper()}{noise[1:]}",
+            f"![Accuracy of each method at {noise}]({figure.name})",
+            render_table(group),
+        ]
+    descriptions = dict.fromkeys((row.method, describe_entry(row)) for row in rows)
+    parts += ["## Methods", "\n".join(f"- `{method}`: {sentence}" for method, sentence in descriptions)]
+    return "\n\n".join(parts) + "\n"
+
+
+def render_introduction(name: str, rows: Sequence[Row]) -> list[str]:
+    """Return the paragraphs about the protocol and its numbers."""
     protocol = PROTOCOLS[rows[0].protocol]
-    parts = [f"# {name}", protocol.sentence, f"Structures of the atlas: {', '.join(protocol.classes)}."]
+    parts = [f"# {name}", protocol.description, f"Structures of the atlas: {', '.join(protocol.classes)}."]
     if protocol.others:
         parts.append(f"Of no class: {', '.join(protocol.others)}.")
     if protocol.pretrained_on:
         parts.append(f"Pretrained on: {', '.join(protocol.pretrained_on)}.")
-    seeds = sorted({row.seed for row in rows})
-    unit = "episodes of " if protocol.ways else ""
+    seeds = len({row.seed for row in rows})
+    episodes = "episodes of " if protocol.ways else ""
     parts.append(
-        f"Accuracy on {unit}{rows[0].test_particles:,} or so held-out particles; mean over up to {len(seeds)} seeds, "
-        "range in brackets. Differences to another row are of the same seeds, with their 95 % interval. Numbers are "
-        f"in `experiments/tables/{name}.csv`, the commands in `experiments/LOG.md`."
+        f"Accuracy on {episodes}about {rows[0].test_particles:,} held-out particles; mean over up to {seeds} seeds, "
+        "range in brackets. Differences to another entry are of the same seeds, with their 95 % interval. The numbers "
+        f"are in `experiments/tables/{name}.csv`, the commands in `experiments/LOG.md`."
     )
-    for (_, snr), mine in by_world(rows).items():
-        noise = "no noise" if math.isinf(snr) else f"SNR {snr:g}"
-        figure = folder / f"{name}-{'clean' if math.isinf(snr) else f'snr{snr:g}'}.svg"
-        accuracy_figure(mine, STYLE | PAGE_STYLE).savefig(figure, transparent=True, metadata={"Date": None})
-        parts += [
-            f"## {noise[0].upper()}{noise[1:]}",
-            f"![Accuracy of each method at {noise}]({figure.name})",
-            render_table(mine),
-        ]
-    parts += [
-        "## Methods",
-        "\n".join(f"- `{m}`: {sentence}" for m, sentence in dict.fromkeys((r.method, meaning(r)) for r in rows)),
-    ]
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 def render_table(rows: Sequence[Row]) -> str:
-    """Return a Markdown table with a line per method and a column per label budget."""
-    budgets = budgets_of(rows)
-    more = [(title, name) for title, name in FURTHER if any(getattr(row, name) is not None for row in rows)]
-    heads = ["method", *(labels_of(budget) for budget in budgets)]
-    differs = compared(rows)
-    heads += [f"against `{reference(rows)}`"] if differs else []
-    heads += [title for title, _ in more]
-    lines = [heads, ["---"] * len(heads)]
+    """Return a Markdown table, a line per entry and a column per budget."""
+    budgets, compares = list_budgets(rows), has_differences(rows)
+    more = [column for column in FURTHER_COLUMNS if any(getattr(row, column[1]) is not None for row in rows)]
+    header = ["method", *(budget_title(budget) for budget in budgets)]
+    header += [f"difference to `{find_reference(rows)}`"] if compares else []
+    header += [title for title, _ in more]
+    lines = [header, ["---"] * len(header)]
     for method in dict.fromkeys(row.method for row in rows):
-        mine = [row for row in rows if row.method == method]
-        groups = [rows_of(rows, method, budget) for budget in budgets]
-        cells = [format_mean([r.accuracy for r in group]) + format_interval(group) for group in groups]
-        cells += [against(rows, method)] if differs else []
-        cells += [format_mean([getattr(r, name) for r in mine if getattr(r, name) is not None]) for _, name in more]
+        cells = [format_accuracy(select_rows(rows, method, budget)) for budget in budgets]
+        cells += [format_difference(rows, method)] if compares else []
+        for _, field in more:
+            values = [getattr(row, field) for row in rows if row.method == method]
+            cells.append(format_mean_and_range([value for value in values if value is not None]))
         lines.append([f"`{method}`", *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def format_interval(rows: Sequence[Row]) -> str:
-    """Return half the 95 % interval over episodes as text, mean over seeds; nothing without episodes."""
+def format_accuracy(rows: Sequence[Row]) -> str:
+    """Return mean and range over seeds, and half the 95 % interval over episodes where there is one."""
     widths = [row.half_width for row in rows if row.half_width is not None]
-    return f", ± {mean(widths):.3f}" if widths else ""
+    return format_mean_and_range([row.accuracy for row in rows]) + (f", ± {mean(widths):.3f}" if widths else "")
 
 
-def format_mean(values: Sequence[float]) -> str:
-    """Return mean and range as text."""
+def format_mean_and_range(values: Sequence[float]) -> str:
+    """Return the mean, and the range of several values; empty without values."""
     if len(values) < 2:
         return f"{values[0]:.3f}" if values else ""
     return f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
@@ -109,7 +119,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     rcParams["svg.hashsalt"] = "tomosift"  # the same table gives the same file
     for path in sorted((ROOT / "experiments" / "tables").glob("*.csv")):
-        if path.stem in TABLES_WITHOUT_PROTOCOL:
+        if path.stem in SKIPPED_TABLES:
             continue
         (folder / f"{path.stem}.md").write_text(render_page(path.stem, read_table(path), folder))
         print(folder / f"{path.stem}.md")

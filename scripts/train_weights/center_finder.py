@@ -3,7 +3,7 @@
     ./dev bench center_finder --work FOLDER              simulate, train, measure, write the weights
     ./dev bench center_finder --work FOLDER --measure    measure the weights that come with the program again
 
-It learns from complexes that do not exist (`tomosift.simulate.structures.synthetic_complexes`), crowded and off center, under widely
+It learns from complexes that do not exist (`tomosift.simulation.structures.synthetic_complexes`), crowded and off center, under widely
 varied imaging; it is measured on the real structures of the atlas, none of which it has seen. Simulated sets and the
 run are kept below --work, so an interrupted training goes on.
 """
@@ -19,14 +19,24 @@ import tyro
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.files import write_json, written_then_renamed
-from tomosift.models.center_finder import PLACES, SMOOTHING, CenterFinder, finder_digest, fourier_crop, weights_path
+from tomosift.models.center_finder import (
+    CENTER_GRID,
+    SMOOTHING,
+    CenterFinder,
+    finder_digest,
+    fourier_crop,
+    weights_path,
+)
 from tomosift.models.recentering import estimate_centers, estimate_picking_error
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
-from tomosift.simulate.structures.atlas import atlas_names
-from tomosift.simulate.structures.synthetic_complexes import simulate_synthetic_complexes
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.structures.atlas import atlas_names
+from tomosift.simulation.subtomograms import (
+    SubtomogramSetConfig,
+    simulate_subtomograms,
+    simulate_synthetic_complexes,
+)
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
 
@@ -131,8 +141,8 @@ class Learner(nn.Module):
         self.finder = CenterFinder()
 
     def forward(self, batch: Boxes, generator: torch.Generator) -> dict[str, Tensor]:
-        axis = torch.arange(PLACES, device=batch.place.device) - PLACES / 2
-        distance = (axis / PLACES - batch.place[:, :, None]) / SMOOTHING
+        axis = torch.arange(CENTER_GRID, device=batch.place.device) - CENTER_GRID / 2
+        distance = (axis / CENTER_GRID - batch.place[:, :, None]) / SMOOTHING
         z, y, x = torch.softmax(-distance.square() / 2, dim=2).unbind(1)
         wanted = z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
         told = torch.log_softmax(self.finder(batch.small).flatten(1), dim=1)
@@ -172,7 +182,7 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
         torch.manual_seed(options.seed)
         learner = Learner()
         stream = Stream(sets, options.batch_size, options.seed)
-        fit(learner, stream, training, run, options.seed, progress=lambda done, steps, losses: None)
+        fit(learner, stream, training, run, options.seed)
         with written_then_renamed(weights_path()) as temporary:
             # Half precision halves the package and moves no center.
             save_file({name: value.half() for name, value in learner.finder.state_dict().items()}, temporary)

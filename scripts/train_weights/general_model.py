@@ -23,13 +23,14 @@ from tomosift import methods
 from tomosift.evaluation.benchmark.datasets import build_data
 from tomosift.evaluation.benchmark.entries.few_shot import embedded
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
-from tomosift.evaluation.metrics.few_shot import episode_scores
+from tomosift.evaluation.metrics.few_shot import score_episodes
 from tomosift.files import write_json
-from tomosift.inference.classifier import Classifier, load_classifier, save_classifier
+from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import CosineHead, PLDAHead
+from tomosift.inference.model_files import load_classifier, save_classifier
 from tomosift.methods.metric import Config
 from tomosift.models.center_finder import weights_path
-from tomosift.simulate.synthetic_stream import WIDE_RANGES
+from tomosift.simulation.synthetic_stream import WIDE_RANGES
 from tomosift.train.run import read_json
 
 SHIPPED = weights_path().parent / "shipped"
@@ -69,7 +70,7 @@ def measure(name: str, work: Path) -> dict[str, str]:
             each.standardize(torch.from_numpy(embeddings))
             for ways in (5, 8):
                 one, five = (
-                    episode_scores(embeddings, asked.label, each, ways=ways, shots=shots).accuracy for shots in (1, 5)
+                    score_episodes(embeddings, asked.label, each, ways=ways, shots=shots).accuracy for shots in (1, 5)
                 )
                 found[f"SNR {snr:g}, {ways} classes, {by}"] = f"{one}, {five}"
                 print(f"SNR {snr:g}, {ways} classes, 1 and 5 examples, {by}: {one}, {five}", flush=True)
@@ -87,11 +88,6 @@ def _with_decoder(model: Classifier, decoder: str, folder: Path) -> Classifier:
     return made
 
 
-def told(losses: dict[str, float]) -> str:
-    """The newest losses in words."""
-    return ", ".join(f"{name} {value:.3f}" for name, value in losses.items()) or "simulated"
-
-
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Simulate, train, write and measure."""
     if options.measure:
@@ -99,9 +95,9 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
         return
     config, folder = MODELS[options.name], SHIPPED / options.name
 
-    def progress(done: int, total: int, losses: dict[str, float]) -> None:
-        if not losses or done % 100 == 0:
-            print(f"{done} of {total}: {told(losses)}", flush=True)
+    def progress(done: int, total: int, note: str = "") -> None:
+        if not note.startswith("loss") or done % 100 == 0:
+            print(f"{done} of {total}: {note}", flush=True)
 
     run = options.work / "run"
     model = methods.train("metric", config, None, run, options.seed, progress)
@@ -119,8 +115,8 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
         "config": asdict(config),
         "last_step": {key: value for key, value in last.items() if key != "time"},
         "environment": read_json(run / "environment.json"),
-        "sources": f"{config.complexes} complexes of tomosift.simulate.structures.synthetic_complexes and what pickers take "
-        f"for some, {config.complexes * config.boxes_each} boxes; no real structure",
+        "sources": f"{config.complexes} complexes of tomosift.simulation.structures.synthetic_complexes and what pickers take "
+        f"for some, {config.complexes * config.particles_per_complex} boxes; no real structure",
         "accuracy_in_episodes_of_the_atlas_1_and_5_examples": measure(options.name, options.work),
         "limits": "Complexes of 60 kDa to 2.5 MDa in boxes of 32^3 at 10 A; what differs less than its noise allows to "
         "see it takes for one.",

@@ -30,11 +30,12 @@ from torch import Tensor, nn
 from tomosift.averaging.class_averages import prepare_alignment
 from tomosift.averaging.multireference_alignment import refine_labels
 from tomosift.data.batches import Batch, read_batch
-from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.files import write_json, written_then_renamed
-from tomosift.inference.classifier import Classifier, load_classifier, model_digest, save_classifier, shipped_decoder
+from tomosift.inference.classifier import Classifier
 from tomosift.inference.dense_crf import PUBLISHED, CrfConfig
+from tomosift.inference.model_files import load_classifier, model_digest, save_classifier, shipped_decoder
 from tomosift.inference.prediction import MASK_THRESHOLD, ClassPosterior, classify_embeddings, embed, predict_masks
 from tomosift.inference.prototypes import enroll_classes
 from tomosift.models.center_finder import weights_path
@@ -43,9 +44,12 @@ from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
 from tomosift.models.losses import soft_dice_loss
 from tomosift.models.recentering import recenter
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.structures.atlas import atlas_names
-from tomosift.simulate.structures.synthetic_complexes import simulate_synthetic_complexes
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.structures.atlas import atlas_names
+from tomosift.simulation.subtomograms import (
+    SubtomogramSetConfig,
+    simulate_subtomograms,
+    simulate_synthetic_complexes,
+)
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
 

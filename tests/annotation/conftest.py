@@ -10,7 +10,7 @@ from tomosift.annotation.store import Store
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.methods import set_digest
 from tomosift.physics.imaging import lab_protocol
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 CLASSES = ("ribosome-70s", "groel", "apoferritin")
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tomosift.averaging import class_averages as averages
 from tomosift.averaging import multireference_alignment as averaging
-from tomosift.averaging.class_averages import AVERAGES_PER_CLASS, AlignmentInput, ClassAverages, prepare_alignment
+from tomosift.averaging.alignment_input import AlignmentInput, prepare_alignment
+from tomosift.averaging.class_averages import AVERAGES_PER_CLASS, ClassAverages
 from tomosift.averaging.multireference_alignment import (
     MAX_HELD_OUT,
     MIN_MEMBERS,
@@ -21,12 +22,13 @@ from tomosift.averaging.multireference_alignment import (
     select_held_out,
 )
 from tomosift.inference.class_average_classifier import attach_class_averages
-from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier, shipped_decoder
+from tomosift.inference.classifier import Classifier, ModelCard
+from tomosift.inference.model_files import load_classifier, save_classifier, shipped_decoder
 from tomosift.inference.prediction import MASK_THRESHOLD, ClassPosterior, apply_class_averages, predict, predict_masks
 from tomosift.inference.prototypes import enroll_classes
 from tomosift.models.encoder import Encoder
 from tomosift.models.encoders import build_encoder
-from tomosift.physics.rotation import random_rotations, rotate_upsampled, upsampled
+from tomosift.physics.rotation import random_rotations, rotate_upsampled, upsample
 from tomosift.physics.wedge import apply_mask, wedge_mask
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
@@ -73,7 +75,7 @@ class Boxes:
 def drawn(each: int, seed: int, snr: float = 0.5) -> Boxes:
     generator, label = torch.Generator().manual_seed(seed), torch.arange(each * CLASSES) % CLASSES
     shapes = torch.stack([particle(places) for places in PLACES])
-    turned = rotate_upsampled(upsampled(shapes)[label], 2, random_rotations(len(label), generator))
+    turned = rotate_upsampled(upsample(shapes)[label], 2, random_rotations(len(label), generator))
     strength = (turned.var(dim=(1, 2, 3)) / snr).sqrt()[:, None, None, None]
     noise = torch.randn(turned.shape, generator=generator)
     made = apply_mask(turned + strength * noise, wedge_mask(SIZE, torch.tensor([[-60.0, 60.0]])))
@@ -225,7 +227,7 @@ def test_without_labels_to_ask_averages_are_kept_as_they_are(
     found: ClassAverages, asked: Boxes, encoder: Encoder
 ) -> None:
     model = Classifier(encoder, ModelCard("radial", 10.0, SIZE, ("bent", "rod", "lump"))).eval()
-    none = asked.select(np.zeros(0, dtype=np.int64))
+    none = asked.empty()
     assert attach_class_averages(model, found, asked, none, none.label, None) == ""
     assert model.averages is found
     assert float(found.temperature) == 1.0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tomosift.cli.main import main
-from tomosift.simulate.dataset import DatasetPaths, simulate_dataset, write_label_table
-from tomosift.simulate.dataset_config import TomogramDatasetConfig
+from tomosift.simulation.dataset import DatasetPaths, simulate_dataset, write_label_table
+from tomosift.simulation.dataset_config import TomogramDatasetConfig
 
 CLASSES = ("ribosome-70s", "groel", "apoferritin")
 SPACING = 16.0

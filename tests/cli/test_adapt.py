@@ -12,7 +12,7 @@ from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.model_files import GENERAL
 from tomosift.io.particles import read_particles, write_particles
 from tomosift.methods.supervised import Config as Supervised
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training
 from tomosift.train.run import read_json
 

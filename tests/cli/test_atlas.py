@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tomosift.cli.main import main
-from tomosift.simulate.structures.atlas import atlas_names, load_atlas_entry
+from tomosift.simulation.structures.atlas import atlas_names, load_atlas_entry
 
 ATOM = "ATOM  {n:5d}  CA  ALA A{n:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00 20.00           C\n"
 

@@ -13,8 +13,8 @@ import pytest
 import starfile
 
 from tomosift.cli.main import main
-from tomosift.data.subtomograms import open_subtomograms
-from tomosift.inference.classifier import load_classifier
+from tomosift.data.subtomogram_set import open_subtomograms
+from tomosift.inference.model_files import load_classifier
 from tomosift.inference.prediction import predict
 from tomosift.io.particles import copick, read_particles
 
@@ -60,9 +60,9 @@ def test_relion_output_reads_back_with_classes_and_the_same_geometry(world: Any,
 
 
 def grids(world: Any) -> Any:
-    from tomosift.data.extraction.tomogram_sources import grids_by_name, open_tomograms
+    from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
 
-    return grids_by_name(open_tomograms(world.paths.tomograms))
+    return collect_grids(open_tomograms(world.paths.tomograms))
 
 
 def test_embeddings_lie_beside_the_table_in_its_order(chain: Any, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_run_and_set_the_wrong_way_round_are_refused(chain: Any, tmp_path: Path,
 def test_two_processes_write_the_same_table_and_leave_no_parts(
     chain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tomosift.compute.embedding._BOXES", 7)
+    monkeypatch.setattr("tomosift.compute.embedding._CHUNK", 7)
     one = starfile.read(classify(chain, tmp_path / "one.star"), always_dict=True)["particles"]
     two = starfile.read(classify(chain, tmp_path / "two.star", "--workers", "2"), always_dict=True)["particles"]
     # Written to four digits, of which threads in other numbers may round the last one the other way.

@@ -9,14 +9,14 @@ from unittest import mock
 import numpy as np
 import pytest
 import starfile
-
-from tomosift.cli.inputs import labeled_set, set_grids
-from tomosift.cli.main import main
 from tomosift.cli.masks import check_masks
-from tomosift.data.subtomograms import open_subtomograms
-from tomosift.inference.classifier import load_classifier
+
+from tomosift.cli.main import main
+from tomosift.data.labels import label_subtomograms
+from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
+from tomosift.inference.model_files import load_classifier
 from tomosift.io.volumes import open_volume
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
 
@@ -137,9 +137,9 @@ def test_two_tomograms_never_share_a_label_volume(chain: Any, outlining: Path, t
     renamed = replace(boxes, particles=replace(boxes.particles, tomogram=names))
     model = load_classifier(outlining)
     check_masks(tmp_path / "masks.mrcs", model, renamed)
-    grids = dict.fromkeys(renamed.tomogram_names, set_grids(boxes)[first])
+    grids = dict.fromkeys(renamed.tomogram_names, boxes.grids[first])
     with (
-        mock.patch("tomosift.cli.masks.set_grids", return_value=grids),
+        mock.patch.object(Subtomograms, "grids", mock.PropertyMock(return_value=grids)),
         pytest.raises(ValueError, match=r"would both be written to .*TS_1\.zarr; write masks to \.mrcs"),
     ):
         check_masks(tmp_path / "masks.zarr", model, renamed)
@@ -165,7 +165,7 @@ def test_averages_name_and_outline_particles_and_are_kept(world: Any, chain: Any
     columns = [f"tomosiftProbability_{name}" for name in CLASSES]
     np.testing.assert_allclose(table[columns].to_numpy().sum(1), 1, atol=1e-4)
     boxes = open_subtomograms(chain.subtomograms)
-    true, shown = (labeled_set(boxes, path, None, None, 30.0) for path in (world.paths.particles_truth, world.labels))
+    true, shown = (label_subtomograms(boxes, path) for path in (world.paths.particles_truth, world.labels))
     asked = true.particles.class_name[shown.label < 0]
     assert (table["tomosiftClass"].to_numpy() == asked).mean() > 0.9
     masks = np.asarray(open_volume(tmp_path / "masks.mrcs").data).reshape(len(table), -1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tomosift.cli.main import main
-from tomosift.inference.classifier import model_folder, shipped_models
+from tomosift.inference.model_files import model_folder, shipped_models
 
 
 def test_shipped_models_are_listed_with_what_they_can(capsys: pytest.CaptureFixture[str]) -> None:

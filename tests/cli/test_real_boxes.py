@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from tomosift.cli.main import main
-from tomosift.data.subtomograms import open_subtomograms
-from tomosift.inference.classifier import load_classifier
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.data.subtomogram_set import open_subtomograms
+from tomosift.inference.model_files import load_classifier
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 MICROTUBULE, RIBOSOMES = "derived_real_microtubule", "derived_real_ribosomes"
 

@@ -12,7 +12,7 @@ import pytest
 
 from tomosift.cli.main import main
 from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
-from tomosift.evaluation.metrics.detection import detection_score
+from tomosift.evaluation.metrics.detection import score_detections
 from tomosift.files import write_json
 from tomosift.io.particles import copick, read_particles, write_particles
 from tomosift.io.volumes import open_volume, write_volume
@@ -89,7 +89,7 @@ def test_what_is_found_are_the_particles(world: Any, scanned: Path, picks: Path)
     found, truth = read(world, scanned / "particles.star"), read(world, picks)
     assert set(found.tomogram) == {"tomogram_001", "tomogram_002"}
     truth = truth.select(np.isin(truth.tomogram.astype(str), list(set(found.tomogram))))
-    score = detection_score(found, truth, dict.fromkeys(sorted(set(truth.class_name)), 160.0))
+    score = score_detections(found, truth, dict.fromkeys(sorted(set(truth.class_name)), 160.0))
     assert score.recall > 0.5
     assert score.precision > 0.3
     assert set(found.class_name) <= set(truth.class_name)

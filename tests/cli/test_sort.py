@@ -12,8 +12,8 @@ import starfile
 
 from tomosift.cli import sort
 from tomosift.cli.main import main
-from tomosift.data.subtomograms import open_subtomograms
-from tomosift.inference.classifier import load_classifier
+from tomosift.data.subtomogram_set import open_subtomograms
+from tomosift.inference.model_files import load_classifier
 from tomosift.inference.prediction import predict
 from tomosift.io.particles import csv
 from tomosift.methods.contrastive import Config as Contrastive

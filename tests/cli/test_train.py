@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tomosift.cli.main import main
-from tomosift.data.subtomograms import open_subtomograms
-from tomosift.inference.classifier import load_classifier
+from tomosift.data.subtomogram_set import open_subtomograms
+from tomosift.inference.model_files import load_classifier
 from tomosift.io.particles import csv
 from tomosift.particles import Particles
 

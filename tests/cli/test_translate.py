@@ -8,7 +8,7 @@ import pytest
 
 from tomosift.cli.main import main
 from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 Refused = Callable[..., str]
 CLASSES = ("ribosome-70s", "apoferritin")

@@ -9,7 +9,7 @@ from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.particles import Particles
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 
 def write(folder: Path, masks: np.ndarray | None, has_masks: bool = True) -> None:

@@ -17,7 +17,7 @@ from tomosift.models.embedder import Embedder
 from tomosift.models.encoders import build_encoder
 from tomosift.models.recentering import Recentering
 from tomosift.physics.imaging import lab_protocol
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 KNOWN = ("ribosome-70s", "groel", "apoferritin", "rubisco", "stnv-capsid")
 PRESENT = (*KNOWN[:4], "clpb")

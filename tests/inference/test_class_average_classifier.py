@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from tomosift.averaging.multireference_alignment import AlignmentResult
 from tomosift.data.labels import find_rows
-from tomosift.data.subtomograms import Subtomograms
+from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.inference import class_average_classifier as recognition
 from tomosift.inference.class_average_classifier import SupportSet, add_class_averages
-from tomosift.inference.classifier import GENERAL, Classifier, load_classifier
+from tomosift.inference.classifier import Classifier
+from tomosift.inference.model_files import GENERAL, load_classifier
 from tomosift.inference.prediction import apply_class_averages, classify_embeddings, embed
 from tomosift.inference.prototypes import enroll_classes
 from tomosift.models.encoder import ReportDone
 from tomosift.physics.imaging import lab_protocol
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
 

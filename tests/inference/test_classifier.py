@@ -13,15 +13,8 @@ import torch
 from safetensors import safe_open
 
 from tomosift.errors import FormatError
-from tomosift.inference.classifier import (
-    Classifier,
-    ModelCard,
-    load_classifier,
-    load_start,
-    model_digest,
-    save_classifier,
-    shipped_models,
-)
+from tomosift.inference.classifier import Classifier, ModelCard
+from tomosift.inference.model_files import load_classifier, load_start, model_digest, save_classifier, shipped_models
 from tomosift.inference.prediction import embed, predict
 from tomosift.models.center_finder import weights_path
 from tomosift.models.encoders import ENCODERS, build_encoder

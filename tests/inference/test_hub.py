@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tomosift.inference.classifier import load_classifier, model_digest, model_folder
 from tomosift.inference.hub import download_model
+from tomosift.inference.model_files import load_classifier, model_digest, model_folder
 
 
 def hub(monkeypatch: pytest.MonkeyPatch, snapshot_download: object) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from tomosift.inference.classifier import Classifier, ModelCard, load_classifier, save_classifier
+from tomosift.inference.classifier import Classifier, ModelCard
 from tomosift.inference.heads import CosineHead, PrototypeHead
+from tomosift.inference.model_files import load_classifier, save_classifier
 from tomosift.inference.prediction import classify_embeddings
 from tomosift.inference.prototypes import enroll_classes, leave_one_out_comparison
 from tomosift.models.encoders import build_encoder

@@ -13,7 +13,7 @@ from tomosift.data.training_sets import TrainingSets
 from tomosift.learning.query_rounds import QueryRounds
 from tomosift.learning.query_strategies import QueryConfig
 from tomosift.methods.active import QUERIES, Config
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training
 
 CLASSES = ("ribosome-70s", "apoferritin", "proteasome-20s")

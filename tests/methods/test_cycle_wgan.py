@@ -15,9 +15,9 @@ from tomosift.models.generator_files import load_generator
 from tomosift.models.generators import GeneratorConfig
 from tomosift.objectives.cycle_wgan import AdversarialLoss, CycleGanObjective
 from tomosift.physics.imaging import lab_protocol
-from tomosift.simulate.style_transfer import MAP_RANGES
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
-from tomosift.simulate.synthetic_stream import StructureStream
+from tomosift.simulation.style_transfer import MAP_RANGES
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.synthetic_stream import StructureStream
 from tomosift.train.loop import Training
 
 CLASSES = ("ribosome-70s", "apoferritin")

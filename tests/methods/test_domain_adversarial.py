@@ -18,7 +18,7 @@ from tomosift.models.encoders import build_encoder
 from tomosift.models.recentering import Recentering
 from tomosift.objectives.domain_adversarial import DomainAdversarialObjective, Features
 from tomosift.physics.imaging import lab_protocol
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training
 
 CLASSES = ("ribosome-70s", "apoferritin", "proteasome-20s")

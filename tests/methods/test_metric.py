@@ -19,8 +19,8 @@ from tomosift.models.encoders import build_encoder
 from tomosift.models.recentering import MAX_SHIFT
 from tomosift.objectives.metric import MetricObjective, MetricSettings
 from tomosift.physics.imaging import ImagingRanges
-from tomosift.simulate.feature_cache import FeatureCache, compute_features
-from tomosift.simulate.synthetic_stream import SyntheticComplexStream
+from tomosift.simulation.feature_cache import FeatureCache, compute_features
+from tomosift.simulation.synthetic_stream import SyntheticComplexStream
 from tomosift.train import loop
 from tomosift.train.loop import Training
 from tomosift.train.schedule import step_generator

@@ -20,8 +20,8 @@ from tomosift.models.center_finder import (
 from tomosift.models.recentering import Recentering
 from tomosift.physics.augmentation import normalize
 from tomosift.physics.imaging import lab_protocol
-from tomosift.simulate.structures.atlas import atlas_names
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.structures.atlas import atlas_names
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 
 @pytest.mark.parametrize("size", [16, 24, 31, 40])

@@ -59,11 +59,11 @@ def test_unknown_names_and_wrong_values_are_refused_with_the_field(changed: dict
 
 
 def test_fields_of_an_earlier_version_are_read_under_their_new_names() -> None:
-    stored = {"fine_tuning": "all", "training": {"epochs": 7}}
+    stored = {"fine_tuning": "probe", "training": {"epochs": 7}}
     names = {"fine_tuning": "tuning", "training.epochs": "training.steps"}
     config = config_from_json(Supervised, stored, PATH, names)
-    assert (config.tuning, config.training.steps) == ("all", 7)
-    assert stored == {"fine_tuning": "all", "training": {"epochs": 7}}
+    assert (config.tuning, config.training.steps) == ("probe", 7)
+    assert stored == {"fine_tuning": "probe", "training": {"epochs": 7}}
     assert config_from_json(Supervised, as_json(config), PATH, names) == config
 
 

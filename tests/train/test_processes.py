@@ -28,6 +28,7 @@ from tomosift.methods import METHODS, contrastive, metric, supervised
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.rng import ShardGenerator, draw_normal, draw_uniform
+from tomosift.simulation import held_out_complexes
 from tomosift.train.config import config_from_json
 from tomosift.train.loop import Training, _check_distributed, _Trainer
 from tomosift.train.processes import detect_launched_processes
@@ -36,6 +37,7 @@ from tomosift.train.run import Run
 HERE, SCRIPTS = Path(__file__).resolve(), Path(sys.executable).parent
 TOLERANCE = 1e-4
 STEPS = 6
+LIMIT_S = 280  # for a program to end, on however busy a machine
 
 VIEWS = ViewRanges(noise_std=(0.0, 0.5), hidden_cubes=1, elastic_voxels=0.5)
 TRAINING = Training(steps=STEPS, batch_size=24, checkpoint_every=3)
@@ -106,7 +108,8 @@ def train_case(case: str, folder: Path, runs: Path, processes: int, kill_at: int
 
     with (
         # Two files of features, one for each process, and few subtomograms afterwards.
-        patch.multiple(metric, _LESSON_COMPLEXES=8, _DIRECTIONS_EACH=8),
+        patch.object(metric, "BLOCK_COMPLEXES", 8),
+        patch.object(held_out_complexes, "_PARTICLES_PER_COMPLEX", 8),
         patch.object(Fabric, "clip_gradients", clip_and_record),
         patch.object(_Trainer, "descend", descend_and_record),
         # Where the true gradient is zero, as before a head that subtracts means, AdamW blows rounding up to a step.
@@ -134,8 +137,13 @@ def run_processes(command: Sequence[object], *environments: dict[str, object]) -
     for variables in environments:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **meeting, **{k: str(v) for k, v in variables.items()}}
         started.append(subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True))
-    outputs = [process.communicate(timeout=120)[1] for process in started]
-    return [(process.wait(timeout=120), errors) for process, errors in zip(started, outputs, strict=True)]
+    try:
+        outputs = [process.communicate(timeout=LIMIT_S)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    return [(process.returncode, errors) for process, errors in zip(started, outputs, strict=True)]
 
 
 def run_in_two_processes(*words: object) -> list[tuple[int, str]]:

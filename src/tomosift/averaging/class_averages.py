@@ -22,7 +22,7 @@ from tomosift.averaging.pose_search import (
     search_poses,
 )
 from tomosift.learning.calibration import laplace_accuracy, match_temperature_to_accuracy
-from tomosift.physics.rotation import random_rotations, upsampled
+from tomosift.physics.rotation import random_rotations, upsample
 
 AVERAGES_PER_CLASS = 3
 """Averages of each class, each started from another of its particles: errors of one start may be absent in another."""
@@ -103,7 +103,7 @@ class ClassAverages(nn.Module):
     def display_densities(self, box_size: int) -> Float[np.ndarray, "k e e e"]:
         """The first average of each class on about the grid of the subtomograms, for pictures."""
         first = self.density[:, 0]
-        return np.asarray(upsampled(first.cpu(), max(1, round(box_size / GRID))))
+        return np.asarray(upsample(first.cpu(), max(1, round(box_size / GRID))))
 
     def update_posterior(
         self, log_probability: Float[np.ndarray, "n k"], spectra: WhitenedSpectra

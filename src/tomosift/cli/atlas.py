@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from tomosift.cli.terminal import print_message, print_table
-from tomosift.simulate.structures.atlas import add_to_atlas, atlas_folder, atlas_names, load_atlas_entry
+from tomosift.simulation.structures.atlas import add_to_atlas, atlas_folder, atlas_names, load_atlas_entry
 
 
 def list_entries(folder: Path | None = None) -> None:

@@ -9,8 +9,8 @@ from tomosift.cli.options import Seed, Structures
 from tomosift.cli.terminal import TerminalMonitor, print_message, progress_bar
 from tomosift.cli.usual import usual_options
 from tomosift.compute.engine import Engine, for_each
-from tomosift.simulate.dataset import simulate_dataset, simulate_tomogram, tomogram_tasks, write_label_table
-from tomosift.simulate.dataset_config import TomogramDatasetConfig
+from tomosift.simulation.dataset import simulate_dataset, simulate_tomogram, tomogram_tasks, write_label_table
+from tomosift.simulation.dataset_config import TomogramDatasetConfig
 from tomosift.workflows.simulate_subtomograms import simulate_set
 from tomosift.workflows.sort import describe_set
 

@@ -14,8 +14,8 @@ from tomosift.inference.prediction import embed
 from tomosift.learning.clustering import standardize_for_clustering
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.progress import Progress, ignore_progress
-from tomosift.simulate.dataset_config import class_name_of
-from tomosift.simulate.subtomograms import SubtomogramSetConfig, simulate_subtomograms
+from tomosift.simulation.dataset_config import class_name_of
+from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
 PER_CLASS = 30
 """Simulated subtomograms of each known structure, with and without CTF."""

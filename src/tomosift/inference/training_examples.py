@@ -20,9 +20,9 @@ from tomosift.inference.class_average_classifier import AttachedAverages, attach
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.model_files import shipped_decoder
 from tomosift.inference.prediction import embed_volumes, predict_by_embeddings
-from tomosift.learning.label_propagation import assign_pseudo_labels, out_of_fold_logits
 from tomosift.learning.linear_probe import fit_linear_probe, leave_one_out_logits
 from tomosift.learning.plda import PLDA
+from tomosift.learning.pseudo_labels import assign_pseudo_labels, out_of_fold_logits
 from tomosift.models.embedder import Embedder
 from tomosift.progress import Progress, ignore_progress
 

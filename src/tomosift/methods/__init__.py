@@ -106,6 +106,11 @@ def read_config(name: str, path: Path) -> Any:
     path
         Folder of the run, or its config.json.
 
+    Returns
+    -------
+    object
+        Instance of the method's ``Config``.
+
     Raises
     ------
     FormatError
@@ -149,6 +154,11 @@ def train(
     progress
         Called after each step; the note is the loss.
 
+    Returns
+    -------
+    Classifier
+        The model that ``folder/result`` holds.
+
     Raises
     ------
     FormatError
@@ -158,7 +168,19 @@ def train(
 
     Examples
     --------
-    See `tomosift.SubtomogramClassifier` for the whole way from labeled particles to predictions.
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from tomosift.data.set_writer import SubtomogramWriter
+    >>> from tomosift.particles import Particles
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> writer = SubtomogramWriter(folder / "set", box_size=16, voxel_spacing_angstrom=10.0)
+    >>> volume = np.random.default_rng(0).normal(size=(8, 16, 16, 16))
+    >>> writer.append(volume, Particles.create(["TS_01"] * 8, np.zeros((8, 3))), (-60.0, 60.0))
+    >>> subtomograms = writer.close()
+    >>> config = load_method("contrastive").Config(init=None, training=Training(steps=1, batch_size=4))
+    >>> data = TrainingSets.from_labels(subtomograms, subtomograms)
+    >>> train("contrastive", config, data, folder / "run", seed=0).card.encoder
+    'radial'
     """
     module = load_method(name)
     if not isinstance(config, module.Config):

@@ -35,9 +35,9 @@ from tomosift.models.generators import GeneratorConfig
 from tomosift.models.recentering import SUBTOMOGRAMS_TO_FIT
 from tomosift.objectives.cycle_wgan import CycleGanObjective, CycleGanSettings
 from tomosift.progress import Progress
-from tomosift.simulate.style_transfer import describe_maps, measure_faithfulness
-from tomosift.simulate.subtomograms import SubtomogramSetConfig
-from tomosift.simulate.synthetic_stream import StructureStream
+from tomosift.simulation.style_transfer import describe_maps, measure_faithfulness
+from tomosift.simulation.subtomograms import SubtomogramSetConfig
+from tomosift.simulation.synthetic_stream import StructureStream
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
 
@@ -79,7 +79,7 @@ class Config(CycleGanSettings):
 def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Progress | None = None) -> Classifier:
     """Train a generator of subtomograms like ``data.unlabeled`` from maps, and a classifier on its output.
 
-    The generator is saved in the folder of the run (`tomosift.models.generator_files.load_generator`). Labels are not used.
+    The generator is saved in the folder of the run (see `tomosift.models.generator_files`). Labels are not used.
 
     Raises
     ------

@@ -31,9 +31,9 @@ from tomosift.methods import TrainingInput
 from tomosift.objectives.domain_adversarial import DomainAdversarialObjective, DomainAdversarialSettings, Stage
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.progress import Progress
-from tomosift.simulate.source_domain import SourceDomain, read_source, simulate_source
-from tomosift.simulate.subtomograms import SubtomogramSetConfig
-from tomosift.simulate.synthetic_stream import RANDOMIZED_RANGES
+from tomosift.simulation.source_domain import SourceDomain, read_source, simulate_source
+from tomosift.simulation.subtomograms import SubtomogramSetConfig
+from tomosift.simulation.synthetic_stream import RANDOMIZED_RANGES
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
 from tomosift.train.schedule import step_generator

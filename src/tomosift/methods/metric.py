@@ -28,9 +28,9 @@ from tomosift.models.encoders import build_encoder
 from tomosift.objectives.metric import MetricObjective, MetricSettings
 from tomosift.physics.imaging import ImagingRanges
 from tomosift.progress import Progress
-from tomosift.simulate.feature_cache import MAX_WORKERS, FeatureCache
-from tomosift.simulate.held_out_complexes import simulate_held_out_groups
-from tomosift.simulate.synthetic_stream import WIDE_RANGES, SyntheticComplexStream
+from tomosift.simulation.feature_cache import MAX_WORKERS, FeatureCache
+from tomosift.simulation.held_out_complexes import simulate_held_out_groups
+from tomosift.simulation.synthetic_stream import WIDE_RANGES, SyntheticComplexStream
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
 

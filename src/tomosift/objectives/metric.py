@@ -13,7 +13,7 @@ from tomosift.models.distributed import all_gather
 from tomosift.models.encoder import Encoder
 from tomosift.models.losses import nt_xent, prototypical_loss, supervised_contrastive, triplet_loss
 from tomosift.rng import draw_normal
-from tomosift.simulate.feature_cache import compute_features
+from tomosift.simulation.feature_cache import compute_features
 
 MetricLoss = Literal["supervised-contrastive", "cosine", "triplet", "prototypical"]
 Scale = tuple[Float[Tensor, " f"], Float[Tensor, " f"]]

@@ -23,6 +23,7 @@ from tomosift.inference.training_examples import (
 )
 from tomosift.learning.linear_probe import fit_linear_probe
 from tomosift.learning.plda import PLDA
+from tomosift.learning.pseudo_labels import labels_suffice
 from tomosift.models.embedder import Embedder
 from tomosift.models.encoder import Encoder
 from tomosift.models.encoders import build_encoder

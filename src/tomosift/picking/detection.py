@@ -14,9 +14,9 @@ from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
 from tomosift.inference.classifier import Classifier
 from tomosift.io.volumes.volume import SupportsSlicing
-from tomosift.models.encoders.dense import Dense
 from tomosift.models.descriptors.grid import compute_block_descriptors
 from tomosift.models.descriptors.grid_layout import descriptor_layout
+from tomosift.models.encoders.dense import Dense
 from tomosift.particles import Particles
 from tomosift.picking.blocks import Block, Blocks, DetectionGrid
 from tomosift.picking.non_maximum_suppression import find_peaks

@@ -26,8 +26,8 @@ from tomosift.io.particles import write_particles
 from tomosift.learning.clustering import Clusters, check_count, find_clusters, standardize_for_clustering
 from tomosift.particles import Particles
 from tomosift.progress import Monitor
-from tomosift.simulate.dataset_config import class_name_of
-from tomosift.simulate.structures.atlas import atlas_names
+from tomosift.simulation.dataset_config import class_name_of
+from tomosift.simulation.structures.atlas import atlas_names
 from tomosift.train.run import Run, environment
 
 _CLUSTERS = "clusters.npz"

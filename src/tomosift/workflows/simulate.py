@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tomosift.progress import Monitor
-from tomosift.simulate.dataset import DatasetPaths, simulate_dataset, write_label_table
-from tomosift.simulate.dataset_config import TomogramDatasetConfig
+from tomosift.simulation.dataset import DatasetPaths, simulate_dataset, write_label_table
+from tomosift.simulation.dataset_config import TomogramDatasetConfig
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def simulate(
     monitor
         Shows progress.
     settings
-        Fields of `tomosift.simulate.dataset_config.TomogramDatasetConfig`: ``tomograms``, ``particles_per_class``,
+        Fields of `tomosift.simulation.dataset_config.TomogramDatasetConfig`: ``tomograms``, ``particles_per_class``,
         ``shape_zyx``, ``voxel_spacing_angstrom``, ``snr`` and others.
 
     Returns

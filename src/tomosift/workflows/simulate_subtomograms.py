@@ -9,9 +9,9 @@ from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.models.generators import generator_digest, load_generator
 from tomosift.physics.imaging import lab_protocol
 from tomosift.progress import Monitor
-from tomosift.simulate.style_baselines import STYLES, fit_style
-from tomosift.simulate.style_transfer import StyleTransfer
-from tomosift.simulate.subtomograms import (
+from tomosift.simulation.style_baselines import STYLES, fit_style
+from tomosift.simulation.style_transfer import StyleTransfer
+from tomosift.simulation.subtomograms import (
     SubtomogramSetConfig,
     simulate_subtomograms,
     simulate_synthetic_complexes,

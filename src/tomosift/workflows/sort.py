@@ -1,15 +1,13 @@
 """From picks, tomograms and a few labels to a class for every particle: the whole job in one call."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from tomosift import methods
-from tomosift.conventions import WORKING_VOXEL_SPACING_ANGSTROM, is_same_spacing
+from tomosift.conventions import is_same_spacing
 from tomosift.data.checks.preflight import run_preflight
-from tomosift.data.extraction.extract import extract
 from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.labels import label_subtomograms, read_labels, transfer_labels
@@ -25,26 +23,9 @@ from tomosift.particles import Particles
 from tomosift.progress import Monitor
 from tomosift.workflows.classify import Classification, predict_with_progress, tabulate, write_classification
 from tomosift.workflows.evaluate import report_on_run
+from tomosift.workflows.extract import ExtractionSettings, describe_set, extract_in_threads
 
 Pretraining = Literal["auto", "always", "never"]
-
-
-@dataclass(frozen=True)
-class ExtractionSettings:
-    """How subtomograms are extracted."""
-
-    voxel_spacing: float = WORKING_VOXEL_SPACING_ANGSTROM
-    """Voxel spacing of the subtomograms in Angstrom; tomograms are rescaled to it."""
-    box_size: int = 32
-    """Box size in voxels; 1.5 to 2.5 particle diameters work well."""
-    inverted: bool = False
-    """The tomograms have dark protein; the sign of their density is turned."""
-    tilt_range: tuple[float, float] | None = None
-    """Lowest and highest tilt angle in degrees, where no file states them."""
-    picks_spacing: float | None = None
-    """Pixel size of the picks in Angstrom, where a table in pixels does not state it."""
-    tomogram_spacing: float | None = None
-    """Voxel spacing of the tomograms in Angstrom, where their headers are wrong or silent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +120,10 @@ def sort(
     _check(particles, opened, extraction, monitor)
     given = read_labels(labels, label_column, extraction.picks_spacing, grids)
     _check_classes(labels, particles, given, label_tolerance_angstrom)
-    subtomograms = _extract(particles, opened, extraction, out, monitor)
+    subtomograms = extract_in_threads(
+        particles, opened, out / "subtomograms", extraction.voxel_spacing, extraction.box_size, "pad", monitor
+    )
+    monitor.message(describe_set(subtomograms))
     labeled = label_subtomograms(subtomograms, given, None, label_tolerance_angstrom)
     monitor.message(_describe_labels(labeled))
     data = TrainingSets.from_labels(labeled.select(labeled.labeled_rows), subtomograms)
@@ -225,38 +209,6 @@ def _check_classes(path: Path, particles: Particles, labels: Particles, toleranc
         raise ValueError(
             f"{path} names only {', '.join(classes)}, expected at least 2 classes; label particles of another class"
         )
-
-
-def _extract(
-    particles: Particles,
-    tomograms: Mapping[str, Tomogram],
-    extraction: ExtractionSettings,
-    out: Path,
-    monitor: Monitor,
-) -> Subtomograms:
-    with monitor.stage("extract", "subtomograms") as progress:
-        subtomograms = extract(
-            particles,
-            tomograms,
-            out / "subtomograms",
-            voxel_spacing_angstrom=extraction.voxel_spacing,
-            box_size=extraction.box_size,
-            workers=os.cpu_count() or 1,
-            progress=progress,
-        )
-    monitor.message(describe_set(subtomograms))
-    return subtomograms
-
-
-def describe_set(subtomograms: Subtomograms) -> str:
-    """One sentence on a set: number, size, spacing, and what was left out."""
-    dropped = subtomograms.provenance.get("dropped") or {}
-    lost = "".join(f"; {count} left out ({reason})" for reason, count in dropped.items())
-    halves = ", with half subtomograms" if subtomograms.has_halves else ""
-    return (
-        f"{subtomograms.path}: {len(subtomograms)} subtomograms of {subtomograms.box_size}^3 voxels at "
-        f"{subtomograms.voxel_spacing_angstrom:g} A from {len(subtomograms.tomogram_names)} tomograms{halves}{lost}"
-    )
 
 
 def _describe_labels(labeled: Subtomograms) -> str:

@@ -22,9 +22,9 @@ from tomosift.inference.prediction import embed_volumes
 from tomosift.methods.cycle_wgan import Config
 from tomosift.objectives.cycle_wgan import AdversarialLoss
 from tomosift.progress import Monitor
-from tomosift.simulate.style_baselines import fit_style
-from tomosift.simulate.style_transfer import StyleTransfer, measure_faithfulness
-from tomosift.simulate.synthetic_stream import StructureStream
+from tomosift.simulation.style_baselines import fit_style
+from tomosift.simulation.style_transfer import StyleTransfer, measure_faithfulness
+from tomosift.simulation.synthetic_stream import StructureStream
 from tomosift.train.run import read_json
 
 _COMPARED_STYLES = ("plain", "power", "histogram")

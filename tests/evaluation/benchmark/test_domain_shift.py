@@ -1,4 +1,4 @@
-"""Rows of protocols whose labels are of another domain."""
+"""Entries of protocols whose labels are of another domain."""
 
 from dataclasses import replace
 
@@ -7,7 +7,8 @@ import pytest
 
 from tomosift.evaluation.benchmark.datasets import build_data
 from tomosift.evaluation.benchmark.entries import entries_of
-from tomosift.evaluation.benchmark.entries.domain_shift import SHIFTED
+from tomosift.evaluation.benchmark.entries.domain_shift import ENTRIES
+from tomosift.evaluation.benchmark.entry import EntryResult
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.evaluation.benchmark.task import BenchmarkTask
 
@@ -20,17 +21,17 @@ SHORT = replace(
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkTask:
-    folder = tmp_path_factory.mktemp("shifted")
-    world = build_data(SHORT, 0.3, 0, folder / "world")
-    assert world.source is not None
-    assert len(world.source) == 600
-    # Rows learn from a part of it, for the sake of time.
-    world = replace(world, source=world.source.select(np.arange(0, 600, 4)))
-    return BenchmarkTask(SHORT, 0.3, world, world.train, 0, folder / "shared", folder / "own", scale=0.02)
+    folder = tmp_path_factory.mktemp("domain-shift")
+    data = build_data(SHORT, 0.3, 0, folder / "data")
+    assert data.source is not None
+    assert len(data.source) == 600
+    # Entries learn from a part of it, to save time.
+    data = replace(data, source=data.source.select(np.arange(0, 600, 4)))
+    return BenchmarkTask(SHORT, 0.3, data, data.train, 0, folder / "shared", folder / "own", scale=0.02)
 
 
-def test_source_and_target_are_imaged_otherwise_and_hold_the_same_classes(task: BenchmarkTask) -> None:
-    source, target = task.world.source, task.world.train
+def test_source_and_target_have_other_conditions_and_the_same_classes(task: BenchmarkTask) -> None:
+    source, target = task.data.source, task.data.train
     assert source is not None
     assert source.class_names == target.class_names == SHORT.classes
     np.testing.assert_allclose(source.tilt_range_deg, [[-60, 60]] * len(source))
@@ -42,9 +43,9 @@ def test_source_and_target_are_imaged_otherwise_and_hold_the_same_classes(task: 
     np.testing.assert_allclose(of_target["simulatedDefocusUm"], 3.0, rtol=1e-5)
 
 
-def test_protocols_of_another_domain_have_rows_of_their_own() -> None:
-    assert entries_of(SHORT) is SHIFTED
-    assert all(sentence.endswith(".") for sentence, _ in SHIFTED.values())
+def test_domain_shift_protocols_have_their_own_entries() -> None:
+    assert entries_of(SHORT) == ENTRIES
+    assert all(entry.description.endswith(".") for entry in ENTRIES.values())
 
 
 @pytest.mark.parametrize(
@@ -61,8 +62,9 @@ def test_protocols_of_another_domain_have_rows_of_their_own() -> None:
         "target-labels",
     ],
 )
-def test_rows_answer_for_every_test_particle(name: str, task: BenchmarkTask) -> None:
+def test_entries_predict_every_test_particle(name: str, task: BenchmarkTask) -> None:
     own = replace(task, folder=task.folder / name)
-    answer = SHIFTED[name][1](own)
-    assert answer.probabilities.shape == (len(task.world.test), 3)
-    np.testing.assert_allclose(answer.probabilities.sum(axis=1), 1, atol=1e-6)
+    result = ENTRIES[name].run(own)
+    assert isinstance(result, EntryResult)
+    assert result.probabilities.shape == (len(task.data.test), 3)
+    np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, atol=1e-6)

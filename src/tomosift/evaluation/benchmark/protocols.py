@@ -1,16 +1,21 @@
-"""Protocols of the benchmark: which particles, under which conditions, with how many labels. A protocol is one entry.
+"""Protocols of the benchmark: structures, imaging conditions and label budgets. A protocol is one line of a table.
 
-All structures are those of the built-in atlas: bead models of real entries, so that every table can be made again
-without a download. `tomosift.evaluation.benchmark.datasets` makes the particles.
+All structures are bead models of the built-in atlas, so that every table can be reproduced without a download.
+`tomosift.evaluation.benchmark.datasets` simulates the particles.
 """
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 
 BUDGETS = ("1", "5", "10", "25", "100", "1%", "5%", "25%", "all")
-"""Labels per class, shares of the training part, or all labels there are."""
+"""Labels per class, shares of the training part, or all labels."""
+
+Kind = Literal["labels", "few-shot", "queries", "domain-shift"]
+"""What an entry has to do: learn from a few labels, classify by a few examples in episodes, select the particles to be
+labeled, or learn from the labels of another domain."""
 
 LEARNING_METHODS = (
     "general-averages",
@@ -25,7 +30,7 @@ LEARNING_METHODS = (
     "random-probe",
     "pca",
 )
-"""Rows that two cores get through; the published convolutional shapes take a GPU or patience."""
+"""Default entries of kind ``labels``, feasible on two cores; the published convolutional networks need a GPU."""
 
 FEW_SHOT_METHODS = (
     "general",
@@ -38,10 +43,9 @@ FEW_SHOT_METHODS = (
     "protonet-general-ce",
     "discriminant-general",
 )
-"""The same of the few-shot rows."""
+"""Default entries of kind ``few-shot``."""
 
-
-SHIFTED_METHODS = (
+DOMAIN_SHIFT_METHODS = (
     "source-only",
     "source-probe",
     "source-wide",
@@ -57,8 +61,7 @@ SHIFTED_METHODS = (
     "cssl-target",
     "target-labels",
 )
-"""The same of protocols whose labels are of another domain."""
-
+"""Default entries of kind ``domain-shift``."""
 
 QUERY_METHODS = (
     "hal",
@@ -72,45 +75,54 @@ QUERY_METHODS = (
     "hal-errs",
     "random-errs",
 )
-"""The same of protocols that ask for labels round by round."""
+"""Default entries of kind ``queries``."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A question to the methods."""
+    """A benchmark data set with its label budgets, on which entries are compared."""
 
-    sentence: str
+    description: str
     classes: tuple[str, ...]
-    """Atlas names of the classes that are labeled and asked for."""
+    """Atlas names of the classes."""
     others: tuple[str, ...] = ()
-    """Atlas names of particles of none of the classes; they are among the unlabeled and among the test particles."""
+    """Atlas names of particles of none of the classes, among the unlabeled and the test particles."""
     pretrained_on: tuple[str, ...] = ()
-    """Atlas names of what pretraining sees instead of the particles of ``classes``."""
+    """Atlas names of the particles for pretraining, instead of those of ``classes``."""
     snrs: tuple[float, ...] = (0.1,)
     budgets: tuple[str, ...] = ("5",)
     per_class: int = 500
     box_size: int = 32
     voxel_spacing_angstrom: float = 10.0
     shift_voxels: float = 2.0
-    """Farthest that a particle lies off the center of its box, along each axis."""
+    """Largest shift of a particle from the center of its box, along each axis."""
     tilt_deg: float = 60.0
-    """Highest tilt to either side."""
+    """Highest tilt angle on either side."""
     defocus_um: float = 5.0
     in_situ: bool = False
-    """From tomograms with per-tilt noise and reconstruction; otherwise box by box."""
+    """Whether particles are extracted from simulated tomograms; otherwise each subtomogram is simulated by itself."""
     source: ImagingRanges | None = None
-    """Conditions of the fast simulations whose labels are learned from, where the particles themselves have none."""
-    asks: bool = False
-    """Whether the rows themselves choose which particles are labeled; the budget is how many."""
+    """Imaging conditions of the labeled simulations, where the particles themselves have no labels."""
+    has_queries: bool = False
+    """Whether entries select the particles to be labeled; the budget is their number."""
     ways: int = 0
-    """Classes of an episode, of which the budget names the examples; 0 where all classes are asked for at once."""
+    """Classes of an episode, whose examples per class are the budget; 0 where all classes are predicted at once."""
     particles_of: str = ""
-    """Name of the protocol whose particles and trainings this one uses as well; its own where empty."""
+    """Name of the protocol whose particles and trainings this one shares; empty for its own."""
     methods: tuple[str, ...] = LEARNING_METHODS
-    """Rows that are measured where none are asked for; the others are compared with the first."""
+    """Default entries; the others are compared with the first."""
+
+    @property
+    def kind(self) -> Kind:
+        """What its entries have to do."""
+        if self.has_queries:
+            return "queries"
+        if self.ways:
+            return "few-shot"
+        return "labels" if self.source is None else "domain-shift"
 
     def imaging(self, snr: float) -> ImagingRanges:
-        """Conditions under which the boxes are imaged; of tomograms the nearest there is, their phases are flipped."""
+        """Return the imaging conditions of the subtomograms; phases of tomograms are flipped, so these have no CTF."""
         shift, tilt, defocus = self.shift_voxels, self.tilt_deg, self.defocus_um
         return replace(
             lab_protocol(),
@@ -144,7 +156,7 @@ _SOURCE = replace(lab_protocol(), snr=(0.1, 0.1), shift_voxels=(-2.0, 2.0))
 _ROUNDS = ("2", "4", "6", "8", "12", "16", "20", "24", "30", "60", "90", "all")
 
 _EPISODES = Protocol(
-    "Episodes of five of the ten, named by a few examples; no labels of them are learned from.",
+    "Episodes of five of the ten complexes with a few examples of each; no training uses labels of them.",
     classes=_TEN,
     snrs=(0.1, 0.03),
     budgets=("1", "5"),
@@ -155,27 +167,27 @@ _EPISODES = Protocol(
 
 PROTOCOLS: dict[str, Protocol] = {
     "lab-ten": Protocol(
-        "Ten complexes, crowded and up to 8 voxels off center, imaged as in the field's published simulation.",
+        "Ten crowded complexes, picks up to 8 voxels off the center, imaged as in the field's published simulation.",
         classes=_TEN,
         snrs=(math.inf, 0.1, 0.05, 0.03),
         budgets=BUDGETS,
         shift_voxels=8.0,
     ),
     "centered-ten": Protocol(
-        "The same ten with picks within 2 voxels of the center, as a good picker leaves them.",
+        "The same ten complexes with picks within 2 voxels of the center, as by a good picker.",
         classes=_TEN,
         snrs=(0.1, 0.03),
         budgets=BUDGETS,
     ),
     "quick": Protocol(
-        "A look at `lab-ten` in minutes: a quarter of its particles, three budgets.",
+        "A short form of `lab-ten` that takes minutes: a quarter of its particles, three budgets.",
         classes=_TEN,
         budgets=("1", "5", "25"),
         per_class=125,
         shift_voxels=8.0,
     ),
     "lookalikes": Protocol(
-        "Eight complexes of like size: barrels and rings, small globules.",
+        "Eight complexes of similar size: barrels and rings, small globules.",
         classes=_LOOKALIKES,
     ),
     "small": Protocol(
@@ -190,7 +202,7 @@ PROTOCOLS: dict[str, Protocol] = {
         in_situ=True,
     ),
     "unseen": Protocol(
-        "Pretrained on eight complexes, labeled and asked on six others.",
+        "Six complexes, after pretraining on eight others.",
         classes=("groel", "rubisco", "apoferritin", "clpb", "ribosome-30s", "cav1-1"),
         pretrained_on=(
             "ribosome-70s",
@@ -204,7 +216,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
     ),
     "twelve": Protocol(
-        "The twelve largest structures of the atlas, picks within 2 voxels.",
+        "The twelve largest structures of the atlas, with picks within 2 voxels of the center.",
         classes=(*_TEN, "cpn60-single-ring", "igg"),
         snrs=(0.1, 0.03),
         budgets=("1", "5", "100"),
@@ -224,62 +236,62 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
     ),
     "shift-conditions": Protocol(
-        "The ten with labels of simulations at SNR 0.1 and 60 degrees, asked at SNR 0.03, 50 degrees, other defocus.",
+        "The ten with labels of simulations at SNR 0.1 and 60 degrees, tested at SNR 0.03, 50 degrees, other defocus.",
         classes=_TEN,
         snrs=(0.03,),
         budgets=("all",),
         tilt_deg=50.0,
         defocus_um=3.0,
         source=_SOURCE,
-        methods=SHIFTED_METHODS,
+        methods=DOMAIN_SHIFT_METHODS,
     ),
     "shift-simulator": Protocol(
-        "The ten with labels of the fast simulator at SNR 0.1, asked on boxes of crowded tomograms, phases flipped.",
+        "The ten with labels of the fast simulator at SNR 0.1, tested on crowded tomograms, phases flipped.",
         classes=_TEN,
         snrs=(0.05,),
         budgets=("all",),
         per_class=288,
         in_situ=True,
         source=_SOURCE,
-        methods=(*SHIFTED_METHODS, "style-noise", "style-texture"),
+        methods=(*DOMAIN_SHIFT_METHODS, "style-noise", "style-texture"),
     ),
     "queries": Protocol(
-        "The ten of `lab-ten`: particles are asked for round by round, and a probe of `general` learns from them.",
+        "The ten of `lab-ten`: labels are requested round by round, and a probe of `general` learns from them.",
         classes=_TEN,
         budgets=_ROUNDS,
         shift_voxels=8.0,
-        asks=True,
+        has_queries=True,
         particles_of="lab-ten",
         methods=QUERY_METHODS,
     ),
     "queries-lookalikes": Protocol(
-        "The same of the eight complexes of like size.",
+        "The same with the eight complexes of `lookalikes`.",
         classes=_LOOKALIKES,
         budgets=_ROUNDS,
-        asks=True,
+        has_queries=True,
         particles_of="lookalikes",
         methods=QUERY_METHODS,
     ),
     "few-shot": _EPISODES,
     "few-shot-8-way": replace(
         _EPISODES,
-        sentence="The same ten in episodes of eight classes.",
+        description="The same ten in episodes of eight classes.",
         ways=8,
         particles_of="few-shot",
     ),
     "few-shot-40": replace(
         _EPISODES,
-        sentence="The same ten in boxes of 40 voxels, the published size.",
+        description="The same ten in boxes of 40 voxels, the published size.",
         box_size=40,
     ),
     "few-shot-all": replace(
         _EPISODES,
-        sentence="Episodes of five of all 16 structures of the atlas, down to 62 kDa.",
+        description="Episodes of five of all 16 structures of the atlas, down to 62 kDa.",
         classes=_ALL,
     ),
     "few-shot-all-8-way": replace(
         _EPISODES,
-        sentence="The same 16 in episodes of eight classes.",
+        description="The same 16 in episodes of eight classes.",
         classes=_ALL,
         ways=8,
         particles_of="few-shot-all",

@@ -15,7 +15,7 @@ from tomosift.evaluation.report.figures import DOMAIN_STYLES, STYLE, render_svg,
 from tomosift.evaluation.report.layout import provenance_json, render_page, write_page
 from tomosift.evaluation.report.markup import escape, render_section, render_table
 from tomosift.evaluation.report.pictures import render_gallery
-from tomosift.simulate.style_transfer import Faithfulness
+from tomosift.simulation.style_transfer import Faithfulness
 
 _CURVES = (
     ("Critics", "measured_critic", "map_critic", "of subtomograms", "of maps"),

@@ -1,9 +1,10 @@
-"""Rows of the benchmark that change one thing about pretraining: what each choice of the default recipe is worth."""
+"""Entries that change one choice of pretraining each."""
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from tomosift.evaluation.benchmark.task import BenchmarkTask, EntryResult, from_pretrained
+from tomosift.evaluation.benchmark.entry import Entry
+from tomosift.evaluation.benchmark.training import pretrain_and_train
 from tomosift.methods.contrastive import CONTRASTED
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.models.encoders import ENCODERS
@@ -16,52 +17,52 @@ SWITCHED_ON: dict[str, dict[str, object]] = {
     "elastic": {"elastic_voxels": 0.5},
     "mirror": {"mirror": True},
 }
-"""Augmentation groups that are off in contrastive pretraining by default, and what switches them on."""
+"""Augmentation groups that are off in contrastive pretraining by default, and the settings that switch them on."""
 
 PRETRAINING_SIZES = (500, 1000)
-"""Particles that pretraining sees instead of all."""
-
-Rows = dict[str, tuple[str, Callable[[BenchmarkTask], EntryResult]]]
+"""Numbers of particles in pretraining, instead of all."""
 
 
-def _augmentations() -> Rows:
-    rows: Rows = {}
-    for group, off in ABLATION_GROUPS.items():
-        if group not in SWITCHED_ON:
-            config = Contrastive(views=replace(CONTRASTED, **off))  # type: ignore[arg-type]
-            name = f"without-{group}"
-            rows[name] = (f"As cssl, but without the augmentation group {group}.", from_pretrained(config, name))
-    for group, on in SWITCHED_ON.items():
-        config = Contrastive(views=replace(CONTRASTED, **on))  # type: ignore[arg-type]
-        name = f"with-{group}"
-        rows[name] = (f"As cssl, but with the augmentation group {group}.", from_pretrained(config, name))
-    return rows
+def _ablate(description: str, config: Contrastive, name: str, max_particles: int | None = None) -> Entry:
+    """Return an entry that differs from ``cssl`` in its pretraining; ``name`` is that of the run."""
+    run = partial(pretrain_and_train, config=config, name=name, max_particles=max_particles)
+    return Entry(f"As cssl, but {description}.", run)
 
 
-ABLATIONS: Rows = {
-    **_augmentations(),
-    "moco": (
-        "As cssl, but with momentum contrast and a queue instead of NT-Xent.",
-        from_pretrained(Contrastive(framework="moco"), "moco"),
-    ),
-    "sectors": (
-        "As cssl, but with views of independent noise, from alternating Fourier sectors.",
-        from_pretrained(Contrastive(independent_noise="sectors"), "sectors"),
-    ),
-    **{
-        f"pretrained-{size}": (
-            f"As cssl, but pretrained on {size} particles.",
-            from_pretrained(Contrastive(), f"pretrained-{size}", size),
-        )
-        for size in PRETRAINING_SIZES
-    },
-    **{
-        f"cssl-{name.replace('_', '-')}": (
-            f"As cssl, but with the encoder {name}.",
-            from_pretrained(Contrastive(encoder=name), f"contrastive-{name}"),
+def _ablate_augmentations() -> dict[str, Entry]:
+    entries = {}
+    groups = [("without", group, off) for group, off in ABLATION_GROUPS.items() if group not in SWITCHED_ON]
+    groups += [("with", group, on) for group, on in SWITCHED_ON.items()]
+    for word, group, settings in groups:
+        config = Contrastive(views=replace(CONTRASTED, **settings))  # type: ignore[arg-type]
+        name = f"{word}-{group}"
+        entries[name] = _ablate(f"{word} the augmentation group {group}", config, name)
+    return entries
+
+
+def _ablate_encoders() -> dict[str, Entry]:
+    return {
+        f"cssl-{name.replace('_', '-')}": _ablate(
+            f"with the encoder {name}", Contrastive(encoder=name), f"contrastive-{name}"
         )
         for name in ENCODERS
         if name != Contrastive().encoder
+    }
+
+
+ENTRIES: dict[str, Entry] = {
+    **_ablate_augmentations(),
+    "moco": _ablate("with momentum contrast and a queue instead of NT-Xent", Contrastive(framework="moco"), "moco"),
+    "sectors": _ablate(
+        "with views of independent noise, from alternating Fourier sectors",
+        Contrastive(independent_noise="sectors"),
+        "sectors",
+    ),
+    **{
+        f"pretrained-{size}": _ablate(
+            f"pretrained on {size} particles", Contrastive(), f"pretrained-{size}", max_particles=size
+        )
+        for size in PRETRAINING_SIZES
     },
+    **_ablate_encoders(),
 }
-"""Name of each row, what it is, and how it answers."""

@@ -1,148 +1,137 @@
-"""Rows of the few-shot protocols: encoders that name particles of classes they never saw by a few examples of each.
+"""Entries of the few-shot protocols: models that classify new classes by a few examples of each, in episodes.
 
-No row has learned from labels of the structures that are asked for: episodic training is of complexes that do not
-exist, others of them stop it early, and the shipped model learned from such complexes as well. Only ``cssl`` has seen
-the particles themselves, without labels, as a user's own pretraining would have.
+No entry learns from labels of the structures of a protocol. Episodic training uses synthetic complexes, and further
+ones for early stopping; the shipped model learned from synthetic complexes as well. Only ``cssl`` uses the particles
+themselves, without labels, as a user's own pretraining would.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Float
 
 from tomosift import methods
-from tomosift.data.subtomograms import Subtomograms
 from tomosift.data.training_sets import TrainingSets
-from tomosift.evaluation.benchmark.task import BenchmarkTask, pretrain, scale_steps
-from tomosift.evaluation.metrics.few_shot import EpisodeScores, episode_scores
-from tomosift.inference.classifier import GENERAL, Classifier, ModelCard, load_classifier
-from tomosift.inference.heads import CosineHead, PrototypeHead
-from tomosift.inference.prediction import embed
+from tomosift.evaluation.benchmark.entry import Entry
+from tomosift.evaluation.benchmark.task import BenchmarkTask
+from tomosift.evaluation.benchmark.training import pretrain
+from tomosift.inference.classifier import Classifier, ModelCard
+from tomosift.inference.model_files import GENERAL, load_classifier
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.one_shot import Config as OneShot
 from tomosift.methods.prototypical import Config as Prototypical
-from tomosift.models.encoder import BOXES_TO_PREPARE, Encoder
+from tomosift.models.embedder import Embedder
 from tomosift.models.encoders import build_encoder
-from tomosift.simulate.structures.synthetic_complexes import simulate_synthetic_complexes
+from tomosift.models.recentering import Recentering
+from tomosift.simulation.subtomograms import simulate_synthetic_complexes
 
-COMPLEXES, SPARED, PARTICLES = 150, 30, 40
-"""Complexes that do not exist, those of them for early stopping, and particles of each."""
-SEED_OF_COMPLEXES = 9000
-"""Apart from the seeds that the shipped models learned from."""
+COMPLEXES, HELD_OUT, PARTICLES = 150, 30, 40
+"""Synthetic complexes, those of them held out for early stopping, and particles of each."""
+SYNTHETIC_SEED = 9000
+"""Different from the seeds of the shipped models."""
 
 
-def lessons(task: BenchmarkTask) -> TrainingSets:
-    """Particles of complexes that do not exist, with masks, imaged as the protocol images those it asks for."""
+def simulate_training_sets(task: BenchmarkTask) -> TrainingSets:
+    """Simulate particles of synthetic complexes with masks, imaged like the particles of the protocol."""
     protocol = task.protocol
-    boxes = simulate_synthetic_complexes(
+    subtomograms = simulate_synthetic_complexes(
         COMPLEXES,
         PARTICLES,
         protocol.imaging(task.snr),
-        SEED_OF_COMPLEXES + task.seed,
-        task.shared / "lessons",
+        SYNTHETIC_SEED + task.seed,
+        task.shared / "synthetic-complexes",
         box_size=protocol.box_size,
         voxel_spacing_angstrom=protocol.voxel_spacing_angstrom,
         masks=True,
     )
-    spare = boxes.label >= COMPLEXES - SPARED
-    return TrainingSets(boxes.select(~spare), boxes, boxes.select(spare))
+    is_held_out = subtomograms.label >= COMPLEXES - HELD_OUT
+    return TrainingSets(subtomograms.select(~is_held_out), subtomograms, subtomograms.select(is_held_out))
 
 
-def _untrained(task: BenchmarkTask) -> Classifier:
+def _load_general(task: BenchmarkTask) -> Classifier:
+    return load_classifier(GENERAL)
+
+
+def _build_untrained(task: BenchmarkTask) -> Classifier:
     torch.manual_seed(task.seed)
-    asked, encoder = task.world.test, Contrastive().encoder
-    return Classifier(build_encoder(encoder), ModelCard(encoder, asked.voxel_spacing_angstrom, asked.box_size))
+    test, encoder = task.data.test, Contrastive().encoder
+    embedder = Embedder(build_encoder(encoder), Recentering())
+    return Classifier(embedder, ModelCard(encoder, test.voxel_spacing_angstrom, test.box_size))
 
 
-def _by_cosine(task: BenchmarkTask) -> Classifier:
+def _load_encoder_alone(task: BenchmarkTask) -> Classifier:
     model = load_classifier(GENERAL)
-    return Classifier(
-        model.encoder, ModelCard(model.card.encoder, model.card.voxel_spacing_angstrom, model.card.box_size)
-    )
+    card = ModelCard(model.card.encoder, model.card.voxel_spacing_angstrom, model.card.box_size)
+    return Classifier(model.embedder, card)
 
 
-def _fitted(task: BenchmarkTask) -> Classifier:
-    config = Prototypical(init=GENERAL, head="discriminant")
-    return methods.train("prototypical", config, lessons(task), task.shared / "discriminant-general", task.seed)
+def _fit_plda(task: BenchmarkTask) -> Classifier:
+    config, folder = Prototypical(init=GENERAL, head="plda"), task.shared / "discriminant-general"
+    return methods.train("prototypical", config, simulate_training_sets(task), folder, task.seed)
 
 
-def _pretrained(task: BenchmarkTask) -> Classifier:
+def _pretrain(task: BenchmarkTask) -> Classifier:
     return load_classifier(pretrain(task, Contrastive(), "contrastive"))
 
 
-def _episodic(name: str, init: Path | None, encoder: str, combined: bool) -> Callable[[BenchmarkTask], Classifier]:
-    """ProtoNet3D, or ProtoNet-CE started from it."""
-
-    def row(task: BenchmarkTask) -> Classifier:
-        first, sets = scale_steps(Prototypical(init=init, encoder=encoder), task), lessons(task)
-        folder = task.shared / name
-        found = methods.train("prototypical", first, sets, folder, task.seed)
-        if not combined:
-            return found
-        second = replace(first, init=folder, head="attention")
-        return methods.train("prototypical", second, sets, task.shared / f"{name}-ce", task.seed)
-
-    return row
+def _train_protonet(task: BenchmarkTask, name: str, init: Path | None, encoder: str, has_attention: bool) -> Classifier:
+    """Train ProtoNet3D, and ProtoNet-CE from it where it has attention."""
+    first, sets = task.scale_steps(Prototypical(init=init, encoder=encoder)), simulate_training_sets(task)
+    folder = task.shared / name
+    model = methods.train("prototypical", first, sets, folder, task.seed)
+    if not has_attention:
+        return model
+    second = replace(first, init=folder, head="attention")
+    return methods.train("prototypical", second, sets, task.shared / f"{name}-ce", task.seed)
 
 
-def _pairs(name: str, config: OneShot) -> Callable[[BenchmarkTask], Classifier]:
-    return lambda task: methods.train(
-        "one_shot", scale_steps(config, task), lessons(task), task.shared / name, task.seed
-    )
+def _train_on_pairs(task: BenchmarkTask, name: str, config: OneShot) -> Classifier:
+    sets, folder = simulate_training_sets(task), task.shared / name
+    return methods.train("one_shot", task.scale_steps(config), sets, folder, task.seed)
 
 
-def _protonets() -> Mapping[str, tuple[str, Callable[[BenchmarkTask], Classifier]]]:
-    rows = {}
+def _list_protonets() -> dict[str, Entry]:
+    entries = {}
     for name, init, encoder, start in (
-        ("protonet", None, Prototypical().encoder, "the default encoder from random weights"),
+        ("protonet", None, Prototypical().encoder, "the default encoder with random weights"),
         ("protonet-general", GENERAL, Prototypical().encoder, "the shipped general model"),
-        ("protonet-published", None, "protonet", "the published encoder from random weights"),
+        ("protonet-published", None, "protonet", "the published encoder with random weights"),
     ):
-        for ending, form in (("", "ProtoNet3D"), ("-ce", "ProtoNet-CE")):
-            rows[name + ending] = (f"{form} from {start}.", _episodic(name, init, encoder, ending != ""))
-    return rows
+        for ending, method in (("", "ProtoNet3D"), ("-ce", "ProtoNet-CE")):
+            run = partial(_train_protonet, name=name, init=init, encoder=encoder, has_attention=ending != "")
+            entries[name + ending] = Entry(f"{method} from {start}.", run, "few-shot")
+    return entries
 
 
-FEW_SHOT: dict[str, tuple[str, Callable[[BenchmarkTask], Classifier]]] = {
-    "general": ("The shipped general model as it is; nothing is trained.", lambda task: load_classifier(GENERAL)),
-    "prototypes-random": ("Nearest class mean by cosine in the embedding of the untrained network.", _untrained),
-    "prototypes-general": ("Nearest class mean by cosine in the embedding of the shipped general model.", _by_cosine),
-    "cssl": (
-        "The shipped general model after contrastive pretraining on the particles asked for, without labels.",
-        _pretrained,
+def _pairs_entry(name: str, description: str, config: OneShot) -> Entry:
+    return Entry(description, partial(_train_on_pairs, name=name, config=config), "few-shot")
+
+
+_COSNET = OneShot(init=None, encoder="cosnet", decoder="cosnet", balanced=False)
+
+ENTRIES: dict[str, Entry] = {
+    "general": Entry("The shipped general model as it is; nothing is trained.", _load_general, "few-shot"),
+    "prototypes-random": Entry(
+        "Nearest class mean by cosine in the embedding of the untrained network.", _build_untrained, "few-shot"
     ),
-    "discriminant-general": (
-        "The shipped general model with a discriminant fitted to complexes imaged as those asked for.",
-        _fitted,
+    "prototypes-general": Entry(
+        "Nearest class mean by cosine in the embedding of the shipped general model.", _load_encoder_alone, "few-shot"
     ),
-    **_protonets(),
-    "pairs-general": ("COS-Net's pairs and masks, from the shipped general model.", _pairs("pairs-general", OneShot())),
-    "cosnet": (
-        "COS-Net as published, with attention.",
-        _pairs("cosnet", OneShot(init=None, encoder="cosnet", decoder="cosnet", balanced=False)),
+    "cssl": Entry(
+        "The shipped general model after contrastive pretraining on the particles of the episodes, without labels.",
+        _pretrain,
+        "few-shot",
     ),
-    "siamese": (
-        "COS-Net as published, without attention.",
-        _pairs("siamese", OneShot(init=None, encoder="siamese", decoder="cosnet", balanced=False)),
+    "discriminant-general": Entry(
+        "The shipped general model with a PLDA fitted to synthetic complexes imaged like the particles.",
+        _fit_plda,
+        "few-shot",
     ),
+    **_list_protonets(),
+    "pairs-general": _pairs_entry(
+        "pairs-general", "COS-Net's pairs and masks, from the shipped general model.", OneShot()
+    ),
+    "cosnet": _pairs_entry("cosnet", "COS-Net as published, with attention.", _COSNET),
+    "siamese": _pairs_entry("siamese", "COS-Net as published, without attention.", replace(_COSNET, encoder="siamese")),
 }
-"""Name of each row, what it is, and how it comes to its model."""
-
-
-def embedded(encoder: Encoder, boxes: Subtomograms) -> Float[np.ndarray, "n e"]:
-    """Embeddings of all boxes by an encoder that has looked at how far off their centers they are."""
-    encoder.prepare(torch.from_numpy(boxes.volumes(boxes.spaced_rows(BOXES_TO_PREPARE))))
-    return embed(encoder, boxes.volumes, len(boxes))
-
-
-def few_shot_scores(name: str, task: BenchmarkTask, shots: int) -> EpisodeScores:
-    """Episodes of the task's protocol by a row: its head where it has one for examples, else nearest cosine."""
-    asked: Subtomograms = task.world.test
-    model = FEW_SHOT[name][1](task)
-    embeddings = embedded(model.encoder, asked)
-    head = model.head if isinstance(model.head, PrototypeHead) else CosineHead(embeddings.shape[1], 0)
-    head.standardize(torch.from_numpy(embeddings))
-    return episode_scores(embeddings, asked.label, head, ways=task.protocol.ways, shots=shots, seed=task.seed)

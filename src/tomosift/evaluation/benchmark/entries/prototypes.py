@@ -1,24 +1,44 @@
-"""Rows of the benchmark that train nothing: classes are what their labeled particles show, as `identify` makes them."""
+"""Entries without training: classes are enrolled from the labeled particles, as the command identify does."""
 
-import torch
+from functools import partial
 
 from tomosift.data.labels import find_rows
-from tomosift.evaluation.benchmark.task import BenchmarkTask, EntryResult
+from tomosift.evaluation.benchmark.entry import Entry, EntryResult
+from tomosift.evaluation.benchmark.task import BenchmarkTask
 from tomosift.inference.class_average_classifier import SupportSet, add_class_averages
-from tomosift.inference.classifier import GENERAL, load_classifier
+from tomosift.inference.model_files import GENERAL, load_classifier
 from tomosift.inference.prediction import apply_class_averages, classify_embeddings, embed
 from tomosift.inference.prototypes import enroll_classes
-from tomosift.models.encoder import BOXES_TO_PREPARE
 
 
-def identify(task: BenchmarkTask, averages: bool) -> EntryResult:
-    """What the shipped model says of the test particles after a look at the labeled and the unlabeled ones."""
-    model, train, test, given = load_classifier(GENERAL), task.world.train, task.world.test, task.labeled
-    model.encoder.prepare(torch.from_numpy(train.volumes(train.spaced_rows(BOXES_TO_PREPARE))))
-    around, asked = (embed(model.encoder, boxes.volumes, len(boxes)) for boxes in (train, test))
-    row = find_rows(given, train)
-    classifier = enroll_classes(model, given.class_names, around[row], given.label, around)
-    if averages:
-        add_class_averages(classifier, train, around, SupportSet(given, around[row], given.label, row))
-    said = apply_class_averages(classifier, classify_embeddings(classifier, asked), test.volumes, test.tilt_range_deg)
-    return EntryResult(said.probabilities, said.similarity)
+def identify(task: BenchmarkTask, has_averages: bool) -> EntryResult:
+    """Enroll the classes in the shipped model and predict the test particles.
+
+    Parameters
+    ----------
+    task
+        Its labeled particles are the support set, its training particles the background.
+    has_averages
+        Whether class averages of the training particles refine the prediction.
+    """
+    train, test, labeled = task.data.train, task.data.test, task.labeled
+    model = load_classifier(GENERAL).adapt_to(train)
+    background, queries = embed(model.embedder, train), embed(model.embedder, test)
+    row = find_rows(labeled, train)
+    classifier = enroll_classes(model, labeled.class_names, background[row], labeled.label, background)
+    if has_averages:
+        support = SupportSet(labeled, background[row], labeled.label, row)
+        classifier = add_class_averages(classifier, train, background, support).classifier
+    prediction = apply_class_averages(classifier, classify_embeddings(classifier, queries), test)
+    return EntryResult(prediction.probabilities, prediction.similarity)
+
+
+ENTRIES: dict[str, Entry] = {
+    "identify": Entry(
+        "The shipped general model as identify uses it without class averages: nothing is trained.",
+        partial(identify, has_averages=False),
+    ),
+    "identify-averages": Entry(
+        "The shipped general model as identify uses it: nothing is trained.", partial(identify, has_averages=True)
+    ),
+}
