@@ -21,7 +21,7 @@ def annotation_page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, BENCHMARK.stem, module)  # dataclasses look their module up
+    monkeypatch.setitem(sys.modules, BENCHMARK.stem, module)  # dataclasses need their module
     spec.loader.exec_module(module)
     return module
 

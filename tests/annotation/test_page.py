@@ -34,7 +34,7 @@ COUNT_PICTURES = """
 class Served:
     """The command in its own process, which can be killed and started again at the same port."""
 
-    def __init__(self, boxes: Path, store: Path) -> None:
+    def __init__(self, subtomograms: Path, store: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self._arguments = [

@@ -1,4 +1,4 @@
-"""Order in which particles are queried, chosen in advance by the query strategies of active learning."""
+"""Order of the queries, selected in advance by the query strategies of active learning."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ _MAX_CANDIDATES = 4000
 
 @dataclass(frozen=True, eq=False)
 class LabelingQueue:
-    """Rows of a set in the order in which they are queried; selected in advance, so that no annotator waits.
+    """Rows of a set in the order of the queries; selected in advance, so that no annotator waits.
 
     Examples
     --------
@@ -28,7 +28,7 @@ class LabelingQueue:
 
     rows: Int[np.ndarray, " m"]
     reason: str
-    """Why a particle of this queue is queried, for the annotator."""
+    """Why this queue selects a particle, for the annotator."""
 
     def select(self, count: int, is_excluded: Bool[np.ndarray, " n"]) -> NDArray[np.int64]:
         """Return at most ``count`` rows, the first of those that are not excluded.
