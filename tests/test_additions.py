@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "tomosift"
 COUNTS = {"One": 1, "Two": 2, "Three": 3}
 
+pytestmark = pytest.mark.slow  # each starts new processes that import torch
+
 
 def read_python_files(folder: Path) -> dict[str, bytes]:
     """Content of every Python file by its name in a folder, in order."""
