@@ -1,4 +1,4 @@
-"""Embeddings of the particles that can become queries, computed in small parts and stored in one file to resume from."""
+"""Embeddings of the particles that can become queries, computed in small parts and stored in a file to resume from."""
 
 from pathlib import Path
 from zipfile import BadZipFile
