@@ -120,7 +120,7 @@ def _run(
     if from_config is not None:
         config = methods.read_config(name, from_config)
     data = None if subtomograms is None else _open_sets(name, subtomograms, config, **options)
-    config = replace(config, training=config.training.as_launched())
+    config = replace(config, training=config.training.match_launcher())
     methods.start_processes(name, config)
     if not is_first_process():
         methods.train(name, config, data, out, seed)
