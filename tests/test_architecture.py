@@ -55,6 +55,14 @@ def top_level_names(path: Path) -> set[str]:
     return names
 
 
+def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring: documentation of many parameters is no reason to split it."""
+    first = function.body[0]
+    is_documented = ast.get_docstring(function) is not None
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if is_documented else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
+
+
 def imported_packages(path: Path) -> set[str]:
     """First words of everything that a file imports, wherever it does so."""
     names: set[str] = set()
@@ -131,7 +139,7 @@ def test_file_is_short_and_has_a_docstring(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=source_name)
 def test_functions_fit_a_screen(path: Path) -> None:
     functions = [node for node in ast.walk(parse(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    lengths = {f"{node.name} (line {node.lineno})": (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    lengths = {f"{node.name} (line {node.lineno})": code_lines(node) for node in functions}
     assert not {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES}
 
 

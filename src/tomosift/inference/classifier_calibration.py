@@ -62,7 +62,7 @@ def estimate_temperature(
     Returns
     -------
     float or None
-        None where no label can be spared for it.
+        None where no label is available for it.
     """
     if len(held_out):
         return fit_temperature(predict_by_embeddings(classifier, held_out).logits, held_out.label)
