@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tomosift.conventions import UNLABELED
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.particles import Particles
-from tomosift.physics.rotation import random_rotations
+from tomosift.physics.rotation import random_rotations, rotate_upsampled, upsample
+from tomosift.physics.wedge import apply_mask, wedge_mask
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -89,3 +91,59 @@ def _write_subtomograms(
     )
     writer.append(boxes, particles, tilt_range_deg, masks=masks)
     return writer.close()
+
+
+BALL_CLASSES = ("bent", "rod", "lump")
+_BALL_CENTERS = (
+    [[0, 0, 3], [0, 3, -1], [-2, -2, -2]],
+    [[0, 0, 4], [0, 0, 1], [0, 0, -3]],
+    [[0, 0, 1], [0, 1, 0], [1, 0, 0]],
+)
+_BALL_BOX_SIZE = 16
+
+
+@dataclass(frozen=True)
+class BallParticles:
+    """A set of particles of three balls each, all classes in turn, each in its own pose."""
+
+    subtomograms: Subtomograms
+    is_particle: NDArray[np.bool_]
+    """(n, 16, 16, 16) voxels of each particle."""
+
+
+@pytest.fixture(scope="session")
+def write_ball_particles() -> Callable[..., BallParticles]:
+    """The function that images particles of three classes and writes them as a set; see `_write_ball_particles`."""
+    return _write_ball_particles
+
+
+def _write_ball_particles(folder: Path, each: int, seed: int, snr: float = 0.5) -> BallParticles:
+    """Image particles of `BALL_CLASSES` in random poses at a tilt range of 60 degrees, and write them as a set.
+
+    Parameters
+    ----------
+    folder
+        Of the set.
+    each
+        Particles of each class.
+    seed
+        Of poses and noise.
+    snr
+        Variance of the signal over that of the noise, before the missing wedge.
+    """
+    size, count = _BALL_BOX_SIZE, each * len(BALL_CLASSES)
+    generator, label = torch.Generator().manual_seed(seed), torch.arange(count) % len(BALL_CLASSES)
+    densities = upsample(torch.stack([_ball_density(centers) for centers in _BALL_CENTERS]))
+    signal = rotate_upsampled(densities[label], 2, random_rotations(count, generator))
+    noise_std = (signal.var(dim=(1, 2, 3)) / snr).sqrt()[:, None, None, None]
+    noise = torch.randn(signal.shape, generator=generator)
+    image = apply_mask(signal + noise_std * noise, wedge_mask(size, torch.tensor([[-60.0, 60.0]])))
+    subtomograms = _write_subtomograms(folder, image, label.numpy(), BALL_CLASSES)
+    return BallParticles(subtomograms, (signal > 0.3).numpy())
+
+
+def _ball_density(centers: list[list[int]]) -> torch.Tensor:
+    axis = torch.arange(_BALL_BOX_SIZE) - _BALL_BOX_SIZE // 2
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    balls = [torch.exp(-((z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2) / (2 * 1.3**2)) for a, b, c in centers]
+    return sum(weight * ball for weight, ball in enumerate(balls, 1))  # type: ignore[return-value]

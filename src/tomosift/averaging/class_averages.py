@@ -34,7 +34,6 @@ LIKELIHOOD_WEIGHT = 0.5
 """Weight of the log likelihood ratio: a half, because noise that is not Gaussian makes it overconfident."""
 
 _ROTATIONS = 1500  # about 20 degrees apart
-_BATCH_SIZE = 64
 _MASK_TEMPERATURE = 3.0
 _MIN_MASK_PROBABILITY = 0.05  # of a class after that temperature, for its mask to contribute
 

@@ -146,11 +146,12 @@ def whiten_spectra(
     ball = _soft_ball()
     coefficient = torch.cat([_coefficients(part * ball) for part in torch.split(small, _BATCH_SIZE)])
     measured = wedge_coefficients(tilt_range_deg)
-    weight = _whitening(coefficient, measured) if weight is None else weight
+    weight = _whitening_weight(coefficient, measured) if weight is None else weight
     return WhitenedSpectra(coefficient * weight * measured, measured, weight)
 
 
-def _whitening(coefficient: Complex64[Tensor, "b f"], measured: Float[Tensor, "b f"]) -> Float[Tensor, " f"]:
+def _whitening_weight(coefficient: Complex64[Tensor, "b f"], measured: Float[Tensor, "b f"]) -> Float[Tensor, " f"]:
+    """Inverse root of the mean power of measured coefficients, in shells."""
     shell = torch.from_numpy(np.linalg.norm(_geometry()[1], axis=0).round().astype(np.int64))
     zero = torch.zeros(GRID)
     power = zero.index_add(0, shell, (coefficient.abs().square() * measured).sum(0))
