@@ -2,7 +2,7 @@
 
     ./dev bench explore --work FOLDER
 
-Constants of `tomosift.evaluation.known_structures` are fitted to complexes that do not exist: groups of 10 to 40 particles of one of
+Constants of `tomosift.evaluation.cluster_matches` are fitted to synthetic complexes: groups of 10 to 40 particles of one of
 them, some of which are among the known ones. Clusters and their names are then measured on the real structures of the
 protocols `few-shot` and `few-shot-all`, whose complexes no training has seen, against their true classes. Sets and
 embeddings are kept below --work.
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
 from tomosift.evaluation.benchmark.datasets import build_data
-from tomosift.evaluation.benchmark.entries.few_shot import embedded
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
-from tomosift.evaluation.known_structures import embed_known_structures, imaging_like, match_clusters
+from tomosift.evaluation.cluster_matches import match_clusters
+from tomosift.evaluation.known_structures import embed_known_structures, imaging_of_set
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.model_files import load_classifier
 from tomosift.inference.prediction import embed
@@ -73,19 +73,20 @@ def _places(model: Classifier, name: str, imaging: ImagingRanges, options: Optio
         made = simulate_synthetic_complexes(
             COMPLEXES, EACH, imaging, options.seed, options.work / name, seed_of_particles=options.seed + 1
         )
-        places = standardize_for_clustering(embedded(model.encoder, made), model.plda)
+        adapted = model.adapt_to(made)
+        places = standardize_for_clustering(embed(adapted.embedder, made), model.plda)
         means = []
         for number, has_ctf in enumerate((True, False)):
             folder = options.work / f"{name}-{'with' if has_ctf else 'without'}"
             others = simulate_synthetic_complexes(
                 COMPLEXES,
                 REFERENCES,
-                imaging_like(made, has_ctf),
+                imaging_of_set(made, has_ctf),
                 options.seed,
                 folder,
                 seed_of_particles=options.seed + 2 + number,
             )
-            shown = standardize_for_clustering(embed(model.encoder, others.volumes, len(others)), model.plda)
+            shown = standardize_for_clustering(embed(adapted.embedder, others), model.plda)
             means.append(np.stack([shown[others.label == k].mean(axis=0) for k in range(COMPLEXES)]))
         np.savez(kept, places=places, label=made.label, means=np.stack(means))
     with np.load(kept) as stored:
@@ -141,13 +142,14 @@ def measure(model: Classifier, options: Options) -> None:
     """Print how clusters of real structures fit their classes, and how many of them are named right."""
     for name, snr, seed in itertools.product(("few-shot", "few-shot-all"), options.snrs, range(options.seeds)):
         boxes = build_data(PROTOCOLS[name], snr, seed, options.work / f"{name}-{snr:g}-{seed}").test
-        places = standardize_for_clustering(embedded(model.encoder, boxes), model.plda)
+        adapted = model.adapt_to(boxes)
+        places = standardize_for_clustering(embed(adapted.embedder, boxes), model.plda)
         found = find_clusters(places)
         count = found.probability.shape[1]
         members = [np.flatnonzero(found.label == c) for c in range(count)]
         most = [np.bincount(boxes.label[rows]).argmax() for rows in members]
         purity = np.array([np.mean(boxes.label[rows] == k) for rows, k in zip(members, most, strict=True)])
-        known = embed_known_structures(model, atlas_names(), boxes, options.work / f"known-{boxes.box_size}")
+        known = embed_known_structures(adapted, atlas_names(), boxes, options.work / f"known-{boxes.box_size}")
         told = match_clusters(places, found.label, count, known)
         names = np.array([(*known.names, "")[k] for k in told.argmax(axis=1)])
         true = np.array([boxes.class_names[k] for k in most])

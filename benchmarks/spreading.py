@@ -20,7 +20,6 @@ from tomosift.data.labels import is_member
 from tomosift.data.splits import sample_labels
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.evaluation.benchmark.datasets import BenchmarkData, build_data
-from tomosift.evaluation.benchmark.entries.few_shot import embedded
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.inference.model_files import load_classifier
 from tomosift.inference.prediction import embed
@@ -66,9 +65,8 @@ def accuracy(
 def measured(options: Options, world: BenchmarkData, encoder_of: Path, seed: int) -> dict[tuple[str, int], list[float]]:
     """Accuracy by the labels alone, with all that they spread to, and with what is agreed on."""
     train = world.train
-    encoder = load_classifier(encoder_of).encoder
-    embeddings = embedded(encoder, train)
-    test = embed(encoder, world.test.volumes, len(world.test))
+    embedder = load_classifier(encoder_of).adapt_to(train).embedder
+    embeddings, test = embed(embedder, train), embed(embedder, world.test)
     known, classes = train.select(train.labeled_rows), len(train.class_names)
     found = {}
     for kind in options.frequencies:

@@ -21,13 +21,13 @@ from safetensors.torch import load_file
 
 from tomosift import methods
 from tomosift.evaluation.benchmark.datasets import build_data
-from tomosift.evaluation.benchmark.entries.few_shot import embedded
 from tomosift.evaluation.benchmark.protocols import PROTOCOLS
 from tomosift.evaluation.metrics.few_shot import score_episodes
 from tomosift.files import write_json
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.heads import CosineHead, PLDAHead
 from tomosift.inference.model_files import load_classifier, save_classifier
+from tomosift.inference.prediction import embed
 from tomosift.methods.metric import Config
 from tomosift.models.center_finder import weights_path
 from tomosift.simulation.synthetic_stream import WIDE_RANGES
@@ -65,7 +65,7 @@ def measure(name: str, work: Path) -> dict[str, str]:
     assert isinstance(head, PLDAHead)
     for snr in (0.1, 0.03):
         asked = build_data(protocol, snr, 0, work / f"asked-{snr:g}").test
-        embeddings = embedded(model.encoder, asked)
+        embeddings = embed(model.adapt_to(asked).embedder, asked)
         for by, each in (("discriminant", head), ("cosine", CosineHead(embeddings.shape[1], 0))):
             each.standardize(torch.from_numpy(embeddings))
             for ways in (5, 8):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 SMALLEST_TSNE = 30
 """With fewer particles t-SNE has no neighborhoods to preserve; the first two principal components are shown instead."""
 MOST_LANDMARKS = 1500
-"""Particles that t-SNE places, in seconds; further ones are placed between them."""
+"""Landmarks that t-SNE maps, in seconds; further particles are mapped between them."""
 _NEAREST = 3
 _CHUNK = 512
 

@@ -86,18 +86,14 @@ def score(
 
     Parameters
     ----------
-    true_label
-        Index of the true class, -1 where unknown; those particles are left out.
-    predicted_label
-        Index of the predicted class.
+    true_label, predicted_label
+        Indices of classes. Particles of true label -1 are left out.
     class_names
         Names of the k classes.
     tomogram
         (n,) name of the tomogram of each particle.
-    seed
-        Of the resampling.
-    resamples
-        Number of bootstrap resamples.
+    seed, resamples
+        Of the bootstrap, and its number of resamples.
 
     Raises
     ------
@@ -118,29 +114,32 @@ def score(
     _check_labels(true_label, predicted_label, is_known, len(class_names))
     confusion = confusion_matrix(true_label, predicted_label, len(class_names))
     names, group = np.unique(tomogram[is_known].astype(str), return_inverse=True)
-    resamples_by_tomogram = len(names) >= MINIMUM_TOMOGRAMS
     generator = np.random.default_rng(seed)
-    if resamples_by_tomogram:
-        drawn = _resample_tomograms(
-            true_label[is_known], predicted_label[is_known], group, confusion, generator, resamples
-        )
+    if len(names) >= MINIMUM_TOMOGRAMS:
+        labels = true_label[is_known], predicted_label[is_known]
+        drawn = _resample_tomograms(*labels, group, len(class_names), generator, resamples)
     else:
         drawn = _resample_particles(confusion, generator, resamples)
-    total = np.asarray([confusion.sum()])
-
-    def bound(function: Callable[[NDArray[Any]], NDArray[np.float64]]) -> Interval:
-        return Interval(*_intervals(function(confusion), function(drawn), total)[0].tolist())
-
     return Scores(
-        accuracy=bound(_accuracy),
-        balanced_accuracy=bound(_balanced_accuracy),
-        macro_f1=bound(_macro_f1),
+        accuracy=_bound(_accuracy, confusion, drawn),
+        balanced_accuracy=_bound(_balanced_accuracy, confusion, drawn),
+        macro_f1=_bound(_macro_f1, confusion, drawn),
         classes=_score_classes(class_names, confusion, drawn),
         confusion=confusion,
-        count=int(total[0]),
+        count=int(confusion.sum()),
         tomogram_count=len(names),
-        resampled_by="tomogram" if resamples_by_tomogram else "particle",
+        resampled_by="tomogram" if len(names) >= MINIMUM_TOMOGRAMS else "particle",
     )
+
+
+def _bound(
+    function: Callable[[NDArray[Any]], NDArray[np.float64]],
+    confusion: Int[np.ndarray, "k k"],
+    drawn: Float[np.ndarray, "r k k"],
+) -> Interval:
+    """Return a score of all particles with its interval."""
+    count = np.asarray([confusion.sum()])
+    return Interval(*_intervals(function(confusion), function(drawn), count)[0].tolist())
 
 
 def _check_labels(
@@ -160,12 +159,12 @@ def _resample_tomograms(
     true_label: Int[np.ndarray, " n"],
     predicted_label: Int[np.ndarray, " n"],
     group: Int[np.ndarray, " n"],
-    confusion: Int[np.ndarray, "k k"],
+    class_count: int,
     generator: np.random.Generator,
     resamples: int,
 ) -> Float[np.ndarray, "r k k"]:
     """Return confusion matrices of tomograms drawn with replacement."""
-    k, count = len(confusion), int(group.max()) + 1
+    k, count = class_count, int(group.max()) + 1
     cells = np.zeros((count, k * k))
     np.add.at(cells, (group, true_label * k + predicted_label), 1.0)
     weights = generator.multinomial(count, np.full(count, 1 / count), size=resamples)

@@ -86,10 +86,7 @@ def score_episodes(
     """
     if min(ways, shots, queries, episodes) < 1:
         raise ValueError(f"ways, shots, queries and episodes are {ways}, {shots}, {queries}, {episodes}, expected >= 1")
-    members = {int(k): np.flatnonzero(label == k) for k in np.unique(label[label >= 0])}
-    members = {k: rows for k, rows in members.items() if len(rows) >= shots + queries}
-    if len(members) < ways:
-        raise ValueError(f"{len(members)} classes have {shots + queries} particles, expected at least {ways}")
+    members = _select_classes(label, shots + queries, ways)
     embedding = torch.from_numpy(embeddings)
     rng = np.random.default_rng([seed, 31])
     accuracy, precision, f1 = np.zeros(episodes), np.zeros(episodes), np.zeros(episodes)
@@ -105,6 +102,15 @@ def score_episodes(
         precision[episode] = (right / np.maximum(predictions, 1)).mean()
         f1[episode] = (2 * right / (predictions + queries)).mean()
     return EpisodeScores(_mean(accuracy), _mean(precision), _mean(f1))
+
+
+def _select_classes(label: Int[np.ndarray, " n"], min_particles: int, ways: int) -> dict[int, NDArray[np.int64]]:
+    """Return the rows of each class that has enough particles for an episode."""
+    members = {int(k): np.flatnonzero(label == k) for k in np.unique(label[label >= 0])}
+    members = {k: rows for k, rows in members.items() if len(rows) >= min_particles}
+    if len(members) < ways:
+        raise ValueError(f"{len(members)} classes have {min_particles} particles, expected at least {ways}")
+    return members
 
 
 def _mean(values: NDArray[np.float64]) -> Mean:

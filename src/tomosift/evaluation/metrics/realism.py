@@ -132,9 +132,9 @@ def two_sample_auroc(measured: Float[np.ndarray, "n f"], generated: Float[np.nda
 class RealismScores:
     """How similar generated subtomograms are to measured ones."""
 
-    embedded: Prdc
+    embeddings: Prdc
     """Of embeddings, reduced to few dimensions, in which distances are meaningful."""
-    raw: Prdc
+    voxels: Prdc
     """Of voxels, as the field reports it; noise dominates their distances."""
     two_sample_auroc: float
     spectrum: float
@@ -168,8 +168,8 @@ def score_realism(
     first, second = reduce_dimensions(measured_embedding, generated_embedding)
     difference = autocorrelation(measured) - autocorrelation(generated)
     return RealismScores(
-        embedded=prdc(first, second),
-        raw=prdc(measured.reshape(len(measured), -1), generated.reshape(len(generated), -1)),
+        embeddings=prdc(first, second),
+        voxels=prdc(measured.reshape(len(measured), -1), generated.reshape(len(generated), -1)),
         two_sample_auroc=two_sample_auroc(first, second, seed),
         spectrum=spectrum_distance(measured, generated),
         autocorrelation=float(np.abs(difference).max()),

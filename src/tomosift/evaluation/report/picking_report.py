@@ -74,7 +74,7 @@ def _render_class(particles: Particles, tomograms: Mapping[str, Tomogram], name:
     rows = np.flatnonzero(particles.class_name == name)
     rows = rows[np.argsort(-particles.score[rows], kind="stable")]
     if not len(rows):
-        return f"<h3>{escape(name)}</h3><p>No particle was found.</p>"
+        return f"<h3>{escape(name)}</h3><p>No particle was picked.</p>"
     rest = rows[_EXAMPLES:]
     average = _read_boxes(particles, rows[:_AVERAGED], tomograms).mean(axis=0, keepdims=True)
     most_probable = np.concatenate([average, _read_boxes(particles, rows[: _EXAMPLES - 1], tomograms)])

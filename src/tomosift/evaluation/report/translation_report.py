@@ -79,9 +79,8 @@ def _render_realism(result: TranslationResult) -> str:
     header += ["Density, voxels", "Coverage, voxels", "Spectrum", "Autocorrelation"]
     rows = []
     for kind, each in result.realism.items():
-        of_embeddings = each.embedded
-        numbers = [each.two_sample_auroc, of_embeddings.precision, of_embeddings.recall]
-        numbers += [of_embeddings.density, of_embeddings.coverage, each.raw.density, each.raw.coverage]
+        numbers = [each.two_sample_auroc, each.embeddings.precision, each.embeddings.recall]
+        numbers += [each.embeddings.density, each.embeddings.coverage, each.voxels.density, each.voxels.coverage]
         numbers += [each.spectrum, each.autocorrelation]
         rows.append([escape(kind), *(f"{number:.2f}" for number in numbers)])
     lead = (
