@@ -37,7 +37,7 @@ def command(
         labels: Particle table with a class for some particles of the source, such as `label` writes; by default the
             classes that the set came with.
         features: What makes the embeddings of both domains alike.
-        warps: Also learn from source subtomograms that a network warps to look like the target.
+        warps: Also learn from source subtomograms that a network warps to resemble the target.
         steps: Training steps on both domains together.
     """
     result = adapt(

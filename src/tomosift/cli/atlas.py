@@ -10,10 +10,10 @@ from tomosift.simulation.structures.atlas import add_to_atlas, atlas_folder, atl
 
 
 def list_entries(folder: Path | None = None) -> None:
-    """Show every structure that simulations know by name.
+    """List every structure that simulations know by name.
 
     Args:
-        folder: Folder of entries of your own instead of those that come with the program.
+        folder: Folder of your own entries; by default those that come with the program.
     """
     names = atlas_names(folder)
     if not names:
@@ -29,7 +29,7 @@ def list_entries(folder: Path | None = None) -> None:
 
 
 def add(
-    structure: Annotated[Path, tyro.conf.Positional],
+    structure: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STRUCTURE")],
     /,
     name: str,
     beads: int | None = None,
@@ -42,25 +42,23 @@ def add(
 
     Args:
         structure: PDB or mmCIF file, also gzipped.
-        name: The word for it: lower-case letters, digits, - and _.
-        beads: Number of Gaussians; by default one for 1.7 kDa, between 120 and 400.
-        assembly: Biological assembly to build, or "asu" for the atoms as they stand in the file.
-        title: What the complex is; by default as the file says.
-        license: Terms of the atoms; CC0-1.0 for structures of the Protein Data Bank.
+        name: Name of the entry: lower-case letters, digits, - and _.
+        beads: Number of Gaussians; by default one for each 1.7 kDa, between 120 and 400.
+        assembly: Biological assembly to build, or "asu" for the asymmetric unit of the file.
+        title: Title of the complex; by default that of the file.
+        license: License of the structure; that of the Protein Data Bank is CC0-1.0.
         out: Folder to write to.
     """
     path = add_to_atlas(structure, name, beads=beads, assembly=assembly, title=title, license=license, out_folder=out)
     entry = load_atlas_entry(name, out)
+    size = f"{entry.mass_kda:.0f} kDa as {len(entry.beads)} beads"
+    print_message(f"{path}: {size}, resolution {entry.fsc_half_angstrom:.1f} A (FSC 0.5 with the atoms)")
+    if out.resolve() == atlas_folder().resolve():
+        print_message(f"simulate it with: tomosift simulate tomograms --structures {name}")
+        return
     print_message(
-        f"{path}: {entry.mass_kda:.0f} kDa as {len(entry.beads)} beads, "
-        f"true to the atoms to {entry.fsc_half_angstrom:.1f} A (FSC 0.5)"
-    )
-    own = out.resolve() != atlas_folder().resolve()
-    print_message(
-        f"see it with: tomosift atlas list --folder {out}; simulations take {structure} itself, or the entry by name "
-        f"once it lies in {atlas_folder()}"
-        if own
-        else f"simulate it with: tomosift simulate --classes {name}"
+        f"list it with: tomosift atlas list --folder {out}; simulations take {structure} itself, or the entry by name "
+        f"once it is in {atlas_folder()}"
     )
 
 

@@ -62,22 +62,24 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(name: str, rest: list[str]) -> None:
     import tyro
 
-    from tomosift.cli.usual import hide_rare_options
+    from tomosift.cli.usual import prepare_help
 
     command = importlib.import_module(f"tomosift.cli.{name}").command
-    is_short = _asks_for_help(rest) and "--help-all" not in rest
-    rest = ["--help" if word == "--help-all" else word for word in rest]
+    is_help = _requests_help(rest)
+    is_short = is_help and "--help-all" not in rest
+    if is_help:
+        rest = ["--help" if word == "--help-all" else word for word in rest]
     program = f"tomosift {name}"
     if isinstance(command, dict):
-        commands = {word: hide_rare_options(one) if is_short else one for word, one in command.items()}
+        commands = {word: prepare_help(one, is_short) if is_help else one for word, one in command.items()}
         tyro.extras.subcommand_cli_from_dict(commands, prog=program, description=COMMANDS[name], args=rest)
     else:
-        tyro.cli(hide_rare_options(command) if is_short else command, prog=program, args=rest)
+        tyro.cli(prepare_help(command, is_short) if is_help else command, prog=program, args=rest)
 
 
-def _asks_for_help(words: list[str]) -> bool:
+def _requests_help(words: list[str]) -> bool:
     words = words[: words.index("--")] if "--" in words else words
-    return "--help" in words or "-h" in words
+    return bool({"--help", "-h", "--help-all"} & set(words))
 
 
 def _is_for_the_user(error: Exception) -> bool:

@@ -1,13 +1,14 @@
 """Options that several commands share: one name, one meaning, one default."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-Set = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="SET", help="Folder of a set of subtomograms.")]
-Picks = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="PICKS", help="Particle table of any known format.")]
+Set = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SET", help="Folder of a set of subtomograms.")]
+Picks = Annotated[
+    Path, tyro.conf.Positional, tyro.conf.arg(metavar="PICKS", help="Particle table of any known format.")
+]
 Tomograms = Annotated[
     tuple[Path, ...],
     tyro.conf.arg(help="Tomogram files, or a folder, a RELION tomograms.star or a copick configuration."),
@@ -41,25 +42,3 @@ Structures = Annotated[
     tuple[str, ...], tyro.conf.arg(help="Names of the atlas, or structure or map files; their names become classes.")
 ]
 Seed = Annotated[int, tyro.conf.arg(help="Seed of all random numbers.")]
-
-
-@dataclass(frozen=True)
-class LabelOptions:
-    """Where the classes of labeled particles are read from."""
-
-    label_column: LabelColumn = None
-    label_tolerance: LabelTolerance = 30.0
-
-
-Labels = Annotated[LabelOptions, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True)
-class ThresholdOptions:
-    """When a particle is classified as "unknown"."""
-
-    min_confidence: MinConfidence = 0.0
-    min_similarity: MinSimilarity = -1.0
-
-
-Thresholds = Annotated[ThresholdOptions, tyro.conf.arg(name="")]

@@ -1,4 +1,4 @@
-"""Simulate a small world and run the whole job on it, to see that everything works."""
+"""Simulate small tomograms and sort their particles, to check the installation."""
 
 import sys
 from pathlib import Path
@@ -8,8 +8,9 @@ from tomosift.cli.terminal import TerminalMonitor, print_message
 from tomosift.methods.contrastive import Config as ContrastiveConfig
 from tomosift.methods.supervised import Config as SupervisedConfig
 from tomosift.train.loop import Training
+from tomosift.workflows.extract import ExtractionSettings
 from tomosift.workflows.simulate import simulate
-from tomosift.workflows.sort import ExtractionSettings, sort
+from tomosift.workflows.sort import sort
 
 STRUCTURES = (
     "ribosome-70s", "proteasome-20s", "groel", "rubisco", "apoferritin", "clpb", "stnv-capsid", "cav1-1",
@@ -22,9 +23,9 @@ def command(out: Path = Path("quickstart"), tomograms: int = 10, labels_per_clas
     """Simulate tomograms of built-in structures, write them as real files, and sort their particles with few labels.
 
     Args:
-        out: Folder for the world and the results; an interrupted quickstart resumes.
+        out: Folder for the simulated files and the results; an interrupted quickstart resumes.
         tomograms: Number of simulated tomograms.
-        labels_per_class: Labels of each class that the classifier gets.
+        labels_per_class: Labeled picks of each class.
     """
     monitor = TerminalMonitor()
     world = simulate(

@@ -1,4 +1,4 @@
-"""Write a SLURM job script for any other command, such as a training over several nodes."""
+"""Write a SLURM job script for another command, such as a training on several nodes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,19 +11,19 @@ from tomosift.compute.sbatch import JobScript, write_job_script
 
 
 def command(
-    words: Annotated[tuple[str, ...], tyro.conf.Positional],
+    words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="-- COMMAND")],
     /,
     out: Path,
     job: Annotated[JobScript, tyro.conf.arg(name="")] = JobScript(),
 ) -> None:
     """Write a SLURM job script: tomosift sbatch --nodes 2 --gpus 4 --out job.sh -- train contrastive SET --out RUN.
 
-    Nothing is submitted; look at the script, then give it to sbatch.
+    Nothing is submitted: read the script, then submit it with sbatch.
 
     Args:
         words: After --, the command that the job runs, without the word tomosift.
         out: File of the script.
-        job: What the job asks for.
+        job: Resources of the job.
     """
     if words and words[0] not in COMMANDS:
         raise ValueError(f"there is no command {words[0]!r} for the job; commands are {', '.join(COMMANDS)}")

@@ -16,7 +16,7 @@ from tomosift.workflows.pick import pick
 
 @usual_options("labels", "label_tomograms", "model", "label_column", "min_confidence", "inverted", "radius", "seed")
 def command(
-    tomograms: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(name="TOMOGRAMS")],
+    tomograms: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TOMOGRAMS")],
     /,
     out: Path,
     labels: Path | None = None,

@@ -1,27 +1,39 @@
 """Simulate tomograms, or single subtomograms, of known structures or of synthetic complexes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from tomosift.cli.options import Seed, Structures
-from tomosift.cli.terminal import TerminalMonitor, print_message, progress_bar
-from tomosift.cli.usual import usual_options
-from tomosift.compute.engine import Engine, for_each
-from tomosift.simulation.dataset import simulate_dataset, simulate_tomogram, tomogram_tasks, write_label_table
+from tomosift.cli.terminal import TerminalMonitor, print_message
+from tomosift.cli.usual import rename_options, restore_type, usual_options
+from tomosift.compute.engine import Engine
 from tomosift.simulation.dataset_config import TomogramDatasetConfig
+from tomosift.workflows.extract import describe_set
+from tomosift.workflows.simulate import simulate_tomograms
 from tomosift.workflows.simulate_subtomograms import simulate_set
-from tomosift.workflows.sort import describe_set
+
+if TYPE_CHECKING:
+    _Config = TomogramDatasetConfig
+else:
+    _Config = rename_options(
+        TomogramDatasetConfig,
+        {"classes": "structures", "voxel_spacing_angstrom": "voxel-spacing", "tilt_range_deg": "tilt-range"},
+    )
+_USUAL_FIELDS = (
+    "classes", "particles_per_class", "tomograms", "shape_zyx", "voxel_spacing_angstrom", "snr", "seed",
+)  # fmt: skip
 
 
+@usual_options(*(f"config.{name}" for name in _USUAL_FIELDS), "labels_per_class")
 def tomograms(
-    config: Annotated[TomogramDatasetConfig, tyro.conf.arg(name="")],
+    config: Annotated[_Config, tyro.conf.arg(name="")],
     out: Path,
     labels_per_class: int = 0,
     engine: Annotated[Engine, tyro.conf.arg(name="")] = Engine(),
 ) -> None:
-    """Simulate crowded tomograms of known structures into a folder: volumes, tables and truth, as a user has them.
+    """Simulate crowded tomograms of known structures: volumes, particle tables and true classes, as real files.
 
     The same command on an existing folder resumes; more --tomograms add to it.
 
@@ -31,21 +43,16 @@ def tomograms(
         labels_per_class: Also write labels.star with this many labeled picks of each class.
         engine: Where tomograms are simulated.
     """
-    if labels_per_class < 0:
-        raise ValueError(f"labels-per-class is {labels_per_class}, expected 0 or more")
-    with progress_bar("simulate", "tomograms") as progress:
-        for_each(simulate_tomogram, tomogram_tasks(config, out), engine, progress)
-    paths = simulate_dataset(config, out)  # writes the tables
+    config = restore_type(config, TomogramDatasetConfig)
+    world = simulate_tomograms(config, out, labels_per_class=labels_per_class, engine=engine, monitor=TerminalMonitor())
     print_message(
         f"{config.tomograms} tomograms with {len(config.class_names)} classes: {', '.join(config.class_names)}"
     )
-    print_message(f"  tomograms  {paths.tomograms}\n  picks      {paths.particles}")
-    print_message(f"  truth      {paths.particles_truth}")
+    print_message(f"  tomograms  {world.tomograms}\n  picks      {world.picks}\n  truth      {world.truth}")
     if labels_per_class:
-        labels = write_label_table(out, out / "labels.star", labels_per_class)
-        print_message(f"  labels     {labels} ({labels_per_class} picks of each class)")
+        print_message(f"  labels     {world.labels} ({labels_per_class} picks of each class)")
     inverted = " --inverted" if config.dark_on_disk else ""
-    print_message(f"next: tomosift check {paths.particles} --tomograms {paths.tomograms}{inverted}")
+    print_message(f"next: tomosift check {world.picks} --tomograms {world.tomograms}{inverted}")
 
 
 @usual_options("structures", "synthetic", "per_class", "box_size", "voxel_spacing", "snr", "style", "like", "seed")
@@ -67,12 +74,12 @@ def subtomograms(
 ) -> None:
     """Simulate subtomograms into a set with classes and masks: what `train prototypical` and `train one_shot` need.
 
-    With --style they resemble measured ones, and a classifier trained on them may be better on those. Tomograms take
-    minutes each; thousands of subtomograms take one. A finished set of the same settings is kept.
+    With --style they resemble measured subtomograms, and a classifier trained on them may be better on those. A
+    finished set of the same settings is kept.
 
     Args:
         out: Folder of the set; an interrupted one resumes.
-        synthetic: Number of synthetic complexes instead of --structures; what is trained on them knows no structure.
+        synthetic: Number of synthetic complexes instead of --structures.
         per_class: Subtomograms of each class.
         box_size: Box size in voxels.
         voxel_spacing: Voxel spacing in Angstrom.
@@ -80,12 +87,12 @@ def subtomograms(
         shift_voxels: Largest picking error along each axis, in voxels.
         max_neighbors: Largest number of other particles in a box.
         masks: Also store which voxels belong to each particle.
-        style: Look of the subtomograms: plain, power, histogram, noise or texture, with --like; or the folder of a run
+        style: Style of the subtomograms: plain, power, histogram, noise or texture, with --like; or the folder of a run
             of `translate`.
-        like: Set whose look is wanted; box size, voxel spacing and tilt ranges are taken from it as well.
+        like: Set that has the style; box size, voxel spacing and tilt ranges are taken from it as well.
         empty: Set without particles (see `extract --empty`), for --style noise.
     """
-    made = simulate_set(
+    subtomogram_set = simulate_set(
         out,
         structures=structures,
         synthetic=synthetic,
@@ -102,7 +109,7 @@ def subtomograms(
         seed=seed,
         monitor=TerminalMonitor(),
     )
-    print_message(describe_set(made))
+    print_message(describe_set(subtomogram_set))
 
 
 command = {"tomograms": tomograms, "subtomograms": subtomograms}

@@ -10,10 +10,20 @@ from tomosift.cli.terminal import TerminalMonitor
 from tomosift.cli.usual import usual_options
 from tomosift.methods.contrastive import Config as ContrastiveConfig
 from tomosift.methods.supervised import Config as SupervisedConfig
-from tomosift.workflows.sort import ExtractionSettings, Pretraining, sort
+from tomosift.workflows.extract import ExtractionSettings
+from tomosift.workflows.sort import Pretraining, sort
 
 
-@usual_options("extraction", "label_column", "truth", "min_confidence", "min_similarity", "seed")
+@usual_options(
+    "extraction.voxel_spacing",
+    "extraction.box_size",
+    "extraction.inverted",
+    "label_column",
+    "truth",
+    "min_confidence",
+    "min_similarity",
+    "seed",
+)
 def command(
     picks: Picks,
     /,

@@ -1,4 +1,4 @@
-"""Train a generator that gives density maps the look of measured subtomograms (CryoETGAN), and report on it."""
+"""Train a generator that gives density maps the style of measured subtomograms (CryoETGAN), and report on it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,10 +24,10 @@ def command(
     init: Annotated[Path | None, tyro.conf.arg(name="model")] = GENERAL,
     seed: Seed = 0,
 ) -> None:
-    """Train a generator from maps of structures to subtomograms that look like those of a set, without labels.
+    """Train a generator from maps of structures to subtomograms in the style of a set, without labels.
 
     OUT then is the folder of a run with the generator, a classifier trained on generated subtomograms, and
-    ``report.html``. `tomosift simulate subtomograms --style OUT` makes labeled sets in this look. `train cycle_wgan`
+    ``report.html``. `tomosift simulate subtomograms --style OUT` makes labeled sets in this style. `train cycle_wgan`
     has all settings of the method.
 
     Args:
@@ -48,4 +48,4 @@ def command(
         seed=seed,
         monitor=TerminalMonitor(),
     )
-    print_message(f"{out}: trained; sets in this look: tomosift simulate subtomograms --structures ... --style {out}")
+    print_message(f"{out}: trained; sets in this style: tomosift simulate subtomograms --structures ... --style {out}")

@@ -68,7 +68,7 @@ def adapt(
     features
         What makes the embeddings of both domains alike.
     warps
-        Also learn from source subtomograms that a network warps to look like the target.
+        Also learn from source subtomograms that a network warps to resemble the target.
     steps
         Training steps on both domains together.
     seed

@@ -1,4 +1,4 @@
-"""Simulate single subtomograms of known structures or synthetic complexes, in the look of measured ones if wanted."""
+"""Simulate single subtomograms of known structures or synthetic complexes, in the style of measured ones if requested."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tomosift import methods
 from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
-from tomosift.models.generators import generator_digest, load_generator
+from tomosift.models.generator_files import generator_digest, load_generator
 from tomosift.physics.imaging import lab_protocol
 from tomosift.progress import Monitor
 from tomosift.simulation.style_baselines import STYLES, fit_style
@@ -57,7 +57,7 @@ def simulate_set(
     masks
         Also store the mask of each particle.
     style, like, empty
-        Look of the subtomograms: a name of `STYLES` with the set that has it (and, for ``"noise"``, a set without
+        Style of the subtomograms: a name of `STYLES` with the set that has it (and, for ``"noise"``, a set without
         particles), or the folder of a run of `tomosift.workflows.translate`.
     seed
         Seed of all random numbers.
@@ -114,7 +114,7 @@ def _check(
     if style is None and (like or empty):
         raise ValueError("--like and --empty belong to --style; give one of its names")
     if style is not None and synthetic:
-        raise ValueError("--style belongs to --structures; synthetic complexes have no measured look")
+        raise ValueError("--style belongs to --structures; synthetic complexes have no measured style")
 
 
 def _open_style(style: str, like: Path | None, empty: Path | None) -> tuple[StyleTransfer, str, int, float]:
@@ -124,12 +124,12 @@ def _open_style(style: str, like: Path | None, empty: Path | None) -> tuple[Styl
         if not folder.is_dir():
             raise ValueError(f"style is {style!r}, expected one of {', '.join(STYLES)}, or an existing folder")
         if like or empty:
-            raise ValueError(f"{style} has a look of its own; --like and --empty belong to {', '.join(STYLES)}")
+            raise ValueError(f"{style} has its own style; --like and --empty belong to {', '.join(STYLES)}")
         generator = load_generator(folder)
         card = generator.card
         return generator, f"translator {generator_digest(folder)}", card.box_size, card.voxel_spacing_angstrom
     if like is None:
-        raise ValueError(f"style {style} needs --like, the set whose look is wanted")
+        raise ValueError(f"style {style} needs --like, the set that has the style")
     target, background = open_subtomograms(like), None if empty is None else open_subtomograms(empty)
     name = f"{style} of {methods.set_digest(target)}"
     if background is not None:

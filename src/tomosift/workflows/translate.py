@@ -1,4 +1,4 @@
-"""Train a generator that gives density maps the look of measured subtomograms (CryoETGAN), and report on it."""
+"""Train a generator that gives density maps the style of measured subtomograms (CryoETGAN), and report on it."""
 
 import json
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def translate(
     seed: int = 0,
     monitor: Monitor | None = None,
 ) -> Classifier:
-    """Train a generator from maps of structures to subtomograms that look like those of a set, without labels.
+    """Train a generator from maps of structures to subtomograms in the style of a set, without labels.
 
     ``out`` then is the folder of a run with the generator, a classifier trained on generated subtomograms, and
     ``report.html``.
@@ -53,7 +53,7 @@ def translate(
     Parameters
     ----------
     subtomograms
-        The set whose look is to be learned, or its folder; its labels are not used.
+        The set whose style the generator learns, or its folder; its labels are not used.
     structures
         Names of the atlas, structure or map files; their names become the classes.
     out
