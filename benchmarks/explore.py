@@ -2,10 +2,10 @@
 
     ./dev bench explore --work FOLDER
 
-Constants of `tomosift.evaluation.cluster_matches` are fitted to synthetic complexes: groups of 10 to 40 particles of one
-of them, some of which are among the known ones. Clusters and their names are then measured on the real structures of the
-protocols `few-shot` and `few-shot-all`, whose complexes no training has used, against their true classes. Sets and
-embeddings are kept below --work.
+Constants of `tomosift.evaluation.cluster_matches` are fitted to synthetic complexes: groups of 10 to 40 particles of
+one of them, some of which are among the known ones. Clusters and their names are then measured on the real structures
+of the protocols `few-shot` and `few-shot-all`, whose complexes no training has used, against their true classes. Sets
+and embeddings are kept below --work.
 """
 
 import itertools

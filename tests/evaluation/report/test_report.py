@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tomosift.evaluation.report import Comparison, ReportInput, render_report, write_report
+from tomosift.data.subtomogram_set import Subtomograms
+from tomosift.evaluation.cluster_matches import ClusterMatches
+from tomosift.evaluation.report import (
+    Comparison,
+    DomainComparison,
+    ReportInput,
+    SupportExamples,
+    render_report,
+    write_report,
+)
+from tomosift.evaluation.report.sections import load_sections
+from tomosift.inference.prediction import Prediction
+from tomosift.learning.clustering import Clusters
 from tomosift.particles import Particles
 
 EVIL = "<script>alert('x')</script>\"><img src=http://evil.example/x.png onerror=alert(1)>$\\frac{1}"
@@ -247,6 +261,48 @@ def test_a_written_report_is_the_rendered_one_and_leaves_nothing_else(tmp_path: 
     write_report(tmp_path / "report.html", report())
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == complete
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_sections_have_distinct_positions_and_anchors() -> None:
+    sections = load_sections()
+    assert len({section.order for section in sections}) == len({section.id for section in sections}) == len(sections)
+
+
+def test_clusters_domains_and_support_are_sections_of_their_input() -> None:
+    given = report()
+    generator = np.random.default_rng(0)
+    clouds = tuple(generator.normal(size=(20, 4)) for _ in range(2))
+    added = {
+        "clusters": Clusters(given.probabilities, np.array([0.9, 0.6, 0.2])),
+        "matches": ClusterMatches(("groel",), np.array([[0.9, 0.1], [0.02, 0.98], [0.5, 0.5]])),
+        "domains": DomainComparison({"source": volumes(np.arange(2))}, clouds, clouds),
+        "support": SupportExamples(volumes(np.arange(3)), np.arange(3), np.zeros(24, int)),
+    }
+    page = Page(render_report(report(**added)))
+    assert {"clusters", "domains", "support"} <= set(page.ids)
+    text = render_report(report(**added))
+    assert "<b>groel 0.90</b>" in text
+    assert "<b>none of these 0.98</b>" in text
+    assert "0.90 stable" in text
+    assert "0.20 doubtful" in text
+    assert not {"clusters", "domains", "support"} & set(Page(render_report(given)).ids)
+
+
+def test_input_from_a_prediction_takes_the_set_and_ignores_thresholds_without_effect(
+    tmp_path: Path, write_subtomograms: Callable[..., Subtomograms]
+) -> None:
+    subtomograms = write_subtomograms(tmp_path / "set", volumes(np.arange(4)), [0, 1, 0, 1], ("a", "b"))
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+    prediction = Prediction(np.eye(4), np.log(probabilities), probabilities, np.full(4, np.nan))
+    built = ReportInput.from_prediction(
+        prediction, subtomograms, ("a", "b"), title="t", min_confidence=0.0, min_similarity=-1.0, seed=3
+    )
+    assert (built.min_confidence, built.min_similarity, built.similarity, built.is_unknown) == (None, None, None, None)
+    assert (built.voxel_spacing_angstrom, built.seed) == (10.0, 3)
+    similar = replace(prediction, similarity=np.array([0.5, 0.1, 0.9, 0.9]))
+    built = ReportInput.from_prediction(similar, subtomograms, ("a", "b"), title="t", min_similarity=0.2)
+    assert built.is_unknown is not None
+    assert built.is_unknown.tolist() == [False, True, False, False]
 
 
 @pytest.mark.parametrize(
