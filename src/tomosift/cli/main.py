@@ -3,10 +3,14 @@
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from tomosift import __version__
 from tomosift.cli import COMMANDS
 from tomosift.malloc import keep_freed_memory
+
+if TYPE_CHECKING:
+    from tomosift.cli.usual import HelpPage
 
 
 def overview() -> str:
@@ -62,24 +66,25 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(name: str, rest: list[str]) -> None:
     import tyro
 
-    from tomosift.cli.usual import prepare_help
+    from tomosift.cli.usual import prepare_command
 
     command = importlib.import_module(f"tomosift.cli.{name}").command
-    is_help = _requests_help(rest)
-    is_short = is_help and "--help-all" not in rest
-    if is_help:
+    page = _requested_page(rest)
+    if page == "full":
         rest = ["--help" if word == "--help-all" else word for word in rest]
     program = f"tomosift {name}"
     if isinstance(command, dict):
-        commands = {word: prepare_help(one, is_short) if is_help else one for word, one in command.items()}
+        commands = {word: prepare_command(one, page) for word, one in command.items()}
         tyro.extras.subcommand_cli_from_dict(commands, prog=program, description=COMMANDS[name], args=rest)
     else:
-        tyro.cli(prepare_help(command, is_short) if is_help else command, prog=program, args=rest)
+        tyro.cli(prepare_command(command, page), prog=program, args=rest)
 
 
-def _requests_help(words: list[str]) -> bool:
+def _requested_page(words: list[str]) -> "HelpPage":
     words = words[: words.index("--")] if "--" in words else words
-    return bool({"--help", "-h", "--help-all"} & set(words))
+    if "--help-all" in words:
+        return "full"
+    return "short" if {"--help", "-h"} & set(words) else "none"
 
 
 def _is_for_the_user(error: Exception) -> bool:

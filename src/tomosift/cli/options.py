@@ -42,3 +42,12 @@ Structures = Annotated[
     tuple[str, ...], tyro.conf.arg(help="Names of the atlas, or structure or map files; their names become classes.")
 ]
 Seed = Annotated[int, tyro.conf.arg(help="Seed of all random numbers.")]
+
+OPTION_NAMES = {
+    "init": "model",
+    "classes": "structures",
+    "voxel_spacing_angstrom": "voxel-spacing",
+    "tilt_range_deg": "tilt-range",
+    "labels": "voxel-labels",
+}
+"""Option of a field of settings, where the field of a configuration has another name; files keep that of the field."""

@@ -1,26 +1,19 @@
 """Simulate tomograms, or single subtomograms, of known structures or of synthetic complexes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from tomosift.cli.options import Seed, Structures
 from tomosift.cli.terminal import TerminalMonitor, print_message
-from tomosift.cli.usual import rename_options, restore_type, usual_options
+from tomosift.cli.usual import usual_options
 from tomosift.compute.engine import Engine
 from tomosift.simulation.dataset_config import TomogramDatasetConfig
 from tomosift.workflows.extract import describe_set
 from tomosift.workflows.simulate import simulate_tomograms
 from tomosift.workflows.simulate_subtomograms import simulate_set
 
-if TYPE_CHECKING:
-    _Config = TomogramDatasetConfig
-else:
-    _Config = rename_options(
-        TomogramDatasetConfig,
-        {"classes": "structures", "voxel_spacing_angstrom": "voxel-spacing", "tilt_range_deg": "tilt-range"},
-    )
 _USUAL_FIELDS = (
     "classes", "particles_per_class", "tomograms", "shape_zyx", "voxel_spacing_angstrom", "snr", "seed",
 )  # fmt: skip
@@ -28,7 +21,7 @@ _USUAL_FIELDS = (
 
 @usual_options(*(f"config.{name}" for name in _USUAL_FIELDS), "labels_per_class")
 def tomograms(
-    config: Annotated[_Config, tyro.conf.arg(name="")],
+    config: Annotated[TomogramDatasetConfig, tyro.conf.arg(name="")],
     out: Path,
     labels_per_class: int = 0,
     engine: Annotated[Engine, tyro.conf.arg(name="")] = Engine(),
@@ -43,7 +36,6 @@ def tomograms(
         labels_per_class: Also write labels.star with this many labeled picks of each class.
         engine: Where tomograms are simulated.
     """
-    config = restore_type(config, TomogramDatasetConfig)
     world = simulate_tomograms(config, out, labels_per_class=labels_per_class, engine=engine, monitor=TerminalMonitor())
     print_message(
         f"{config.tomograms} tomograms with {len(config.class_names)} classes: {', '.join(config.class_names)}"

@@ -12,7 +12,7 @@ import tyro
 from tomosift import methods
 from tomosift.cli.options import LabelColumn, LabelTolerance, Seed
 from tomosift.cli.terminal import print_message, progress_bar
-from tomosift.cli.usual import rename_options, restore_type, set_signature, usual_options
+from tomosift.cli.usual import set_signature, usual_options
 from tomosift.data.labels import label_subtomograms
 from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
@@ -35,7 +35,6 @@ _USUAL_FIELDS = {"init", "encoder", "structures", "tuning", "head", "framework",
 def _list_parameters(name: str) -> list[inspect.Parameter]:
     """The parameters of the command of a method, by what the method declares."""
     module = methods.load_method(name)
-    settings = rename_options(module.Config, {"init": "model"})
     parameters: list[inspect.Parameter] = []
 
     def add(parameter: str, annotation: Any, default: Any = inspect.Parameter.empty) -> None:
@@ -56,7 +55,7 @@ def _list_parameters(name: str) -> list[inspect.Parameter]:
             add("validation", Path | None, None)
         if module.INPUT.validation == "classes":
             add("validation_classes", tuple[str, ...], ())
-    add("config", Annotated[settings, tyro.conf.arg(name="")], settings())
+    add("config", Annotated[module.Config, tyro.conf.arg(name="")], module.Config())
     add("from_config", Annotated[Path | None, tyro.conf.arg(name="from")], None)
     add("seed", Seed, 0)
     return parameters
@@ -91,7 +90,6 @@ def _run(
 ) -> None:
     if from_config is not None:
         config = methods.read_config(name, from_config)
-    config = restore_type(config, methods.load_method(name).Config)
     data = None if subtomograms is None else _open_sets(name, subtomograms, config, **options)
     config = replace(config, training=config.training.match_launcher())
     methods.start_processes(name, config)

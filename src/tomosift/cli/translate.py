@@ -1,9 +1,6 @@
 """Train a generator that gives density maps the style of measured subtomograms (CryoETGAN), and report on it."""
 
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from tomosift.cli.options import Seed, Set, Structures
 from tomosift.cli.terminal import TerminalMonitor, print_message
@@ -21,7 +18,7 @@ def command(
     steps: int = Config().training.steps,
     adversarial_loss: AdversarialLoss = "wasserstein",
     map_cycle_weight: float = Config().map_cycle_weight,
-    init: Annotated[Path | None, tyro.conf.arg(name="model")] = GENERAL,
+    model: Path | None = GENERAL,
     seed: Seed = 0,
 ) -> None:
     """Train a generator from maps of structures to subtomograms in the style of a set, without labels.
@@ -35,7 +32,7 @@ def command(
         steps: Training steps of critics and generators together.
         adversarial_loss: A Wasserstein loss, or the least-squares one of the code that was released with the paper.
         map_cycle_weight: Weight of the distance between a map and its reconstruction; more keeps more of the map.
-        init: Model by whose embeddings the result is evaluated and the classifier trained; None for random weights.
+        model: Model by whose embeddings the result is evaluated and the classifier trained; None for random weights.
     """
     translate(
         subtomograms,
@@ -44,7 +41,7 @@ def command(
         steps=steps,
         adversarial_loss=adversarial_loss,
         map_cycle_weight=map_cycle_weight,
-        init=init,
+        init=model,
         seed=seed,
         monitor=TerminalMonitor(),
     )

@@ -1,14 +1,16 @@
-"""What a help page shows: `--help` the usual options of a command, `--help-all` every option."""
+"""Commands as tyro reads them: names of options, and help pages with the usual options or with all of them."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
+from tomosift.cli.options import OPTION_NAMES
+
 F = TypeVar("F", bound=Callable[..., None])
-S = TypeVar("S")
+HelpPage = Literal["none", "short", "full"]
 
 HINT = "More options are shown by --help-all."
 
@@ -36,23 +38,27 @@ def usual_options(*names: str) -> Callable[[F], F]:
     return mark
 
 
-def prepare_help(command: Callable[..., None], is_short: bool) -> Callable[..., None]:
-    """Return the same command for its help page: paragraphs are one line, and a short page hides rare options."""
+def prepare_command(command: Callable[..., None], help_page: HelpPage = "none") -> Callable[..., None]:
+    """Return a command as tyro reads it.
+
+    Fields of settings get the names of `OPTION_NAMES`. For a help page each paragraph becomes one line, and a short
+    page hides rare options.
+    """
+    signature, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
+    parameters = [_rename_fields(one.replace(annotation=hints[one.name])) for one in signature.parameters.values()]
     usual: tuple[str, ...] | None = getattr(command, "usual", None)
-    is_short = is_short and usual is not None
-    signature = inspect.signature(command)
-    hints = get_type_hints(command, include_extras=True)
-    parameters = [one.replace(annotation=hints[one.name]) for one in signature.parameters.values()]
+    is_short = help_page == "short" and usual is not None
     if is_short:
         parameters = [_hide_if_rare(one, usual or ()) for one in parameters]
 
-    def page(*arguments: Any, **options: Any) -> None:
-        command(*arguments, **options)
+    def prepared(*arguments: Any, **options: Any) -> None:
+        command(*arguments, **{name: _restore_type(value) for name, value in options.items()})
 
-    page.__name__, page.__module__ = command.__name__, command.__module__
-    page.__doc__ = _format_docstring(command.__doc__ or "", HINT if is_short else "")
-    set_signature(page, parameters)
-    return page
+    prepared.__name__, prepared.__module__, prepared.__doc__ = command.__name__, command.__module__, command.__doc__
+    if help_page != "none":
+        prepared.__doc__ = _format_docstring(command.__doc__ or "", HINT if is_short else "")
+    set_signature(prepared, parameters)
+    return prepared
 
 
 def set_signature(command: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
@@ -61,26 +67,18 @@ def set_signature(command: Callable[..., None], parameters: list[inspect.Paramet
     command.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": None}
 
 
-def rename_options(settings: type[S], names: Mapping[str, str]) -> type[S]:
-    """Return the same settings whose fields have other names on the command line.
-
-    Parameters
-    ----------
-    settings
-        A frozen dataclass.
-    names
-        Name of the option by the name of the field; fields that the dataclass lacks are left out.
-    """
-    hints = get_type_hints(settings, include_extras=True)
-    renamed = [one for one in _fields(settings) if one.name in names]
-    return _annotate(
-        settings, {one: Annotated[hints[one.name], tyro.conf.arg(name=names[one.name])] for one in renamed}
-    )
+def _find_settings(parameter: inspect.Parameter) -> tuple[type[Any] | None, tuple[Any, ...]]:
+    """The dataclass of a group of settings, or None, and the metadata of its annotation."""
+    annotation = parameter.annotation
+    settings, *metadata = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    return (settings if is_dataclass(settings) and isinstance(settings, type) else None), tuple(metadata)
 
 
-def restore_type(value: S, settings: type[S]) -> S:
-    """Return settings of a type by `rename_options` as those of the original type."""
-    return settings(**{one.name: getattr(value, one.name) for one in _fields(settings)})
+def _rename_fields(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Give the fields of a group of settings the names of `OPTION_NAMES`."""
+    settings, _ = _find_settings(parameter)
+    names = {one.name for one in fields(settings)} & set(OPTION_NAMES) if settings is not None else set()
+    return _annotate_fields(parameter, {name: tyro.conf.arg(name=OPTION_NAMES[name]) for name in names})
 
 
 def _hide_if_rare(parameter: inspect.Parameter, usual: tuple[str, ...]) -> inspect.Parameter:
@@ -89,30 +87,39 @@ def _hide_if_rare(parameter: inspect.Parameter, usual: tuple[str, ...]) -> inspe
     shown = {one.partition(".")[2] for one in usual if one.startswith(f"{name}.")}
     if name in usual or (default is parameter.empty and not shown):
         return parameter
-    if not shown:
+    settings, _ = _find_settings(parameter)
+    if not shown or settings is None:
         return parameter.replace(annotation=Annotated[annotation, tyro.conf.Suppress])
-    settings, *metadata = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    return _annotate_fields(
+        parameter, {one.name: tyro.conf.Suppress for one in fields(settings) if one.name not in shown}
+    )
+
+
+def _annotate_fields(parameter: inspect.Parameter, marks: Mapping[str, Any]) -> inspect.Parameter:
+    """Add a mark of tyro to fields of a group of settings, whose type becomes a subclass with the same defaults."""
+    settings, metadata = _find_settings(parameter)
+    if settings is None or not marks:
+        return parameter
     hints = get_type_hints(settings, include_extras=True)
-    rare = [one for one in _fields(settings) if one.name not in shown]
-    settings = _annotate(settings, {one: Annotated[hints[one.name], tyro.conf.Suppress] for one in rare})
-    default = default if default is parameter.empty else settings()
-    return parameter.replace(annotation=Annotated[(settings, *metadata)], default=default)
-
-
-def _annotate(settings: type[S], annotations: Mapping["Field[Any]", Any]) -> type[S]:
-    """Return a subclass of a dataclass whose fields have other annotations and the same defaults."""
-    members: dict[str, Any] = {"__module__": settings.__module__, "__doc__": settings.__doc__}
-    members["__annotations__"] = {one.name: annotation for one, annotation in annotations.items()}
-    for one in annotations:
-        if one.default_factory is not MISSING:
+    members: dict[str, Any] = {"__module__": settings.__module__, "__doc__": settings.__doc__, "restored": settings}
+    members["__annotations__"] = {name: Annotated[hints[name], mark] for name, mark in marks.items()}
+    for one in fields(settings):
+        if one.name in marks and one.default_factory is not MISSING:
             members[one.name] = field(default_factory=one.default_factory)
-        elif one.default is not MISSING:
+        elif one.name in marks and one.default is not MISSING:
             members[one.name] = one.default
-    return dataclass(frozen=True)(type(settings.__name__, (settings,), members))
+    subclass: type[Any] = dataclass(frozen=True)(type(settings.__name__, (settings,), members))
+    default = parameter.default
+    if default is not parameter.empty:
+        default = subclass(**{one.name: getattr(default, one.name) for one in fields(settings)})
+    annotation = Annotated[(subclass, *metadata)] if metadata else subclass
+    return parameter.replace(annotation=annotation, default=default)
 
 
-def _fields(settings: type[Any]) -> "tuple[Field[Any], ...]":
-    return fields(settings)
+def _restore_type(value: Any) -> Any:
+    """Settings of a subclass by `_annotate_fields` as those of the original type; any other value as it is."""
+    settings = getattr(type(value), "restored", None)
+    return value if settings is None else settings(**{one.name: getattr(value, one.name) for one in fields(settings)})
 
 
 def _format_docstring(text: str, hint: str) -> str:

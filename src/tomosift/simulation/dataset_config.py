@@ -27,23 +27,35 @@ class TomogramDatasetConfig:
     particles_per_class: int = 12
     """Particles of each class in every tomogram; fewer if there is no room."""
     tomograms: int = 6
+    """Number of tomograms."""
     shape_zyx: tuple[int, int, int] = (40, 200, 200)
+    """Size of a tomogram in voxels along z, y and x."""
     voxel_spacing_angstrom: float = 10.0
+    """Voxel spacing of the tomograms in Angstrom."""
     distractors: tuple[str, ...] = ()
     """Further structures that crowd the specimen and are not in the list of picks."""
     distractors_per_class: int = 12
+    """Particles of each of these structures in every tomogram."""
     tilt_range_deg: tuple[float, float] = (-60.0, 60.0)
+    """Lowest and highest tilt angle in degrees."""
     tilt_step_deg: float = 3.0
+    """Step between tilt angles in degrees."""
     dose_per_tilt_e_per_A2: float = 3.0
+    """Dose of each image in electrons per square Angstrom."""
     defocus_range_um: tuple[float, float] = (2.5, 5.0)
     """Underfocus, drawn once per tomogram."""
     ctf_correction: Literal["phase_flip", "wiener", "none"] = "phase_flip"
+    """How the CTF of the images is corrected."""
     snr: float | None = 0.1
     """SNR in boxes around particles of the full tomogram (see `record_tilt_series`); None for no noise."""
     snr_box_size: int = 32
+    """Edge in voxels of the boxes in which the SNR is defined."""
     vesicles: int = 1
+    """Number of vesicles in every tomogram."""
     sheets: int = 0
+    """Number of flat membranes in every tomogram."""
     gold_beads: int = 2
+    """Number of gold beads in every tomogram."""
     gap_angstrom: float = 10.0
     """Minimum distance between neighbors."""
     pick_jitter_angstrom: float = 10.0
@@ -59,6 +71,7 @@ class TomogramDatasetConfig:
     dark_on_disk: bool = False
     """Write protein dark, as it comes from the microscope."""
     seed: int = 0
+    """Seed of all random numbers."""
 
     def __post_init__(self) -> None:
         if not self.classes:

@@ -76,6 +76,11 @@ def adapt(
     monitor
         Shows stages and messages.
 
+    Returns
+    -------
+    Classification
+        Classified particles and the file.
+
     Raises
     ------
     ValueError

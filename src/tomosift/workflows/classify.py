@@ -213,6 +213,11 @@ def classify(
     monitor
         Shows stages and messages.
 
+    Returns
+    -------
+    Classification
+        Classified particles, the prediction and the file.
+
     Raises
     ------
     ValueError

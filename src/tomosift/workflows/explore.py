@@ -88,6 +88,11 @@ def explore(
     monitor
         Shows stages and messages.
 
+    Returns
+    -------
+    ExploreResult
+        Clusters, embeddings, and labels of named clusters.
+
     Raises
     ------
     ValueError

@@ -86,6 +86,11 @@ def identify(
     monitor
         Shows stages and messages.
 
+    Returns
+    -------
+    IdentifyResult
+        Classified particles, their set and the model.
+
     Raises
     ------
     ValueError

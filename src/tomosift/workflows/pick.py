@@ -110,6 +110,11 @@ def pick(
     monitor
         Shows stages and messages.
 
+    Returns
+    -------
+    PickResult
+        Picked particles and the files.
+
     Raises
     ------
     ValueError

@@ -95,6 +95,11 @@ def sort(
     monitor
         Shows stages and messages.
 
+    Returns
+    -------
+    SortResult
+        Particles with their classes, the set, the model and the report.
+
     Raises
     ------
     ValueError
