@@ -185,8 +185,9 @@ class LabelingSession:
         return [
             {
                 "purpose": "Train on these labels, then classify every particle of the set",
-                "command": f"tomosift train supervised {subtomograms} --labels {table} --init general --out classifier",
-                "next": f"tomosift classify classifier {subtomograms} --out classified.star",
+                "command": f"tomosift train supervised {subtomograms} --labels {table} --model general "
+                "--out classifier",
+                "next": f"tomosift classify {subtomograms} --model classifier --out classified.star",
             },
             {
                 "purpose": "Or run the whole workflow, from picks and tomograms to a report",

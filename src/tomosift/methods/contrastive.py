@@ -108,7 +108,7 @@ def start_encoder(config: Config) -> tuple[Classifier | None, Encoder]:
         if config.init != GENERAL:
             raise ValueError(
                 f"the encoder of {config.init} is {start.card.encoder}, expected {config.encoder} as requested; "
-                "give another --init or --encoder"
+                "give another --model or --encoder"
             )
         start = None
     encoder = build_encoder(config.encoder)

@@ -126,7 +126,7 @@ def _check_faithfulness(maps: SubtomogramSetConfig, generator: TrainedGenerator,
         raise ValueError(
             f"generated subtomograms of {run.folder} do not show their class: {faithfulness.class_kept:.0%} resemble "
             f"it most, corrected for chance, expected {config.min_faithfulness:.0%}; train longer, with a higher "
-            "map_cycle_weight, or take `boxes --like` with --style noise"
+            "map_cycle_weight, or simulate subtomograms with --style noise"
         )
 
 

@@ -23,7 +23,7 @@ from tomosift.progress import Progress
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
 
-INPUT = TrainingInput("set", "Folder of a set with classes and masks, as `tomosift boxes` simulates it.")
+INPUT = TrainingInput("set", "Folder of a set with classes and masks, as `tomosift simulate subtomograms` writes it.")
 USES_LABELS = True
 SHARES_BATCHES = False
 

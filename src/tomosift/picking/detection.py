@@ -72,7 +72,7 @@ def open_blocks(classifier: Classifier, tomogram: Tomogram, stride: int | None =
     if not isinstance(classifier.encoder, Dense):
         raise ValueError(
             f"the encoder of the model is {card.encoder}, expected dense, which describes whole tomograms; train one "
-            "with: tomosift scan --examples"
+            "with: tomosift scan --labels"
         )
     step = descriptor_layout(card.box_size).step
     stride = step if stride is None else stride
@@ -93,7 +93,7 @@ def check_background(classifier: Classifier) -> None:
     if BACKGROUND not in names:
         raise ValueError(
             f"the model knows {', '.join(names) or 'no classes'}, but no class {BACKGROUND!r}; train one with: "
-            "tomosift scan --examples"
+            "tomosift scan --labels"
         )
 
 

@@ -254,7 +254,7 @@ def _build_classifier(config: Config, class_names: tuple[str, ...]) -> Classifie
         if not is_same_spacing(config.voxel_spacing_angstrom, spacing):
             raise ValueError(
                 f"voxel_spacing_angstrom is {config.voxel_spacing_angstrom:g} but {config.init} was trained at "
-                f"{spacing:g} A; give that, or --detector.init None"
+                f"{spacing:g} A; give that, or --detector.model None"
             )
     card = ModelCard(_ENCODER, config.voxel_spacing_angstrom, config.box_size, class_names=class_names)
     return Classifier(embedder, card)
