@@ -206,7 +206,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ({"position": 5000.0}, "", r"12 of 12 picks lie outside of a, the first at 5000, 5000, 5000 A .* --picks-sp"),
         ({"position": np.nan}, "", "12 of 12 picks lie outside of a"),
         ({}, "general", "the encoder of general is .*, expected dense"),
-        ({}, "coarse", "voxel_spacing_angstrom is 10 but .* was trained at 14 A; give that, or --detector.init None"),
+        ({}, "coarse", "voxel_spacing_angstrom is 10 but .* was trained at 14 A; give that, or --detector.model None"),
     ],
 )
 def test_unusable_picks_and_models_are_refused_before_a_tomogram_is_read(
