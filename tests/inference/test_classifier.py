@@ -1,8 +1,5 @@
-"""The classifier on disk: what is saved is what is loaded, and damage is told in one sentence."""
+"""The classifier: parts that are shared and replaced, and predictions by its card."""
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,214 +7,86 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 
-from tomosift.errors import FormatError
-from tomosift.inference.classifier import Classifier, ModelCard
-from tomosift.inference.model_files import load_classifier, load_start, model_digest, save_classifier, shipped_models
-from tomosift.inference.prediction import embed, predict
-from tomosift.models.center_finder import weights_path
-from tomosift.models.encoders import ENCODERS, build_encoder
-from tomosift.models.recentering import REACH
+from tomosift.averaging.class_averages import ClassAverages
+from tomosift.data.subtomogram_set import Subtomograms
+from tomosift.inference.classifier import Classifier, ModelCard, fit_embedder
+from tomosift.inference.prediction import embed, embed_volumes, predict
+from tomosift.models.embedder import Embedder
+from tomosift.models.encoders import build_encoder
+from tomosift.models.recentering import Recentering, estimate_picking_error
 
 CARD = ModelCard("rb3d", 10.0, 16, ("apoferritin", "ribosome"), temperature=1.7, min_confidence=0.4)
 
 
-def boxes(count: int, seed: int = 0) -> torch.Tensor:
+def random(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 16, 16, 16, generator=torch.Generator().manual_seed(seed))
 
 
 def fresh(card: ModelCard = CARD) -> Classifier:
     torch.manual_seed(0)
-    return Classifier(build_encoder(card.encoder), card).eval()
+    return Classifier(Embedder(build_encoder(card.encoder), Recentering()), card).eval()
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    save_classifier(tmp_path / "model", fresh())
-    return tmp_path / "model"
+def subtomograms(write_subtomograms: Callable[..., Subtomograms], tmp_path: Path) -> Subtomograms:
+    return write_subtomograms(tmp_path / "set", random(5))
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("classes", [(), ("a", "b", "c")])
-def test_saved_and_loaded_is_the_same_model(encoder: str, classes: tuple[str, ...], tmp_path: Path) -> None:
-    model = fresh(replace(CARD, encoder=encoder, class_names=classes))
-    save_classifier(tmp_path, model)
-    loaded = load_classifier(tmp_path)
-    assert loaded.card == model.card
-    assert not loaded.training
-    state = loaded.state_dict()
-    assert state.keys() == model.state_dict().keys()
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-
-
-def test_model_is_found_in_the_folder_of_its_run(tmp_path: Path) -> None:
-    save_classifier(tmp_path / "run" / "result", fresh())
-    assert load_classifier(tmp_path / "run").card == CARD
-
-
-def test_loading_leaves_the_callers_random_numbers_alone(saved: Path) -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    load_classifier(saved)
-    assert torch.equal(torch.rand(3), expected)
-
-
-def test_model_without_classes_embeds_but_gives_no_logits() -> None:
+def test_a_model_without_classes_embeds_but_gives_no_logits(subtomograms: Subtomograms) -> None:
     model = fresh(replace(CARD, class_names=()))
-    assert model.encoder(boxes(2)).shape == (2, 256)
+    assert model.embedder(random(2)).shape == (2, 256)
     with pytest.raises(ValueError, match="trained without classes; fine-tune it with labels first"):
-        model(boxes(2))
-    predictions = predict(model, lambda rows: boxes(3).numpy()[rows], 3)
-    assert predictions.probabilities.shape == (3, 0)
+        model(random(2))
+    assert predict(model, subtomograms).probabilities.shape == (5, 0)
 
 
-def _edit(field: str, value: object) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        card = json.loads((folder / "model.json").read_text())
-        card[field] = value
-        (folder / "model.json").write_text(json.dumps(card))
-
-    return damage
-
-
-def _drop(field: str) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        card = json.loads((folder / "model.json").read_text())
-        del card[field]
-        (folder / "model.json").write_text(json.dumps(card))
-
-    return damage
-
-
-def _with_checksum(folder: Path) -> None:
-    _edit("sha256", hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest())(folder)
-
-
-def _truncate(folder: Path) -> None:
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-
-
-def _truncate_with_checksum(folder: Path) -> None:
-    _truncate(folder)
-    _with_checksum(folder)
-
-
-def _flip_a_byte(folder: Path) -> None:
-    weights = folder / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(bytes(content))
-
-
-DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no card": (lambda folder: (folder / "model.json").unlink(), "is missing, expected a finished model"),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "is missing, expected the weights"),
-    "truncated": (_truncate, "checksum is not that of model.json"),
-    "truncated, checksum mended": (_truncate_with_checksum, "expected those of a rb3d model"),
-    "one bit flipped": (_flip_a_byte, "checksum is not that of model.json"),
-    "wrong checksum": (_edit("sha256", "0" * 64), "checksum is not that of model.json"),
-    "unknown encoder": (_edit("encoder", "resnet"), "encoder is 'resnet', expected one of "),
-    "another encoder": (_edit("encoder", "residual"), "expected those of a residual model"),
-    "other classes": (_edit("class_names", ["a", "b", "c"]), "expected those of a rb3d model"),
-    "later format": (_edit("format", 99), "format is 99, expected 4; use the tomosift version"),
-    "another center finder": (_edit("center_finder", "0" * 64), "center_finder is other weights, expected those"),
-    "no format": (_drop("format"), "not a model card"),
-    "no checksum": (_drop("sha256"), "not a model card"),
-    "no classes": (_drop("class_names"), "not a model card"),
-    "foreign field": (_edit("flavor", "vanilla"), "not a model card"),
-    "not JSON": (
-        lambda folder: (folder / "model.json").write_text("{'encoder'"),
-        "expected JSON as tomosift writes it",
-    ),
-    "a list": (lambda folder: (folder / "model.json").write_text("[1, 2]"), "expected JSON as tomosift writes it"),
-    "binary": (lambda folder: (folder / "model.json").write_bytes(b"\xff\xfe\x00"), "not a model card"),
-    "empty": (lambda folder: (folder / "model.json").write_text(""), "not a model card"),
-    "empty weights": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "checksum is not that"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_model_is_refused_in_one_sentence_that_names_the_file(damage: str, saved: Path) -> None:
-    harm, sentence = DAMAGES[damage]
-    harm(saved)
-    with pytest.raises(FormatError) as caught:
-        load_classifier(saved)
-    message = str(caught.value)
-    assert sentence in message
-    assert str(saved) in message
-    assert "\n" not in message
-
-
-def test_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        FormatError, match="nowhere: folder is missing, expected a run, a model, or the name of a shipped one"
-    ):
-        load_classifier(tmp_path / "nowhere")
-
-
-def test_predictions_do_not_depend_on_the_batch_size_and_leave_the_mode_alone() -> None:
-    model, volumes = fresh().train(), boxes(5).numpy()
+def test_predictions_do_not_depend_on_the_batch_size_and_leave_the_mode_alone(subtomograms: Subtomograms) -> None:
+    model = fresh().train()
     calls: list[tuple[int, int]] = []
-    small = predict(model, lambda rows: volumes[rows], 5, batch_size=2, done=lambda *done: calls.append(done))
-    large = predict(model, lambda rows: volumes[rows], 5, batch_size=64)
-    np.testing.assert_allclose(small.logits, large.logits, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(small.probabilities.sum(1), 1.0)
+    small = embed(model.embedder, subtomograms, 2, lambda done, total, note="": calls.append((done, total)))
+    large = embed(model.embedder, subtomograms, 64)
+    np.testing.assert_allclose(small, large, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(predict(model, subtomograms).probabilities.sum(1), 1.0)
     assert calls == [(2, 5), (4, 5), (5, 5)]
     assert model.training
 
 
-def test_temperature_of_the_card_softens_the_probabilities_only() -> None:
-    model, volumes = fresh(), boxes(4).numpy()
-    warm = predict(model, lambda rows: volumes[rows], 4)
-    model.card = replace(CARD, temperature=1.0)
-    cold = predict(model, lambda rows: volumes[rows], 4)
+def test_the_temperature_of_the_card_changes_probabilities_only(subtomograms: Subtomograms) -> None:
+    model = fresh()
+    warm = predict(model, subtomograms)
+    cold = predict(model.replace_card(temperature=1.0), subtomograms)
+    assert model.card.temperature == 1.7
     np.testing.assert_array_equal(warm.logits, cold.logits)
     expected = torch.softmax(torch.from_numpy(cold.logits) / 1.7, dim=1).numpy()
     np.testing.assert_allclose(warm.probabilities, expected, rtol=1e-6)
 
 
-def test_no_boxes_give_no_embeddings() -> None:
-    assert embed(fresh().encoder, lambda rows: boxes(1).numpy()[rows], 0).shape == (0, 256)
+def test_no_subtomograms_give_no_embeddings() -> None:
+    assert embed_volumes(fresh().embedder, lambda rows: random(1).numpy()[rows], 0).shape == (0, 256)
 
 
-def test_shipped_models_load_by_name_and_a_folder_of_that_name_goes_first(
-    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert "general" in shipped_models()
-    general = load_classifier(Path("general"))
-    assert (general.card.encoder, general.card.class_names) == ("radial", ())
-    assert model_digest(Path("general")) != model_digest(saved)
-    shutil.copytree(saved, tmp_path / "general")
-    monkeypatch.chdir(tmp_path)
-    assert model_digest(Path("general")) == model_digest(saved)
+def test_a_replaced_part_leaves_the_others_shared() -> None:
+    model = fresh()
+    embedder = Embedder(model.encoder, Recentering(0.1))
+    other = model.replace(embedder=embedder)
+    assert other.recentering is embedder.recentering
+    assert other.head is model.head
+    assert other.similarity is model.similarity
+    assert not other.training
+    averages = ClassAverages(2, 20)
+    with_averages = model.with_class_averages(averages)
+    assert with_averages.class_averages is averages
+    assert with_averages.card == replace(CARD, class_averages=True, box_size=20)
+    assert model.class_averages is None
 
 
-def test_start_at_another_voxel_spacing_is_refused(saved: Path) -> None:
-    assert load_start(saved, CARD.voxel_spacing_angstrom).card == CARD
-    with pytest.raises(ValueError, match=r"extract with --voxel-spacing"):
-        load_start(saved, 2 * CARD.voxel_spacing_angstrom)
-
-
-def test_what_is_known_of_a_shipped_model_comes_with_it() -> None:
-    about = json.loads((weights_path().parent / "shipped" / "general" / "about.json").read_text())
-    assert {"made_by", "seed", "config", "environment", "sources", "limits", "license", "masks"} <= set(about)
-    assert "no real structure" in about["sources"]
-    assert any("SNR 0.1, 5 classes" in key for key in about["accuracy_in_episodes_of_the_atlas_1_and_5_examples"])
-
-
-def test_the_shipped_model_was_saved_as_it_was_trained_and_small() -> None:
-    with safe_open(weights_path().parent / "shipped" / "general" / "model.safetensors", "pt") as weights:
-        assert float(weights.get_tensor("encoder.spread")) == REACH  # not that of some set it has looked at
-        halves = [name for name in weights.keys() if name.startswith("decoder.")]  # noqa: SIM118
-        assert {weights.get_tensor(name).dtype for name in halves} == {torch.float16}
-    assert load_classifier(Path("general")).card.head == "discriminant"
-
-
-def test_a_model_can_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
-    save_classifier(tmp_path, Classifier(build_encoder("radial"), ModelCard("radial", 10.0, 32)))
-    plain = tmp_path / "plain"
-    plain.touch()
-    assert (tmp_path / "model.safetensors").stat().st_mode == plain.stat().st_mode
+def test_only_models_without_classes_adapt_to_the_picking_error_of_a_set(subtomograms: Subtomograms) -> None:
+    model = fresh(ModelCard("radial", 10.0, 16))
+    adapted = model.adapt_to(subtomograms)
+    expected = estimate_picking_error(torch.from_numpy(subtomograms.volumes(np.arange(5))))
+    assert float(adapted.recentering.picking_error) == pytest.approx(expected)
+    assert float(fit_embedder(model.encoder, subtomograms).recentering.picking_error) == pytest.approx(expected)
+    assert float(model.recentering.picking_error) == float(Recentering().picking_error)
+    with pytest.raises(ValueError, match="adapt a model without classes"):
+        fresh().adapt_to(subtomograms)

@@ -1,7 +1,7 @@
-"""Heads: what turns an embedding into one logit per class.
+"""Heads: the last part of a classifier, from an embedding to one logit per class.
 
 A linear head is trained for its classes. The others hold one *prototype* per class, the mean embedding of its examples,
-and differ in how they compare a particle with it; a class more is a row more, and nothing is trained for it.
+and differ in how they compare a particle with it. A further class is a further row, without training.
 """
 
 import math
@@ -20,15 +20,15 @@ from tomosift.models.distributed import all_gather
 HeadName = Literal["linear", "prototypes", "euclidean", "attention", "pairs", "plda"]
 HEADS: tuple[HeadName, ...] = get_args(HeadName)
 
-_MIN_DEVIATION = 1e-3  # of an embedding's dimension; smaller ones are not blown up
+_MIN_DEVIATION = 1e-3  # of an embedding's dimension; smaller ones are not scaled up
 
 
 class LinearHead(nn.Module):
     """Logits from standardized embeddings.
 
-    While training, mean and deviation are those of the batch; otherwise they are fixed numbers, to be taken from plain
-    boxes by `standardize` after the encoder has changed. Running averages over augmented views, as batch normalization
-    keeps, do not fit plain boxes and cost up to 30 points of accuracy.
+    In training, mean and standard deviation are those of the batch. In evaluation they are fixed; `standardize` takes
+    them from subtomograms without augmentation after the encoder has changed. Running averages over augmented views, as
+    in batch normalization, do not fit such subtomograms and cost up to 30 points of accuracy.
     """
 
     mean: Tensor
@@ -48,13 +48,13 @@ class LinearHead(nn.Module):
 
     @torch.no_grad()
     def standardize(self, embeddings: Float[Tensor, "n e"]) -> None:
-        """Take mean and deviation from these embeddings."""
+        """Set mean and standard deviation to those of these embeddings."""
         self.mean.copy_(embeddings.mean(0))
         self.deviation.copy_(embeddings.std(0, unbiased=False).clamp(min=_MIN_DEVIATION))
 
     @torch.no_grad()
     def load_probe(self, probe: LinearProbe) -> None:
-        """Become this probe, expressed in standardized embeddings; call `standardize` before."""
+        """Set the weights to those of a probe, expressed in standardized embeddings; call `standardize` before."""
         weight = torch.as_tensor(probe.weight, dtype=self.linear.weight.dtype)
         bias = torch.as_tensor(probe.bias, dtype=self.linear.bias.dtype)
         self.linear.bias.copy_(bias + weight @ self.mean)
@@ -72,7 +72,7 @@ class LinearHead(nn.Module):
 
 
 class PrototypeHead(nn.Module):
-    """Base of all heads that compare a particle with one prototype per class; members implement `compare`."""
+    """Base of heads that compare a particle with one prototype per class; members implement `compare`."""
 
     prototype: Tensor
     default_temperature = 1.0
@@ -86,16 +86,16 @@ class PrototypeHead(nn.Module):
         return self.compare(embedding, self.prototype)
 
     def compare(self, query: Float[Tensor, "b e"], prototypes: Float[Tensor, "k e"]) -> Float[Tensor, "b k"]:
-        """Logits of particles for these prototypes."""
+        """Compute the logits of queries for these prototypes."""
         raise NotImplementedError
 
     @torch.no_grad()
     def standardize(self, embeddings: Float[Tensor, "n e"]) -> None:
-        """Look at particles of any kind before the first class; most heads have no use for that."""
+        """Fit to particles of any class before the first enrolment; most heads do not need that."""
 
     @torch.no_grad()
     def copy_from(self, earlier: "PrototypeHead") -> None:
-        """Become a head of the same kind with room for more classes: its weights and, first, its prototypes."""
+        """Copy the weights and the prototypes of a head of the same kind, which may have fewer classes."""
         state = earlier.state_dict()
         known = state.pop("prototype")
         self.load_state_dict(state, strict=False)
@@ -103,7 +103,7 @@ class PrototypeHead(nn.Module):
 
 
 class CosineHead(PrototypeHead):
-    """Cosine of standardized embeddings: for encoders that were not trained to be compared in any other way; ours."""
+    """Cosine of standardized embeddings; for encoders that were not trained with another comparison; ours."""
 
     center: Tensor
     scale: Tensor
@@ -115,9 +115,7 @@ class CosineHead(PrototypeHead):
         self.register_buffer("scale", torch.ones(embedding_size))
 
     def compare(self, query: Float[Tensor, "b e"], prototypes: Float[Tensor, "k e"]) -> Float[Tensor, "b k"]:
-        unit, others = (
-            functional.normalize((given - self.center) / self.scale, dim=1) for given in (query, prototypes)
-        )
+        unit, others = (functional.normalize((each - self.center) / self.scale, dim=1) for each in (query, prototypes))
         return unit @ others.T
 
     @torch.no_grad()
@@ -138,10 +136,10 @@ class EuclideanHead(PrototypeHead):
 
 
 class AttentionHead(PrototypeHead):
-    """Plain distances, and those after prototypes and particle have looked at one another, added up.
+    """Minus the squared distances of embeddings, plus those of embeddings refined by self-attention.
 
-    For each particle the set of k prototypes and itself goes through one layer of self-attention (one head, residual,
-    layer normalization), with gradients to the encoder stopped; the encoder learns through the plain distances.
+    For each particle, k prototypes and its own embedding pass through one layer of self-attention (one head, residual,
+    layer normalization). Its gradients stop before the encoder, which learns from the plain distances.
 
     Source: Li et al. 2020, PLoS Comput. Biol. 16:e1008227, ProtoNet-CE; the layer follows Ye et al. 2020, "Few-shot
     learning via embedding adaptation with set-to-set functions". Deviation: no dropout within the attention.
@@ -159,12 +157,12 @@ class AttentionHead(PrototypeHead):
     def compare_refined(
         self, query: Float[Tensor, "b e"], prototypes: Float[Tensor, "k e"]
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b n n"]]:
-        """Logits, and who attended to whom: rows sum to one, the particle itself is the last of n = k + 1."""
-        together = torch.cat([prototypes.expand(len(query), -1, -1), query[:, None]], dim=1).detach()
-        scores = self.query(together) @ self.key(together).mT / math.sqrt(query.shape[1])
+        """Compute logits and attention, whose rows sum to one; the particle is the last of n = k + 1 entries."""
+        entries = torch.cat([prototypes.expand(len(query), -1, -1), query[:, None]], dim=1).detach()
+        scores = self.query(entries) @ self.key(entries).mT / math.sqrt(query.shape[1])
         attention = scores.softmax(dim=2)
-        seen = self.norm(together + self.out(attention @ self.value(together)))
-        refined = -(seen[:, :-1] - seen[:, -1:]).square().sum(dim=2)
+        adapted = self.norm(entries + self.out(attention @ self.value(entries)))
+        refined = -(adapted[:, :-1] - adapted[:, -1:]).square().sum(dim=2)
         return refined + minus_squared_distances(query, prototypes), attention
 
 
@@ -183,34 +181,34 @@ class PairHead(PrototypeHead):
         return self.linear((query[:, None] - prototypes).abs())[..., 0]  # type: ignore[no-any-return]
 
     def compare_pairs(self, first: Float[Tensor, "b e"], second: Float[Tensor, "b e"]) -> Float[Tensor, " b"]:
-        """Log odds of each pair of a batch."""
+        """Compute the log odds of each pair of a batch to be of one class."""
         return self.linear((first - second).abs())[..., 0]  # type: ignore[no-any-return]
 
 
 class PLDAHead(PrototypeHead):
-    """Log likelihood of a particle given one example of each class, where it is known how classes and particles vary.
+    """Log likelihood of a particle given one example of each class, by a fitted PLDA.
 
-    Source: see `tomosift.learning.plda`. Deviation: several examples count as one that lies at their mean, which is
-    as good up to five.
+    Source: see `tomosift.learning.plda`. Deviation: several examples count as one at their mean, which is as good for
+    up to five.
     """
 
     center: Tensor
     transform: Tensor
     shrinkage: Tensor
-    default_temperature = 5.0  # embeddings stray farther than normal ones; about right for complexes that do not exist
+    default_temperature = 5.0  # embeddings have heavier tails than a normal distribution; fits synthetic complexes
 
     def __init__(self, embedding_size: int, class_count: int) -> None:
         super().__init__(embedding_size, class_count)
-        directions = min(PLDA_DIMENSIONS, embedding_size)
+        dimensions = min(PLDA_DIMENSIONS, embedding_size)
         self.register_buffer("center", torch.zeros(embedding_size))
-        self.register_buffer("transform", torch.eye(embedding_size, directions))
-        self.register_buffer("shrinkage", torch.ones(directions))
+        self.register_buffer("transform", torch.eye(embedding_size, dimensions))
+        self.register_buffer("shrinkage", torch.ones(dimensions))
 
     def compare(self, query: Float[Tensor, "b e"], prototypes: Float[Tensor, "k e"]) -> Float[Tensor, "b k"]:
-        asked, known = (
-            (functional.normalize(given, dim=1) - self.center) @ self.transform for given in (query, prototypes)
+        coordinates, examples = (
+            (functional.normalize(each, dim=1) - self.center) @ self.transform for each in (query, prototypes)
         )
-        return minus_squared_distances(asked, known * self.shrinkage) / 2
+        return minus_squared_distances(coordinates, examples * self.shrinkage) / 2
 
     @torch.no_grad()
     def standardize(self, embeddings: Float[Tensor, "n e"]) -> None:
@@ -222,14 +220,14 @@ class PLDAHead(PrototypeHead):
         return PLDA(*(part.cpu().numpy() for part in (self.center, self.transform, self.shrinkage)))
 
     @torch.no_grad()
-    def load(self, discriminant: PLDA) -> None:
-        """Compare as this says."""
-        for own, given in (
-            (self.center, discriminant.center),
-            (self.transform, discriminant.transform),
-            (self.shrinkage, discriminant.shrinkage),
+    def load(self, plda: PLDA) -> None:
+        """Set the weights to those of a fitted PLDA."""
+        for own, fitted in (
+            (self.center, plda.center),
+            (self.transform, plda.transform),
+            (self.shrinkage, plda.shrinkage),
         ):
-            own.copy_(torch.as_tensor(given, dtype=own.dtype))
+            own.copy_(torch.as_tensor(fitted, dtype=own.dtype))
 
 
 _PROTOTYPE_HEADS: dict[str, type[PrototypeHead]] = {
@@ -242,15 +240,15 @@ _PROTOTYPE_HEADS: dict[str, type[PrototypeHead]] = {
 
 
 def build_head(name: HeadName, embedding_size: int, class_count: int) -> LinearHead | PrototypeHead | None:
-    """A head for so many classes; none for a linear one without classes. Draws from torch's global generator."""
+    """Build a head, whose weights are drawn from torch's global generator; None for a linear one without classes."""
     if name == "linear":
         return LinearHead(embedding_size, class_count) if class_count else None
     return _PROTOTYPE_HEADS[name](embedding_size, class_count)
 
 
 def minus_squared_distances(first: Float[Tensor, "b e"], second: Float[Tensor, "k e"]) -> Float[Tensor, "b k"]:
-    """Minus the squared Euclidean distance of each of the first from each of the second."""
-    # About a common origin, or far from it the squares would cancel.
+    """Compute minus the squared Euclidean distance of each of the first from each of the second."""
+    # About a common origin, since far from it the squares would cancel.
     origin = second.detach().mean(dim=0) if len(second) else 0.0
     first, second = first - origin, second - origin
     return 2 * first @ second.T - first.square().sum(1, keepdim=True) - second.square().sum(1)

@@ -59,7 +59,7 @@ class SimilarityScore(nn.Module):
             self.direction[k] = functional.normalize(members.mean(0), dim=0) if len(members) else 0.0
 
     @torch.no_grad()
-    def copy_from(self, earlier: "Familiarity") -> None:
+    def copy_from(self, earlier: "SimilarityScore") -> None:
         """Copy standardization and class means of another score, which may have fewer classes."""
         self.center.copy_(earlier.center)
         self.scale.copy_(earlier.scale)
