@@ -31,6 +31,20 @@ class Particles:
     frame into the tomogram frame: a point at offset ``v`` from the particle's center in the reference lies at
     ``position + rotation @ v`` in the tomogram, with both as *zyx* column vectors.
 
+    Parameters
+    ----------
+    particle_id, tomogram, position_zyx_angstrom, rotation, class_name, score, columns, tables, source
+        The fields below; `create` fills those that are not known.
+
+    Raises
+    ------
+    ValueError
+        The fields differ in length.
+
+    Notes
+    -----
+    Source: `CONVENTIONS.md` states the frames; each format is converted to them in `tomosift.io`.
+
     Examples
     --------
     >>> import numpy as np

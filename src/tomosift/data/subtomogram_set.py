@@ -26,7 +26,19 @@ class Subtomograms:
     """An opened set: the particle table in memory, the subtomograms on disk.
 
     Memory holds the table (a few hundred bytes per particle) and the subtomograms of one call; nothing is cached.
-    `select`, `with_labels` and `empty` return views of the same files.
+    `select`, `with_labels` and `empty` return views of the same files. Sets are opened by `open_subtomograms` and made by
+    `tomosift.extract`; the constructor is not called by users.
+
+    Attributes
+    ----------
+    particles : Particles
+        The n particles.
+    label : numpy.ndarray
+        (n,) index into ``class_names``, -1 where unlabeled.
+    tilt_range_deg : numpy.ndarray
+        (n, 2) lowest and highest tilt angle of each subtomogram.
+    voxel_spacing_angstrom, box_size
+        Voxel spacing, and box size in voxels.
 
     Examples
     --------
@@ -210,12 +222,26 @@ class Subtomograms:
 
 
 def open_subtomograms(path: Path | str) -> Subtomograms:
-    """Open a finished set; see `Subtomograms` for an example.
+    """Open a finished set.
+
+    Parameters
+    ----------
+    path
+        Folder of the set.
+
+    Returns
+    -------
+    Subtomograms
+        Its particles, and the subtomograms on disk.
 
     Raises
     ------
     FormatError
         The folder holds no finished set, or one of its files is missing, cut short or of another kind.
+
+    Examples
+    --------
+    See `Subtomograms`.
     """
     path = Path(path)
     description = read_set_file(path)

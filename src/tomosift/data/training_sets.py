@@ -15,6 +15,15 @@ class TrainingSets:
     A part may be empty: each method refuses a part that it cannot do without. Methods ignore the labels of
     ``unlabeled``. ``validation`` should come from other tomograms (see `tomosift.data.splits`).
 
+    Parameters
+    ----------
+    labeled
+        Subtomograms with a class.
+    unlabeled
+        Subtomograms of the same domain, or of the target domain, whose labels are ignored.
+    validation
+        Labeled subtomograms that training does not learn from; may be empty.
+
     Raises
     ------
     ValueError

@@ -52,6 +52,11 @@ def open_tomograms(
     report
         Called with a sentence about each conclusion, such as where tilt angles come from.
 
+    Returns
+    -------
+    dict
+        Tomograms by name; their volumes are read when subtomograms are extracted.
+
     Raises
     ------
     FormatError
