@@ -12,14 +12,19 @@ import torch
 from numpy.typing import NDArray
 
 from tomosift.averaging import class_averages, multireference_alignment
+from tomosift.cli.main import main
 from tomosift.conventions import UNLABELED
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.particles import Particles
 from tomosift.physics.rotation import random_rotations, rotate_upsampled, upsample
 from tomosift.physics.wedge import apply_mask, wedge_mask
+from tomosift.simulation.dataset import DatasetPaths, simulate_dataset, write_label_table
+from tomosift.simulation.dataset_config import TomogramDatasetConfig
 
 ROOT = Path(__file__).resolve().parents[1]
+WORLD_CLASSES = ("ribosome-70s", "groel", "apoferritin")
+WORLD_SPACING_ANGSTROM = 16.0
 
 
 @pytest.fixture(scope="session")
@@ -147,3 +152,63 @@ def _ball_density(centers: list[list[int]]) -> torch.Tensor:
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
     balls = [torch.exp(-((z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2) / (2 * 1.3**2)) for a, b, c in centers]
     return sum(weight * ball for weight, ball in enumerate(balls, 1))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class World:
+    """Three small tomograms with fifteen particles each, and two labels per class."""
+
+    folder: Path
+    paths: DatasetPaths
+    labels: Path
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Set and runs that the commands write for the world."""
+
+    subtomograms: Path
+    pretrained: Path
+    classifier: Path
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Tomograms, picks and labels that are simulated once."""
+    folder = tmp_path_factory.mktemp("world")
+    config = TomogramDatasetConfig(
+        classes=WORLD_CLASSES,
+        particles_per_class=5,
+        tomograms=3,
+        shape_zyx=(24, 64, 64),
+        voxel_spacing_angstrom=WORLD_SPACING_ANGSTROM,
+        tilt_step_deg=10.0,
+        snr=0.5,
+        vesicles=0,
+        gold_beads=0,
+        snr_box_size=16,
+        template_extent_angstrom=384.0,
+        labels=False,
+        seed=1,
+    )
+    paths = simulate_dataset(config, folder)
+    return World(folder, paths, write_label_table(folder, folder / "labels.star", 2))
+
+
+@pytest.fixture(scope="session")
+def chain(world: World, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """Set and runs of the world, written by the commands."""
+
+    def run(*words: object) -> None:
+        main([str(word) for word in words])
+
+    folder = tmp_path_factory.mktemp("chain")
+    paths = Chain(folder / "set", folder / "pretrained", folder / "classifier")
+    few = ("--training.steps", 3, "--training.batch-size", 8)
+    size = ("--voxel-spacing", WORLD_SPACING_ANGSTROM, "--box-size", 16)
+    run("extract", world.paths.particles, "--tomograms", world.paths.tomograms, "--out", paths.subtomograms, *size)
+    run("train", "contrastive", paths.subtomograms, "--out", paths.pretrained, *few)
+    start = ("--labels", world.labels, "--model", paths.pretrained, "--tuning", "probe-then-finetune")
+    start += ("--class-averages", "never")  # test_sort and test_identify compute them
+    run("train", "supervised", paths.subtomograms, "--out", paths.classifier, *start, *few)
+    return paths
