@@ -20,7 +20,7 @@ CLASSES = ("ribosome-70s", "apoferritin", "proteasome-20s")
 SHORT = Config(
     init=None,
     rounds=QueryRounds(first_labels=6, labels_per_round=4, settings=QueryConfig(subsets=2, epochs=2)),
-    labels=15,
+    total_labels=15,
     training=Training(steps=2, batch_size=6),
 )
 
@@ -63,5 +63,5 @@ def test_labels_without_a_query_change_nothing(subtomograms: Subtomograms, tmp_p
 
 def test_too_small_a_budget_is_one_sentence(subtomograms: Subtomograms, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="labels is 1, expected 2 or more"):
-        methods.train("active", replace(SHORT, labels=1), hide_labels(subtomograms), tmp_path / "run", 0)
+        methods.train("active", replace(SHORT, total_labels=1), hide_labels(subtomograms), tmp_path / "run", 0)
     assert not (tmp_path / "run").exists()

@@ -65,7 +65,7 @@ def short(name: str, steps: int) -> object:
     if name == "domain_adversarial":
         config = replace(config, init=None, warp_width=2, source_steps=2, discriminator_steps=2)
     if name == "active":
-        config = replace(config, init=None, labels=30, rounds=QueryRounds(first_labels=20, labels_per_round=10))
+        config = replace(config, init=None, total_labels=30, rounds=QueryRounds(first_labels=20, labels_per_round=10))
     if name == "cycle_wgan":
         shape = GeneratorConfig(width=2, blocks=1)
         config = replace(config, init=None, structures=("groel", "apoferritin"), generator=shape, critic_width=2)

@@ -32,6 +32,9 @@ INPUT = methods.TrainingInput("set", "Folder of a set with classes, which answer
 USES_LABELS = True
 SHARES_BATCHES = True
 
+RENAMED = {"labels": "total_labels"}
+"""Fields of the configuration that had other names in earlier versions."""
+
 QUERIES = "queries.json"
 """File of a run that lists the particles of all queries, in order."""
 
@@ -46,7 +49,7 @@ class Config:
     """Encoder with random weights, where no model is given."""
     rounds: QueryRounds = field(default_factory=QueryRounds)
     """Strategy and size of the rounds of queries."""
-    labels: int = 200
+    total_labels: int = 200
     """Label budget: the number of queries of all rounds together."""
     training: Training = field(default_factory=lambda: Training(steps=200, batch_size=32))
     """Number of steps and learning rate of the classifier in the end."""
@@ -60,8 +63,8 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
     ValueError
         When the budget is below two labels, or the labels of all queries name fewer than two classes.
     """
-    if config.labels < 2:
-        raise ValueError(f"labels is {config.labels}, expected 2 or more")
+    if config.total_labels < 2:
+        raise ValueError(f"total_labels is {config.total_labels}, expected 2 or more")
     pool = data.labeled
     embedding = embed(start_embedder(config.init, config.encoder, pool, data.voxel_spacing_angstrom), pool)
 
@@ -70,7 +73,7 @@ def train(config: Config, data: TrainingSets, run: Run, seed: int, progress: Pro
         return np.asarray(pool.label[rows])
 
     order = query_in_rounds(
-        embedding, annotate, len(data.class_names), config.rounds, config.labels, seed, unlabeled_probability
+        embedding, annotate, len(data.class_names), config.rounds, config.total_labels, seed, unlabeled_probability
     )
     queries = [str(name) for name in pool.particles.particle_id[order]]
     run.write(QUERIES, queries)
