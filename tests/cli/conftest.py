@@ -10,7 +10,7 @@ from tomosift.cli.main import main
 
 @pytest.fixture
 def refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command that must end with code 2 and one sentence, and leave ``tmp_path`` as it is; return the sentence."""
+    """Run a command that must end with code 2 and one sentence, and leave ``tmp_path`` as it is; return it."""
 
     def attempt(*words: object) -> str:
         before = sorted(tmp_path.rglob("*"))

@@ -1,4 +1,4 @@
-"""The command that looks at picks and tomograms before the work starts."""
+"""The command check: findings that are printed, written and end the command."""
 
 import json
 from pathlib import Path
@@ -30,11 +30,13 @@ def test_findings_are_printed_and_written_and_the_command_ends_well(
     files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picks, folder = files
-    main(["check", str(picks), "--tomograms", str(folder), "--box-size", "8", "--json", str(tmp_path / "found.json")])
+    main(
+        ["check", str(picks), "--tomograms", str(folder), "--box-size", "8", "--json", str(tmp_path / "findings.json")]
+    )
     printed = capsys.readouterr().out
     for about in ("names", "voxel spacing", "contrast", "positions"):
         assert about in printed
-    found = {one["about"]: one for one in json.loads((tmp_path / "found.json").read_text())["findings"]}
+    found = {one["about"]: one for one in json.loads((tmp_path / "findings.json").read_text())["findings"]}
     assert found["contrast"]["level"] == "ok"
     assert found["tilt range"]["measured"]["stated_deg"] == {"TS_1": [-50.0, 60.0]}
     assert not [one for one in found.values() if one["level"] == "error"]
@@ -60,11 +62,11 @@ def test_errors_end_in_code_two_after_everything_was_printed(
 def test_lengths_must_be_positive(files: tuple[Path, Path], option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["check", str(files[0]), "--tomograms", str(files[1]), option, "0"])
-    assert f"{option[2:]} is 0" in capsys.readouterr().err
+    assert f"{option[2:].replace('-', ' ')} is 0, expected more than 0" in capsys.readouterr().err
 
 
-def test_a_stated_tilt_range_goes_before_files(files: tuple[Path, Path], tmp_path: Path) -> None:
-    out = tmp_path / "found.json"
+def test_stated_tilt_range_overrides_that_of_the_files(files: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "findings.json"
     words = ["--tomograms", str(files[1]), "--box-size", "8", "--tilt-range", "-40", "45", "--json", str(out)]
     main(["check", str(files[0]), *words])
     found = {one["about"]: one for one in json.loads(out.read_text())["findings"]}

@@ -1,4 +1,4 @@
-"""The command that classifies: what survives in each format, and what is refused."""
+"""The command classify: what survives in each format, and what is refused."""
 
 import json
 import shutil
@@ -18,18 +18,18 @@ from tomosift.inference.model_files import load_classifier
 from tomosift.inference.prediction import predict
 from tomosift.io.particles import copick, read_particles
 
-Refused = Callable[..., str]
+Refuse = Callable[..., str]
 CLASSES = ("apoferritin", "groel", "ribosome-70s")
 
 
 def classify(chain: Any, out: Path, *more: str) -> Path:
-    main(["classify", str(chain.classifier), str(chain.subtomograms), "--out", str(out), *more])
+    words = ["--model", str(chain.classifier), "--out", str(out), *more]
+    main(["classify", str(chain.subtomograms), *words])
     return out
 
 
 def expected(chain: Any) -> Any:
-    boxes = open_subtomograms(chain.subtomograms)
-    return predict(load_classifier(chain.classifier), boxes.volumes, len(boxes))
+    return predict(load_classifier(chain.classifier), open_subtomograms(chain.subtomograms))
 
 
 def test_every_column_and_block_of_a_relion_table_survives(world: Any, chain: Any, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def grids(world: Any) -> Any:
     return collect_grids(open_tomograms(world.paths.tomograms))
 
 
-def test_embeddings_lie_beside_the_table_in_its_order(chain: Any, tmp_path: Path) -> None:
+def test_embeddings_are_written_beside_the_table_in_its_order(chain: Any, tmp_path: Path) -> None:
     classify(chain, tmp_path / "c.star")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.star", "c_embeddings.npy"]
     np.testing.assert_allclose(np.load(tmp_path / "c_embeddings.npy"), expected(chain).embeddings, atol=1e-5)
@@ -74,9 +74,9 @@ def test_embeddings_lie_beside_the_table_in_its_order(chain: Any, tmp_path: Path
 def test_csv_holds_positions_classes_and_probabilities(chain: Any, tmp_path: Path) -> None:
     table = pd.read_csv(classify(chain, tmp_path / "c.csv"))
     assert len(table) == 45
-    boxes = open_subtomograms(chain.subtomograms)
+    subtomograms = open_subtomograms(chain.subtomograms)
     position = table[["z_angstrom", "y_angstrom", "x_angstrom"]]
-    np.testing.assert_allclose(position, boxes.particles.position_zyx_angstrom, atol=1e-6)
+    np.testing.assert_allclose(position, subtomograms.particles.position_zyx_angstrom, atol=1e-6)
     np.testing.assert_allclose(table[[f"tomosiftProbability_{n}" for n in CLASSES]].sum(axis=1), 1, atol=5e-6)
     assert table["class"].tolist() == table["tomosiftClass"].tolist()
 
@@ -101,78 +101,95 @@ def test_copick_project_gets_one_file_per_run_and_class(chain: Any, tmp_path: Pa
     project = classify(chain, copick_project(tmp_path, CLASSES))
     found = copick.read_project(project)
     assert len(found) == 45
-    boxes = open_subtomograms(chain.subtomograms)
-    answers = [CLASSES[k] for k in expected(chain).probabilities.argmax(1)]
-    given = sorted(zip(boxes.particles.tomogram, answers, boxes.particles.position_zyx_angstrom.tolist(), strict=True))
+    subtomograms = open_subtomograms(chain.subtomograms)
+    predicted = [CLASSES[k] for k in expected(chain).probabilities.argmax(1)]
+    given = sorted(
+        zip(
+            subtomograms.particles.tomogram,
+            predicted,
+            subtomograms.particles.position_zyx_angstrom.tolist(),
+            strict=True,
+        )
+    )
     back = sorted(zip(found.tomogram, found.class_name, found.position_zyx_angstrom.tolist(), strict=True))
     assert [row[:2] for row in back] == [row[:2] for row in given]
     np.testing.assert_allclose([row[2] for row in back], [row[2] for row in given], atol=1e-6)
 
 
-def test_copick_project_without_the_classes_is_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
+def test_copick_project_without_the_classes_is_refused(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     project = copick_project(tmp_path, ("ribosome-70s",))
-    said = refused("classify", chain.classifier, chain.subtomograms, "--out", project)
-    assert "add it to pickable_objects" in said
+    message = refuse("classify", chain.subtomograms, "--model", chain.classifier, "--out", project)
+    assert "add it to pickable_objects" in message
 
 
-def test_unsure_answers_are_unknown_and_can_be_dropped(chain: Any, tmp_path: Path) -> None:
+def test_predictions_of_low_confidence_are_unknown_and_can_be_dropped(chain: Any, tmp_path: Path) -> None:
     confidence = expected(chain).probabilities.max(1)
     limit = float(np.median(confidence))
     table = starfile.read(classify(chain, tmp_path / "all.star", "--min-confidence", str(limit)), always_dict=True)
     unknown = table["particles"]["rlnClassNumber"] == 0
     np.testing.assert_array_equal(unknown, confidence < limit)
     assert set(table["particles"]["tomosiftClass"][unknown]) == {"unknown"}
-    classify(chain, tmp_path / "sure.star", "--min-confidence", str(limit), "--drop-unknown")
-    kept = starfile.read(tmp_path / "sure.star", always_dict=True)["particles"]
-    assert len(kept) == int((~unknown).sum()) == len(np.load(tmp_path / "sure_embeddings.npy"))
+    classify(chain, tmp_path / "confident.star", "--min-confidence", str(limit), "--drop-unknown")
+    kept = starfile.read(tmp_path / "confident.star", always_dict=True)["particles"]
+    assert len(kept) == int((~unknown).sum()) == len(np.load(tmp_path / "confident_embeddings.npy"))
 
 
-def test_leaving_nothing_is_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
-    words = ("classify", chain.classifier, chain.subtomograms, "--out", tmp_path / "c.star", "--drop-unknown")
-    assert "lower --min-confidence" in refused(*words, "--min-confidence", 2)
+def test_table_without_particles_is_refused(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
+    words = (
+        "classify",
+        chain.subtomograms,
+        "--model",
+        chain.classifier,
+        "--out",
+        tmp_path / "c.star",
+        "--drop-unknown",
+    )
+    assert "lower --min-confidence" in refuse(*words, "--min-confidence", 2)
 
 
-def test_runs_without_classes_are_refused_with_what_to_do(chain: Any, tmp_path: Path, refused: Refused) -> None:
-    said = refused("classify", chain.pretrained, chain.subtomograms, "--out", tmp_path / "c.star")
-    assert "trained without classes" in said
-    assert "--init" in said
+def test_runs_without_classes_are_refused_with_advice(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
+    message = refuse("classify", chain.subtomograms, "--model", chain.pretrained, "--out", tmp_path / "c.star")
+    assert "trained without classes" in message
+    assert "tomosift train supervised --model" in message
 
 
-def test_sets_of_another_voxel_spacing_are_refused(world: Any, chain: Any, tmp_path: Path, refused: Refused) -> None:
+def test_sets_of_another_voxel_spacing_are_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     words = ["extract", str(world.paths.particles), "--tomograms", str(world.paths.tomograms)]
     main([*words, "--out", str(tmp_path / "set"), "--voxel-spacing", "20", "--box-size", "16"])
-    said = refused("classify", chain.classifier, tmp_path / "set", "--out", tmp_path / "c.star")
-    assert "extract with --voxel-spacing 16" in said
+    message = refuse("classify", tmp_path / "set", "--model", chain.classifier, "--out", tmp_path / "c.star")
+    assert "extract with --voxel-spacing 16" in message
 
 
-def test_unknown_formats_are_refused_before_the_work(chain: Any, tmp_path: Path, refused: Refused) -> None:
-    assert ".xyz" in refused("classify", chain.classifier, chain.subtomograms, "--out", tmp_path / "c.xyz")
+def test_unknown_formats_are_refused_before_the_work(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
+    assert ".xyz" in refuse("classify", chain.subtomograms, "--model", chain.classifier, "--out", tmp_path / "c.xyz")
 
 
-def test_folders_that_hold_no_model_are_refused(world: Any, chain: Any, tmp_path: Path, refused: Refused) -> None:
+def test_folders_that_hold_no_model_are_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     for folder in (tmp_path / "absent", world.folder):
-        assert "model" in refused("classify", folder, chain.subtomograms, "--out", tmp_path / "c.star")
+        assert "model" in refuse("classify", chain.subtomograms, "--model", folder, "--out", tmp_path / "c.star")
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "model.json"])
-def test_damaged_models_are_refused(chain: Any, tmp_path: Path, refused: Refused, file: str) -> None:
+def test_damaged_models_are_refused(chain: Any, tmp_path: Path, refuse: Refuse, file: str) -> None:
     shutil.copytree(chain.classifier, tmp_path / "run")
     path = tmp_path / "run" / "result" / file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(bytes(content))
-    assert file in refused("classify", tmp_path / "run", chain.subtomograms, "--out", tmp_path / "c.star")
+    assert file in refuse("classify", chain.subtomograms, "--model", tmp_path / "run", "--out", tmp_path / "c.star")
 
 
-def test_sets_with_a_shortened_shard_are_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
+def test_sets_with_a_shortened_shard_are_refused(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     shutil.copytree(chain.subtomograms, tmp_path / "set")
     shard = tmp_path / "set" / "boxes-00000.npy"
     shard.write_bytes(shard.read_bytes()[:-1000])
-    assert "boxes-00000.npy" in refused("classify", chain.classifier, tmp_path / "set", "--out", tmp_path / "c.star")
+    assert "boxes-00000.npy" in refuse(
+        "classify", tmp_path / "set", "--model", chain.classifier, "--out", tmp_path / "c.star"
+    )
 
 
-def test_run_and_set_the_wrong_way_round_are_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
-    refused("classify", chain.subtomograms, chain.classifier, "--out", tmp_path / "c.star")
+def test_exchanged_run_and_set_are_refused(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
+    refuse("classify", chain.classifier, "--model", chain.subtomograms, "--out", tmp_path / "c.star")
 
 
 def test_two_processes_write_the_same_table_and_leave_no_parts(

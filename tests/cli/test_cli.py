@@ -1,4 +1,4 @@
-"""The command line itself: help, codes, what reaches the user."""
+"""The command line itself: help, exit codes, and what the user reads."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from tomosift import __version__
 from tomosift.cli import COMMANDS
 from tomosift.cli.main import main
 
-Refused = Callable[..., str]
+Refuse = Callable[..., str]
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
@@ -34,12 +34,12 @@ def test_every_command_answers_help(name: str, capsys: pytest.CaptureFixture[str
     assert f"usage: tomosift {name}" in capsys.readouterr().out
 
 
-def test_unknown_commands_are_refused_with_the_known_ones(refused: Refused) -> None:
-    assert "there is no command 'sift'; commands are sort," in refused("sift")
+def test_unknown_commands_are_refused_with_the_known_ones(refuse: Refuse) -> None:
+    assert "there is no command 'sift'; commands are sort," in refuse("sift")
 
 
 @pytest.mark.parametrize("name", ["train", "classify", "evaluate", "extract", "sort", "check"])
-def test_lacking_arguments_end_in_code_two(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_arguments_end_in_code_two(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([name])
     assert end.value.code == 2
@@ -48,40 +48,43 @@ def test_lacking_arguments_end_in_code_two(name: str, capsys: pytest.CaptureFixt
 
 def test_unknown_options_end_in_code_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["classify", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "c.star"), "--colour", "red"])
+        main(
+            ["classify", str(tmp_path), "--model", str(tmp_path), "--out", str(tmp_path / "c.star"), "--colour", "red"]
+        )
     assert end.value.code == 2
     assert "--colour" in capsys.readouterr().err
 
 
-def test_defects_of_ours_are_not_passed_off_as_bad_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_defects_of_the_program_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("tomosift.cli.classify.load_classifier", broken)
+    monkeypatch.setattr("tomosift.workflows.classify.load_classifier", broken)
     with pytest.raises(RuntimeError, match="a defect"):
-        main(["classify", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "c.star")])
+        main(["classify", str(tmp_path), "--model", str(tmp_path), "--out", str(tmp_path / "c.star")])
 
 
-def test_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_variable_shows_tracebacks_of_bad_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOMOSIFT_TRACEBACK", "1")
     with pytest.raises(ValueError, match="missing"):
-        main(["classify", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "c.star")])
+        main(["classify", str(tmp_path), "--model", str(tmp_path), "--out", str(tmp_path / "c.star")])
 
 
-def test_interruption_ends_in_code_130_with_what_to_do(
+def test_interruption_ends_in_code_130_with_advice(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tomosift.cli.classify.load_classifier", interrupted)
+    monkeypatch.setattr("tomosift.workflows.classify.load_classifier", interrupted)
     with pytest.raises(SystemExit) as end:
-        main(["classify", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "c.star")])
+        main(["classify", str(tmp_path), "--model", str(tmp_path), "--out", str(tmp_path / "c.star")])
     assert end.value.code == 130
     assert "run the same command again" in capsys.readouterr().err
 
 
 def test_starting_imports_nothing_heavy() -> None:
-    code = "import sys, tomosift.cli.main; print([m for m in ('torch', 'pandas', 'matplotlib', 'tyro') if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    heavy = ("torch", "pandas", "matplotlib", "tyro")
+    code = f"import sys, tomosift.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""The command that judges a run: on what, and what is refused."""
+"""The command evaluate: what it writes, and what is refused."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.io.particles import csv
 from tomosift.particles import Particles
 
-Refused = Callable[..., str]
+Refuse = Callable[..., str]
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def judged(world: Any, chain: Any) -> Subtomograms:
 def test_report_is_one_file_that_needs_nothing_else(
     world: Any, chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["evaluate", str(chain.classifier), str(chain.subtomograms), "--out", str(tmp_path / "r.html")]
+    words = ["evaluate", str(chain.subtomograms), "--model", str(chain.classifier), "--out", str(tmp_path / "r.html")]
     main([*words, "--labels", str(world.paths.particles_truth), "--title", "A tiny world"])
     assert "report on 39 particles" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
@@ -65,7 +65,7 @@ def test_particles_of_unknown_classes_are_no_errors_but_are_told(chain: Any, jud
 def test_without_known_classes_answers_are_shown_and_accuracy_is_not(
     chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["evaluate", str(chain.classifier), str(chain.subtomograms), "--out", str(tmp_path / "r.html")])
+    main(["evaluate", str(chain.subtomograms), "--model", str(chain.classifier), "--out", str(tmp_path / "r.html")])
     assert "report on 45 particles" in capsys.readouterr().err
     assert "nothing is said about accuracy" in (tmp_path / "r.html").read_text()
 
@@ -111,29 +111,31 @@ def test_compared_runs_are_wrong_about_classes_they_do_not_know(
     assert 0 < report.comparisons[0].accuracy <= known < 1
 
 
-def test_missing_files_are_refused(world: Any, chain: Any, tmp_path: Path, refused: Refused) -> None:
+def test_missing_files_are_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     out = ("--out", tmp_path / "r.html")
-    assert "absent" in refused("evaluate", tmp_path / "absent", chain.subtomograms, *out)
-    assert "absent" in refused("evaluate", chain.classifier, tmp_path / "absent", *out)
+    assert "absent" in refuse("evaluate", chain.subtomograms, "--model", tmp_path / "absent", *out)
+    assert "absent" in refuse("evaluate", tmp_path / "absent", "--model", chain.classifier, *out)
     labels = ("--labels", tmp_path / "absent.star")
-    assert "absent" in refused("evaluate", chain.classifier, chain.subtomograms, *out, *labels)
+    assert "absent" in refuse("evaluate", chain.subtomograms, "--model", chain.classifier, *out, *labels)
     more = ("--labels", world.paths.particles_truth, "--compare", tmp_path / "absent")
-    assert "absent" in refused("evaluate", chain.classifier, chain.subtomograms, *out, *more)
+    assert "absent" in refuse("evaluate", chain.subtomograms, "--model", chain.classifier, *out, *more)
 
 
-def test_runs_without_classes_are_refused(world: Any, chain: Any, tmp_path: Path, refused: Refused) -> None:
-    words = ("evaluate", chain.pretrained, chain.subtomograms, "--out", tmp_path / "r.html")
-    assert "trained without classes" in refused(*words)
-    assert "trained without classes" in refused(*words, "--labels", world.paths.particles_truth)
+def test_runs_without_classes_are_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
+    words = ("evaluate", chain.subtomograms, "--model", chain.pretrained, "--out", tmp_path / "r.html")
+    assert "trained without classes" in refuse(*words)
+    assert "trained without classes" in refuse(*words, "--labels", world.paths.particles_truth)
 
 
-def test_compared_runs_without_classes_are_refused(world: Any, chain: Any, tmp_path: Path, refused: Refused) -> None:
-    words = ("evaluate", chain.classifier, chain.subtomograms, "--out", tmp_path / "r.html")
-    said = refused(*words, "--labels", world.paths.particles_truth, "--compare", chain.pretrained)
+def test_compared_runs_without_classes_are_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
+    words = ("evaluate", chain.subtomograms, "--model", chain.classifier, "--out", tmp_path / "r.html")
+    said = refuse(*words, "--labels", world.paths.particles_truth, "--compare", chain.pretrained)
     assert "trained without classes" in said
 
 
-def test_damaged_list_of_seen_particles_is_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
+def test_damaged_list_of_seen_particles_is_refused(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     shutil.copytree(chain.classifier, tmp_path / "run")
     (tmp_path / "run" / "seen.json").write_text("[")
-    assert "seen.json" in refused("evaluate", tmp_path / "run", chain.subtomograms, "--out", tmp_path / "r.html")
+    assert "seen.json" in refuse(
+        "evaluate", chain.subtomograms, "--model", tmp_path / "run", "--out", tmp_path / "r.html"
+    )

@@ -20,7 +20,7 @@ from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subt
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
 
-Refused = Callable[..., str]
+Refuse = Callable[..., str]
 CLASSES = ("apoferritin", "groel", "ribosome-70s")
 
 
@@ -67,24 +67,24 @@ def test_saved_classes_are_known_to_classify_and_take_up_another(world: Any, cha
     assert len(table) == len(open_subtomograms(chain.subtomograms))
 
 
-def test_bad_requests_end_in_one_sentence(world: Any, chain: Any, tmp_path: Path, refused: Refused) -> None:
+def test_bad_requests_end_in_one_sentence(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     out = ("--out", tmp_path / "named.star")
     config = SubtomogramSetConfig(("rubisco",), per_class=2, box_size=16, max_neighbors=0)
     coarse = simulate_subtomograms(config, tmp_path / "rubisco")
-    told = refused("identify", chain.subtomograms, "--examples", coarse.path, *out)
+    told = refuse("identify", chain.subtomograms, "--examples", coarse.path, *out)
     assert "voxel spacing of the examples" in told
     assert "is 10.00 A" in told
     assert "extract with --voxel-spacing 16" in told
     labels = starfile.read(world.labels, always_dict=True)
     labels = {name: block.drop(columns="tomosiftClass", errors="ignore") for name, block in labels.items()}
     starfile.write(labels, tmp_path / "empty.star")
-    assert "names no class" in refused("identify", chain.subtomograms, "--examples", tmp_path / "empty.star", *out)
-    trained = refused("identify", chain.subtomograms, "--examples", world.labels, "--model", chain.classifier, *out)
+    assert "names no class" in refuse("identify", chain.subtomograms, "--examples", tmp_path / "empty.star", *out)
+    trained = refuse("identify", chain.subtomograms, "--examples", world.labels, "--model", chain.classifier, *out)
     assert "trained head, which takes up no new class" in trained
     identify(chain, "--examples", world.labels, *out, "--save", tmp_path / "kept")
-    again = refused("identify", chain.subtomograms, "--examples", world.labels, "--model", tmp_path / "kept", *out)
-    assert "is enrolled already" in again
-    assert "suffix" in refused("identify", chain.subtomograms, "--examples", world.labels, "--out", tmp_path / "a.xyz")
+    again = refuse("identify", chain.subtomograms, "--examples", world.labels, "--model", tmp_path / "kept", *out)
+    assert "exists already" in again
+    assert "suffix" in refuse("identify", chain.subtomograms, "--examples", world.labels, "--out", tmp_path / "a.xyz")
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +117,14 @@ def test_masks_come_in_the_order_of_the_table_or_in_the_frame_of_the_tomograms(
 
 
 def test_masks_that_cannot_be_made_are_refused_before_the_work(
-    world: Any, chain: Any, tmp_path: Path, refused: Refused
+    world: Any, chain: Any, tmp_path: Path, refuse: Refuse
 ) -> None:
     given = ("identify", chain.subtomograms, "--examples", world.labels, "--out", tmp_path / "named.star")
-    assert "expected .mrcs for a stack or .zarr" in refused(*given, "--masks", tmp_path / "masks.tif")
+    assert "expected .mrcs for a stack or .zarr" in refuse(*given, "--masks", tmp_path / "masks.tif")
     assert not (tmp_path / "named.star").exists()
     alone = ("--init", "None", "--training.steps", "1", "--out", str(tmp_path / "alone"))
     main(["train", "contrastive", str(chain.subtomograms), *alone])
-    assert "makes no masks" in refused(*given, "--model", tmp_path / "alone", "--masks", tmp_path / "masks.mrcs")
+    assert "makes no masks" in refuse(*given, "--model", tmp_path / "alone", "--masks", tmp_path / "masks.mrcs")
     identify(chain, *given[2:], "--model", chain.pretrained, "--masks", tmp_path / "masks.mrcs")  # kept from general
     assert (tmp_path / "masks.mrcs").exists()
 

@@ -14,7 +14,7 @@ from tomosift.cli.main import main
 from tomosift.data.subtomogram_set import open_subtomograms
 from tomosift.methods import set_digest
 
-Refused = Callable[..., str]
+Refuse = Callable[..., str]
 
 
 def run(*words: object) -> None:
@@ -65,18 +65,18 @@ def test_address_beyond_this_machine_is_warned_of(
     assert "warning: 0.0.0.0 is reached from other machines, unencrypted" in capsys.readouterr().err
 
 
-def test_wrong_arguments_are_one_sentence(chain: Any, world: Any, refused: Refused, tmp_path: Path) -> None:
+def test_wrong_arguments_are_one_sentence(chain: Any, world: Any, refuse: Refuse, tmp_path: Path) -> None:
     words = ("label", chain.subtomograms, "--store", tmp_path / "labels.sqlite", "--no-browser")
-    assert "port is 99999, expected 0 to 65535" in refused(*words, "--port", 99999)
-    assert "cannot listen at 203.0.113.1 port 0" in refused(*words, "--host", "203.0.113.1")
-    assert "nothing" in refused(*words, "--model", tmp_path / "nothing")
-    assert "expected a folder made by extraction" in refused("label", tmp_path / "no-set", "--no-browser")
-    assert "nowhere.star" in refused(*words, "--labels", tmp_path / "nowhere.star")
+    assert "port is 99999, expected 0 to 65535" in refuse(*words, "--port", 99999)
+    assert "cannot listen at 203.0.113.1 port 0" in refuse(*words, "--host", "203.0.113.1")
+    assert "nothing" in refuse(*words, "--model", tmp_path / "nothing")
+    assert "expected a folder made by extraction" in refuse("label", tmp_path / "no-set", "--no-browser")
+    assert "nowhere.star" in refuse(*words, "--labels", tmp_path / "nowhere.star")
 
 
 def test_missing_extra_is_said_with_the_command_that_installs_it(
-    chain: Any, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chain: Any, refuse: Refuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    said = refused("label", chain.subtomograms, "--store", tmp_path / "labels.sqlite", "--no-browser")
+    said = refuse("label", chain.subtomograms, "--store", tmp_path / "labels.sqlite", "--no-browser")
     assert "pip install 'tomosift[label]'" in said

@@ -9,25 +9,25 @@ from tomosift.cli.main import main
 from tomosift.inference.model_files import model_folder, shipped_models
 
 
-def test_shipped_models_are_listed_with_what_they_can(capsys: pytest.CaptureFixture[str]) -> None:
+def test_shipped_models_are_listed_with_their_abilities(capsys: pytest.CaptureFixture[str]) -> None:
     main(["models", "list"])
     printed = capsys.readouterr().out
     assert all(name in printed for name in shipped_models())
     assert "masks" in printed
 
 
-def test_info_tells_from_what_a_model_was_made(capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_describes_how_a_model_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
     main(["models", "info", "general"])
     printed = capsys.readouterr().out
-    for fact in ("32^3 at 10 A", "8192 complexes", "./dev bench general_model", "BSD-3-Clause"):
+    for fact in ("32^3 at 10 A", "8192 complexes", "./dev weights general_model", "BSD-3-Clause"):
         assert fact in printed
 
 
-def test_verify_says_so_of_whole_models_and_refuses_changed_ones(
+def test_verify_reports_complete_models_and_refuses_changed_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["models", "verify"])
-    assert "general: whole" in capsys.readouterr().err
+    assert "general: complete" in capsys.readouterr().err
     changed = tmp_path / "changed"
     shutil.copytree(model_folder(Path("general")), changed)
     weights = changed / "model.safetensors"
@@ -38,7 +38,7 @@ def test_verify_says_so_of_whole_models_and_refuses_changed_ones(
     assert "checksum" in capsys.readouterr().err
 
 
-def test_a_name_that_is_no_model_is_refused_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_model_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["models", "info", "generel"])
     assert stopped.value.code == 2
@@ -46,7 +46,7 @@ def test_a_name_that_is_no_model_is_refused_with_those_that_are(capsys: pytest.C
     assert "general" in printed
 
 
-def test_a_damaged_description_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_description_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(model_folder(Path("general")), changed)
     for content in ('{"what": ', "[1, 2]"):

@@ -43,7 +43,7 @@ def test_everything_after_the_dashes_is_the_command_of_the_job(
         ((), "there is no command for the job"),
     ],
 )
-def test_what_makes_no_job_is_refused_in_one_sentence(
+def test_wrong_requests_are_refused_in_one_sentence(
     words: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -18,7 +18,7 @@ from tomosift.io.particles import copick, read_particles, write_particles
 from tomosift.io.volumes import open_volume, write_volume
 from tomosift.particles import Particles
 
-Refused = Callable[..., str]
+Refuse = Callable[..., str]
 SPACING = 16.0
 QUICK = ("--detector.init", "None", "--detector.voxel-spacing-angstrom", SPACING, "--detector.box-size", 16,
          "--detector.background-points", 6000, "--detector.self-training-rounds", 0, "--detector.training.steps", 150,
@@ -225,7 +225,7 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(
     world: Any,
     scanned: Path,
     picks: Path,
-    refused: Refused,
+    refuse: Refuse,
     tmp_path_factory: pytest.TempPathFactory,
     tmp_path: Path,
     words: tuple[object, ...],
@@ -249,12 +249,12 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(
         write_volume(folder / "masks" / "tomogram_002.mrc", np.ones((24, 64, 64), dtype=np.int8), SPACING)
     quick = QUICK[4:] if "general" in words else QUICK[2:] if "dense" in words else QUICK
     given = [known.get(word, word) for word in words]
-    assert sentence in refused("scan", tomogram(world, 1), "--out", tmp_path / "out", *quick, *given)
+    assert sentence in refuse("scan", tomogram(world, 1), "--out", tmp_path / "out", *quick, *given)
 
 
-def test_a_detector_of_other_examples_is_left_alone(ask: tuple[object, ...], scanned: Path, refused: Refused) -> None:
+def test_a_detector_of_other_examples_is_left_alone(ask: tuple[object, ...], scanned: Path, refuse: Refuse) -> None:
     before = state(scanned / "detector" / "result")
-    assert "give another --out" in refused(*ask, "--out", scanned, "--seed", 7)
+    assert "give another --out" in refuse(*ask, "--out", scanned, "--seed", 7)
     assert state(scanned / "detector" / "result") == before
 
 

@@ -22,7 +22,7 @@ from tomosift.particles import Particles
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
 
-Refused = Callable[..., str]
+Refuse = Callable[..., str]
 TINY = [
     *("--voxel-spacing", "16", "--box-size", "16"),
     *("--pretrain.training.steps", "3", "--pretrain.training.batch-size", "8"),
@@ -118,25 +118,25 @@ def test_a_stage_that_was_lost_is_made_again_from_the_others(world: Any, sorted_
     assert (sorted_world / "classified.star").read_bytes() == classified
 
 
-def test_wrong_labels_are_said_before_any_work(world: Any, tmp_path: Path, refused: Refused) -> None:
+def test_wrong_labels_are_said_before_any_work(world: Any, tmp_path: Path, refuse: Refuse) -> None:
     particles = Particles.create(["tomogram_001", "tomogram_009"], np.ones((2, 3)), class_name=["groel", "clpb"])
     csv.write_particles(tmp_path / "labels.csv", particles)
     given = ("--tomograms", world.paths.tomograms, "--labels", tmp_path / "labels.csv", "--out", tmp_path / "out")
-    assert "belong to no particle" in refused("sort", world.paths.particles, *given, *TINY)
+    assert "belong to no particle" in refuse("sort", world.paths.particles, *given, *TINY)
 
 
-def test_labels_of_one_class_are_said_before_any_work(world: Any, tmp_path: Path, refused: Refused) -> None:
+def test_labels_of_one_class_are_said_before_any_work(world: Any, tmp_path: Path, refuse: Refuse) -> None:
     table = starfile.read(world.labels, always_dict=True)
     table["particles"] = table["particles"][table["particles"]["tomosiftClass"] == "groel"]
     starfile.write(table, tmp_path / "labels.star")
     given = ("--tomograms", world.paths.tomograms, "--labels", tmp_path / "labels.star", "--out", tmp_path / "out")
-    assert "expected at least 2" in refused("sort", world.paths.particles, *given, *TINY)
+    assert "expected at least 2" in refuse("sort", world.paths.particles, *given, *TINY)
 
 
-def test_missing_files_are_said_before_any_work(world: Any, tmp_path: Path, refused: Refused) -> None:
+def test_missing_files_are_said_before_any_work(world: Any, tmp_path: Path, refuse: Refuse) -> None:
     given = {"tomograms": world.paths.tomograms, "labels": world.labels}
     for name in given:
         options = {**given, name: tmp_path / "absent.star"}
         told = [word for key, value in options.items() for word in (f"--{key}", value)]
-        said = refused("sort", world.paths.particles, *told, "--out", tmp_path / "out", *TINY)
+        said = refuse("sort", world.paths.particles, *told, "--out", tmp_path / "out", *TINY)
         assert "absent.star" in said

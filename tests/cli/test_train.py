@@ -15,7 +15,7 @@ from tomosift.inference.model_files import load_classifier
 from tomosift.io.particles import csv
 from tomosift.particles import Particles
 
-Refused = Callable[..., str]
+Refuse = Callable[..., str]
 FEW = ("--training.steps", "2", "--training.batch-size", "8")
 
 
@@ -87,75 +87,73 @@ def test_labels_can_come_from_any_column(world: Any, chain: Any, tmp_path: Path)
     assert load_classifier(tmp_path / "run").card.class_names == ("1", "2", "3")
 
 
-def test_wrong_folders_of_sets_are_refused(world: Any, tmp_path: Path, refused: Refused) -> None:
-    assert "set" in refused("train", "contrastive", tmp_path / "absent", "--out", tmp_path / "run")
-    assert "set.json" in refused("train", "contrastive", world.folder, "--out", tmp_path / "run")
+def test_wrong_folders_of_sets_are_refused(world: Any, tmp_path: Path, refuse: Refuse) -> None:
+    assert "set" in refuse("train", "contrastive", tmp_path / "absent", "--out", tmp_path / "run")
+    assert "set.json" in refuse("train", "contrastive", world.folder, "--out", tmp_path / "run")
 
 
-def test_an_unfinished_set_is_refused_with_how_to_finish_it(chain: Any, tmp_path: Path, refused: Refused) -> None:
+def test_an_unfinished_set_is_refused_with_how_to_finish_it(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     shutil.copytree(chain.subtomograms, tmp_path / "set")
     (tmp_path / "set" / "set.json").unlink()
-    assert "did not finish" in refused("train", "contrastive", tmp_path / "set", "--out", tmp_path / "run")
+    assert "did not finish" in refuse("train", "contrastive", tmp_path / "set", "--out", tmp_path / "run")
 
 
-def test_unlabeled_sets_are_refused_and_leave_no_run(chain: Any, tmp_path: Path, refused: Refused) -> None:
-    assert "0 classes" in refused("train", "supervised", chain.subtomograms, "--out", tmp_path / "run")
+def test_unlabeled_sets_are_refused_and_leave_no_run(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
+    assert "0 classes" in refuse("train", "supervised", chain.subtomograms, "--out", tmp_path / "run")
 
 
 def test_labels_of_one_class_are_refused_and_can_be_put_right(
-    world: Any, chain: Any, tmp_path: Path, refused: Refused
+    world: Any, chain: Any, tmp_path: Path, refuse: Refuse
 ) -> None:
     one = labels_csv(tmp_path / "one.csv", chain, ["groel", "groel"])
     words = ("train", "supervised", chain.subtomograms, "--out", tmp_path / "run", *FEW, "--labels")
-    assert "labels name 1 classes, expected at least 2" in refused(*words, one)
+    assert "labels name 1 classes, expected at least 2" in refuse(*words, one)
     main([str(word) for word in (*words, world.labels)])
     assert (tmp_path / "run" / "result").is_dir()
 
 
-def test_labels_that_belong_to_no_particle_are_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
+def test_labels_that_belong_to_no_particle_are_refused(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     far = labels_csv(tmp_path / "far.csv", chain, ["groel", "clpb"], offset=5000.0)
-    said = refused("train", "supervised", chain.subtomograms, "--out", tmp_path / "run", "--labels", far)
+    said = refuse("train", "supervised", chain.subtomograms, "--out", tmp_path / "run", "--labels", far)
     assert "2 of 2 labels belong to no particle within 30 A" in said
 
 
-def test_label_files_without_classes_are_refused(world: Any, chain: Any, tmp_path: Path, refused: Refused) -> None:
+def test_label_files_without_classes_are_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     words = ("train", "supervised", chain.subtomograms, "--out", tmp_path / "run", "--labels")
-    assert "names no class" in refused(*words, world.paths.particles)
-    assert "no column weather" in refused(*words, world.labels, "--label-column", "weather")
-    assert "absent.star" in refused(*words, tmp_path / "absent.star")
+    assert "names no class" in refuse(*words, world.paths.particles)
+    assert "no column weather" in refuse(*words, world.labels, "--label-column", "weather")
+    assert "absent.star" in refuse(*words, tmp_path / "absent.star")
 
 
-def test_an_encoder_of_another_voxel_spacing_is_refused(
-    world: Any, chain: Any, tmp_path: Path, refused: Refused
-) -> None:
+def test_an_encoder_of_another_voxel_spacing_is_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     words = ["extract", str(world.paths.particles), "--tomograms", str(world.paths.tomograms)]
     main([*words, "--out", str(tmp_path / "set"), "--voxel-spacing", "20", "--box-size", "16"])
     given = ("--labels", world.labels, "--init", chain.pretrained)
-    said = refused("train", "supervised", tmp_path / "set", "--out", tmp_path / "run", *given)
+    said = refuse("train", "supervised", tmp_path / "set", "--out", tmp_path / "run", *given)
     assert "20.00 A" in said
     assert "16.00 A" in said
 
 
-def test_starting_from_no_run_is_refused(world: Any, chain: Any, tmp_path: Path, refused: Refused) -> None:
+def test_starting_from_no_run_is_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     given = ("--labels", world.labels, "--init", tmp_path / "absent")
-    assert "absent" in refused("train", "supervised", chain.subtomograms, "--out", tmp_path / "run", *given)
+    assert "absent" in refuse("train", "supervised", chain.subtomograms, "--out", tmp_path / "run", *given)
 
 
-def test_a_folder_that_is_no_run_is_refused_and_left_alone(world: Any, chain: Any, refused: Refused) -> None:
+def test_a_folder_that_is_no_run_is_refused_and_left_alone(world: Any, chain: Any, refuse: Refuse) -> None:
     before = sorted(world.folder.iterdir())
-    assert "not a run" in refused("train", "contrastive", chain.subtomograms, "--out", world.folder)
+    assert "not a run" in refuse("train", "contrastive", chain.subtomograms, "--out", world.folder)
     assert sorted(world.folder.iterdir()) == before
 
 
-def test_a_run_of_other_settings_is_refused(chain: Any, refused: Refused) -> None:
+def test_a_run_of_other_settings_is_refused(chain: Any, refuse: Refuse) -> None:
     before = weights(chain.pretrained)
-    said = refused("train", "contrastive", chain.subtomograms, "--out", chain.pretrained, *FEW)
+    said = refuse("train", "contrastive", chain.subtomograms, "--out", chain.pretrained, *FEW)
     assert "give another --out" in said
     assert weights(chain.pretrained) == before
 
 
 @pytest.mark.parametrize("break_it", ["unknown key", "wrong type", "no settings", "no JSON", "other method", "absent"])
-def test_settings_that_do_not_fit_are_refused(chain: Any, tmp_path: Path, refused: Refused, break_it: str) -> None:
+def test_settings_that_do_not_fit_are_refused(chain: Any, tmp_path: Path, refuse: Refuse, break_it: str) -> None:
     described = json.loads((chain.pretrained / "config.json").read_text())
     path = tmp_path / "config.json"
     if break_it == "unknown key":
@@ -168,22 +166,22 @@ def test_settings_that_do_not_fit_are_refused(chain: Any, tmp_path: Path, refuse
         described = json.loads((chain.classifier / "config.json").read_text())
     if break_it != "absent":
         path.write_text("{" if break_it == "no JSON" else json.dumps(described))
-    assert "config.json" in refused("train", "contrastive", chain.subtomograms, "--out", tmp_path / "r", "--from", path)
+    assert "config.json" in refuse("train", "contrastive", chain.subtomograms, "--out", tmp_path / "r", "--from", path)
 
 
-def test_unknown_encoders_are_refused(chain: Any, tmp_path: Path, refused: Refused) -> None:
+def test_unknown_encoders_are_refused(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     words = ("train", "contrastive", chain.subtomograms, "--out", tmp_path / "run", "--encoder", "resnet")
-    assert "encoder is 'resnet', expected one of" in refused(*words)
+    assert "encoder is 'resnet', expected one of" in refuse(*words)
 
 
 @pytest.mark.parametrize("setting", ["steps", "batch-size", "devices", "checkpoint-every"])
-def test_counts_below_one_are_refused(chain: Any, tmp_path: Path, refused: Refused, setting: str) -> None:
+def test_counts_below_one_are_refused(chain: Any, tmp_path: Path, refuse: Refuse, setting: str) -> None:
     words = ("train", "contrastive", chain.subtomograms, "--out", tmp_path / "run", *FEW)
-    assert "-1" in refused(*words, f"--training.{setting}", "-1")
+    assert "-1" in refuse(*words, f"--training.{setting}", "-1")
 
 
 def test_classes_are_enrolled_into_what_episodes_trained(
-    chain: Any, world: Any, tmp_path: Path, refused: Refused
+    chain: Any, world: Any, tmp_path: Path, refuse: Refuse
 ) -> None:
     few = ("--init", "None", "--ways", "2", "--shots", "1", "--queries", "1", "--training.steps", "2")
     words = ["train", "prototypical", str(chain.subtomograms), "--labels", str(world.labels), *few]
@@ -193,7 +191,7 @@ def test_classes_are_enrolled_into_what_episodes_trained(
     main(["identify", str(chain.subtomograms), *named, "--averages", "never", "--save", str(tmp_path / "kept")])
     kept = load_classifier(tmp_path / "kept").card
     assert (kept.head, kept.class_names) == ("attention", ("apoferritin", "groel", "ribosome-70s"))
-    spare = refused(*words, "--validation-classes", "clpb", "--out", tmp_path / "other")
+    spare = refuse(*words, "--validation-classes", "clpb", "--out", tmp_path / "other")
     assert "validation class clpb is not among those of" in spare
-    spare = refused(*words, "--validation-classes", "groel", "rubisco", "--out", tmp_path / "other")
+    spare = refuse(*words, "--validation-classes", "groel", "rubisco", "--out", tmp_path / "other")
     assert "validation class rubisco" in spare

@@ -10,7 +10,7 @@ from tomosift.cli.main import main
 from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
-Refused = Callable[..., str]
+Refuse = Callable[..., str]
 CLASSES = ("ribosome-70s", "apoferritin")
 
 
@@ -56,15 +56,15 @@ def test_boxes_take_the_look_of_a_run_or_of_a_set(run: Path, boxes: Subtomograms
         main([*ask, "--style", "power", "--like", str(boxes.path), "--out", str(tmp_path / "run")])
 
 
-def test_bad_requests_end_in_one_sentence(boxes: Subtomograms, run: Path, tmp_path: Path, refused: Refused) -> None:
+def test_bad_requests_end_in_one_sentence(boxes: Subtomograms, run: Path, tmp_path: Path, refuse: Refuse) -> None:
     ask = ("boxes", "--classes", *CLASSES, "--out", tmp_path / "set")
-    assert "style is 'oil', expected one of plain" in refused(*ask, "--style", "oil")
-    assert "needs --like" in refused(*ask, "--style", "power")
-    assert "give one of its names" in refused(*ask, "--like", boxes.path)
-    assert "have no look" in refused("boxes", "--random", 2, "--out", tmp_path / "set", "--style", "power")
-    assert "was made for boxes of its own" in refused(*ask, "--style", run, "--like", boxes.path)
-    assert "a finished run of `tomosift translate`" in refused(*ask, "--style", tmp_path)
+    assert "style is 'oil', expected one of plain" in refuse(*ask, "--style", "oil")
+    assert "needs --like" in refuse(*ask, "--style", "power")
+    assert "give one of its names" in refuse(*ask, "--like", boxes.path)
+    assert "have no look" in refuse("boxes", "--random", 2, "--out", tmp_path / "set", "--style", "power")
+    assert "was made for boxes of its own" in refuse(*ask, "--style", run, "--like", boxes.path)
+    assert "a finished run of `tomosift translate`" in refuse(*ask, "--style", tmp_path)
     alone = ("translate", "apoferritin", "--like", boxes.path, "--out", tmp_path / "run")
-    assert "structures name 1 classes" in refused(*alone)
+    assert "structures name 1 classes" in refuse(*alone)
     assert not (tmp_path / "set").exists()
     assert not (tmp_path / "run").exists()

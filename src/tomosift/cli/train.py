@@ -35,30 +35,38 @@ _USUAL_FIELDS = {"init", "encoder", "structures", "tuning", "head", "framework",
 def _list_parameters(name: str) -> list[inspect.Parameter]:
     """The parameters of the command of a method, by what the method declares."""
     module = methods.load_method(name)
-    parameters: list[inspect.Parameter] = []
-
-    def add(parameter: str, annotation: Any, default: Any = inspect.Parameter.empty) -> None:
-        is_positional = parameter == "subtomograms"
-        kind = inspect.Parameter.POSITIONAL_ONLY if is_positional else inspect.Parameter.POSITIONAL_OR_KEYWORD
-        parameters.append(inspect.Parameter(parameter, kind, default=default, annotation=annotation))
-
-    if module.INPUT.kind != "none":
-        add("subtomograms", Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SET")])
-    add("out", Path)
+    kind, validation = module.INPUT.kind, module.INPUT.validation
+    required: dict[str, Any] = {}
+    if kind != "none":
+        required["subtomograms"] = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SET")]
+    required["out"] = Path
+    optional: dict[str, tuple[Any, Any]] = {}
     if module.INPUT.has_source:
-        add("source", Path | None, None)
-    if module.INPUT.kind == "labels":
-        add("labels", Path | None, None)
-        add("label_column", LabelColumn, None)
-        add("label_tolerance", LabelTolerance, 30.0)
-        if module.INPUT.validation == "table":
-            add("validation", Path | None, None)
-        if module.INPUT.validation == "classes":
-            add("validation_classes", tuple[str, ...], ())
-    add("config", Annotated[module.Config, tyro.conf.arg(name="")], module.Config())
-    add("from_config", Annotated[Path | None, tyro.conf.arg(name="from")], None)
-    add("seed", Seed, 0)
-    return parameters
+        optional["source"] = (Path | None, None)
+    if kind == "labels":
+        optional["labels"] = (Path | None, None)
+        optional["label_column"] = (LabelColumn, None)
+        optional["label_tolerance"] = (LabelTolerance, 30.0)
+        if validation == "table":
+            optional["validation"] = (Path | None, None)
+        if validation == "classes":
+            optional["validation_classes"] = (tuple[str, ...], ())
+    optional["config"] = (Annotated[module.Config, tyro.conf.arg(name="")], module.Config())
+    optional["from_config"] = (Annotated[Path | None, tyro.conf.arg(name="from")], None)
+    optional["seed"] = (Seed, 0)
+    named = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return [
+        *(
+            inspect.Parameter(
+                key, inspect.Parameter.POSITIONAL_ONLY if key == "subtomograms" else named, annotation=annotation
+            )
+            for key, annotation in required.items()
+        ),
+        *(
+            inspect.Parameter(key, named, annotation=annotation, default=default)
+            for key, (annotation, default) in optional.items()
+        ),
+    ]
 
 
 def _build_command(name: str) -> Callable[..., None]:

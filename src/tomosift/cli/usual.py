@@ -63,6 +63,7 @@ def prepare_command(command: Callable[..., None], help_page: HelpPage = "none") 
 
 def set_signature(command: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
     """Give a function the signature that tyro reads."""
+    vars(command).pop("__wrapped__", None)  # by a decorator such as that of jaxtyping; tyro would read its signature
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": None}
 
