@@ -1,4 +1,4 @@
-"""Particles of three classes, their class averages, and what the tests ask of both."""
+"""Particles of three classes and their class averages."""
 
 from collections.abc import Callable
 from typing import Any

@@ -13,7 +13,7 @@ from tomosift.averaging import alignment_input, class_averages
 from tomosift.averaging.alignment_input import align_volumes, prepare_alignment
 from tomosift.averaging.class_averages import AVERAGES_PER_CLASS, ClassAverages
 from tomosift.averaging.multireference_alignment import MIN_MEMBERS, compute_class_averages
-from tomosift.averaging.pose_search import WhitenedSpectra
+from tomosift.averaging.whitened_spectra import WhitenedSpectra
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.inference.model_files import shipped_decoder
 from tomosift.models.embedder import Embedder

@@ -6,14 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tomosift.averaging.pose_search import (
-    GRID,
-    Poses,
-    average_aligned,
-    place_in_boxes,
-    search_poses,
-    whiten_spectra,
-)
+from tomosift.averaging.pose_search import Poses, average_aligned, place_in_boxes, search_poses
+from tomosift.averaging.whitened_spectra import GRID, whiten_spectra
 from tomosift.physics.rotation import random_rotations, rotate
 from tomosift.physics.wedge import apply_mask, wedge_mask
 

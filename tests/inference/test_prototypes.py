@@ -84,7 +84,7 @@ def test_impossible_enrolments_are_refused() -> None:
     with pytest.raises(ValueError, match="class groel has no example"):
         enroll_classes(base(), NAMES, examples[:2], label[:2], examples)
     model = enroll_classes(base(), NAMES, examples, label, examples)
-    with pytest.raises(ValueError, match="class ribosome is enrolled already"):
+    with pytest.raises(ValueError, match="class ribosome exists already"):
         enroll_classes(model, ("ribosome",), examples[:1], label[:1], examples)
     trained = Classifier(model.embedder, replace(model.card, head="linear"))
     with pytest.raises(ValueError, match="trained head, which accepts no new class"):

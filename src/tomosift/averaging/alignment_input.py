@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tomosift.averaging.pose_search import GRID, WhitenedSpectra, whiten_spectra
+from tomosift.averaging.whitened_spectra import GRID, WhitenedSpectra, whiten_spectra
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.models.center_finder import fourier_crop
 from tomosift.models.embedder import Embedder

@@ -13,14 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tomosift.averaging.pose_search import (
-    COEFFICIENTS,
-    GRID,
-    Poses,
-    WhitenedSpectra,
-    place_in_boxes,
-    search_poses,
-)
+from tomosift.averaging.pose_search import Poses, place_in_boxes, search_poses
+from tomosift.averaging.whitened_spectra import COEFFICIENTS, GRID, WhitenedSpectra
 from tomosift.learning.calibration import laplace_accuracy, match_temperature_to_accuracy
 from tomosift.physics.rotation import random_rotations, upsample
 

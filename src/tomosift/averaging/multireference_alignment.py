@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from tomosift.averaging.alignment_input import AlignmentInput
 from tomosift.averaging.class_averages import AVERAGES_PER_CLASS, ClassAverages, search_rotations
-from tomosift.averaging.pose_search import GRID, WhitenedSpectra, average_aligned, search_poses
+from tomosift.averaging.pose_search import average_aligned, search_poses
+from tomosift.averaging.whitened_spectra import GRID, WhitenedSpectra
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.models.center_finder import fourier_crop
 from tomosift.models.decoders import UNet

@@ -8,20 +8,16 @@ shift are another, and their product holds all correlations.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Complex64, Float, Int64
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from tomosift.averaging.whitened_spectra import GRID, WhitenedSpectra, half_sphere, soft_ball
 from tomosift.physics.rotation import rotate
 from tomosift.physics.wedge import wedge_mask
 
-GRID = 16
-"""Edge of the grid of alignment in voxels."""
 MAX_POSES = 8
 """Poses of each subtomogram that are kept, the most probable first; the posterior of further ones is negligible."""
 
@@ -55,53 +51,6 @@ class Poses:
         return zip(*(each.unbind(1) for each in fields), strict=True)
 
 
-@dataclass(frozen=True)
-class WhitenedSpectra:
-    """Whitened Fourier coefficients of b subtomograms on `GRID`, half of the sphere that they fill."""
-
-    coefficient: Complex64[Tensor, "b f"]
-    """Of unit mean power, zero where not measured."""
-    measured: Float[Tensor, "b f"]
-    """1 where the tilts measured a coefficient, else 0."""
-    weight: Float[Tensor, " f"]
-    """Factors of the whitening: the inverse root of the mean power in shells."""
-
-    def __len__(self) -> int:
-        return len(self.coefficient)
-
-    def select(self, rows: Tensor) -> "WhitenedSpectra":
-        """Return the spectra of these rows."""
-        return WhitenedSpectra(self.coefficient[rows], self.measured[rows], self.weight)
-
-
-@lru_cache(maxsize=1)
-def _geometry() -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Which coefficients of the rfftn layout are kept, and the frequency (zyx, in 1 / edge) of each."""
-    full, half = np.fft.fftfreq(GRID, 1 / GRID), np.arange(GRID // 2 + 1)
-    z, y, x = np.meshgrid(full, full, half, indexing="ij")
-    first_of_two = (x > 0) | (y > 0) | ((y == 0) & (z > 0))
-    kept = first_of_two & (z**2 + y**2 + x**2 < (GRID // 2) ** 2)
-    return kept, np.stack([z[kept], y[kept], x[kept]]).astype(np.float32)
-
-
-COEFFICIENTS = int(_geometry()[0].sum())
-"""Number of coefficients of the half sphere, for each subtomogram."""
-
-
-def _soft_ball() -> Float[Tensor, "g g g"]:
-    """One within the sphere that fits the box, zero outside, with a soft edge."""
-    axis = torch.arange(GRID) - GRID // 2
-    radius = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2).sqrt()
-    return torch.sigmoid(2 * (GRID // 2 - 1 - radius))
-
-
-def _coefficients(small: Float[Tensor, "b g g g"]) -> Complex64[Tensor, "b f"]:
-    """Fourier coefficients of the half sphere, with the phase origin at the center of the box."""
-    kept = torch.from_numpy(_geometry()[0])
-    spectrum: Tensor = torch.fft.rfftn(torch.fft.ifftshift(small, dim=_AXES), dim=_AXES)
-    return spectrum[:, kept]
-
-
 def _rotate_reference(
     reference: Float[Tensor, "g g g"], rotations: Float[Tensor, "r 3 3"], frequency_zyx: Float[Tensor, "3 f"]
 ) -> Complex64[Tensor, "r f"]:
@@ -121,42 +70,6 @@ def _rotate_reference(
     grid = (position.flip(-1) * (2 / GRID))[None, :, :, None]
     values = functional.grid_sample(parts, grid, align_corners=True)[0, ..., 0]
     return torch.complex(values[0], values[1])
-
-
-def wedge_coefficients(tilt_range_deg: Float[Tensor, "b 2"]) -> Float[Tensor, "b f"]:
-    """Return 1 for coefficients that the tilts of each subtomogram measured, and 0 for others."""
-    ranges, index = torch.unique(tilt_range_deg, dim=0, return_inverse=True)
-    return wedge_mask(GRID, ranges)[:, torch.from_numpy(_geometry()[0])][index]
-
-
-def whiten_spectra(
-    small: Float[Tensor, "b g g g"], tilt_range_deg: Float[Tensor, "b 2"], weight: Float[Tensor, " f"] | None = None
-) -> WhitenedSpectra:
-    """Compute the whitened spectra of subtomograms.
-
-    Parameters
-    ----------
-    small
-        Recentered subtomograms on the grid of alignment.
-    tilt_range_deg
-        Lowest and highest tilt angle of each.
-    weight
-        Factors of the whitening; None computes them from the mean power in shells, which is mostly noise.
-    """
-    ball = _soft_ball()
-    coefficient = torch.cat([_coefficients(part * ball) for part in torch.split(small, _BATCH_SIZE)])
-    measured = wedge_coefficients(tilt_range_deg)
-    weight = _whitening_weight(coefficient, measured) if weight is None else weight
-    return WhitenedSpectra(coefficient * weight * measured, measured, weight)
-
-
-def _whitening_weight(coefficient: Complex64[Tensor, "b f"], measured: Float[Tensor, "b f"]) -> Float[Tensor, " f"]:
-    """Inverse root of the mean power of measured coefficients, in shells."""
-    shell = torch.from_numpy(np.linalg.norm(_geometry()[1], axis=0).round().astype(np.int64))
-    zero = torch.zeros(GRID)
-    power = zero.index_add(0, shell, (coefficient.abs().square() * measured).sum(0))
-    count = zero.index_add(0, shell, measured.sum(0))
-    return (count.clamp(min=1) / power.clamp(min=1e-20)).sqrt()[shell]
 
 
 def search_poses(
@@ -193,9 +106,9 @@ def search_poses(
     using constrained correlation"; probabilities of poses after Scheres et al. 2009, "Averaging of electron
     subtomograms and random conical tilt reconstructions through likelihood optimization", Structure 17.
     """
-    frequency = torch.from_numpy(_geometry()[1])
+    frequency = torch.from_numpy(half_sphere()[1])
     is_compared = frequency.square().sum(0) < cutoff**2
-    rotated = _rotate_reference(reference * _soft_ball(), rotations, frequency[:, is_compared])
+    rotated = _rotate_reference(reference * soft_ball(), rotations, frequency[:, is_compared])
     rotated = rotated * spectra.weight[is_compared]
     shifts = torch.cat([_NEAR_SHIFTS, _FAR_SHIFTS])
     search = _PoseSearch(

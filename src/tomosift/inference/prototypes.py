@@ -1,4 +1,4 @@
-"""Classes enrolled from a few examples each, without training: the means of their embeddings are the classifier.
+"""Enrolment of classes from a few examples each, without training: the means of their embeddings are the classifier.
 
 Source: Snell et al. 2017, "Prototypical networks for few-shot learning", for the class means. How a particle is
 compared with them is up to the head (`tomosift.inference.heads`); the calibration is ours.
@@ -30,7 +30,8 @@ def enroll_classes(
     Parameters
     ----------
     model
-        Without classes, or with classes enrolled before. A head that compares is kept, another becomes the cosine.
+        Without classes, or with those of an earlier enrolment. A head that compares is kept; a linear one becomes the
+        cosine.
     class_names
         Names of the new classes.
     support
@@ -38,8 +39,8 @@ def enroll_classes(
     label
         Class of each example, an index into ``class_names``.
     background
-        Embeddings of particles of any class. The first enrolment takes the standardization from them; later ones keep
-        it, so that classes enrolled one after the other equal classes enrolled at once.
+        Embeddings of particles of any class. The first enrolment takes the standardization from them. Later ones keep
+        it, so that several enrolments equal one of all classes.
 
     Returns
     -------
@@ -51,15 +52,15 @@ def enroll_classes(
     Raises
     ------
     ValueError
-        A class has no example or is enrolled already, or the model has a trained head that accepts no new class.
+        A class has no example or exists already, or the model has a trained head that accepts no new class.
     """
     card, first = model.card, len(model.card.class_names)
     _check_new_classes(model, class_names, label)
     names = (*card.class_names, *class_names)
     head_name: HeadName = "prototypes" if card.head == "linear" else card.head
     card = replace(card, class_names=names, head=head_name, class_averages=False)
-    enrolled = Classifier(model.embedder, card, decoder=model.decoder).eval()
-    head, similarity = enrolled.head, enrolled.similarity
+    classifier = Classifier(model.embedder, card, decoder=model.decoder).eval()
+    head, similarity = classifier.head, classifier.similarity
     assert isinstance(head, PrototypeHead)
     assert similarity is not None
     examples, known, others = torch.from_numpy(support), torch.from_numpy(label), torch.from_numpy(background)
@@ -76,10 +77,21 @@ def enroll_classes(
         head.prototype[first + k] = examples[known == k].mean(0)
     temperature = card.temperature if first else head.default_temperature
     if (np.bincount(label) > 1).any() and len(background):
-        logits, rows = compare_leave_one_out(head, examples, first + known)
-        accuracy = laplace_accuracy(logits.numpy(), first + label[rows.numpy()])
-        temperature = match_temperature_to_accuracy(classify_embeddings(enrolled, background).logits, accuracy)
-    return enrolled.replace_card(temperature=temperature)
+        temperature = _calibrate(classifier, examples, first + known, background)
+    return classifier.replace_card(temperature=temperature)
+
+
+def _calibrate(
+    classifier: Classifier,
+    support: Float[Tensor, "n e"],
+    label: Int64[Tensor, " n"],
+    background: Float[np.ndarray, "m e"],
+) -> float:
+    """Temperature at which the confidence on the background equals the leave-one-out accuracy of the examples."""
+    assert isinstance(classifier.head, PrototypeHead)
+    logits, rows = compare_leave_one_out(classifier.head, support, label)
+    accuracy = laplace_accuracy(logits.numpy(), label[rows].numpy())
+    return match_temperature_to_accuracy(classify_embeddings(classifier, background).logits, accuracy)
 
 
 def _check_new_classes(model: Classifier, class_names: Sequence[str], label: Int[np.ndarray, " n"]) -> None:
@@ -93,7 +105,7 @@ def _check_new_classes(model: Classifier, class_names: Sequence[str], label: Int
         if not count:
             raise ValueError(f"class {name} has no example; give at least one subtomogram of it")
         if name in card.class_names:
-            raise ValueError(f"class {name} is enrolled already; use another name, or enroll all examples at once")
+            raise ValueError(f"class {name} exists already; use another name, or enroll all examples at once")
 
 
 @torch.inference_mode()

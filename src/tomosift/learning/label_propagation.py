@@ -57,20 +57,12 @@ def propagate_labels(
     >>> (labels == np.repeat([0, 1], 20)).all()
     np.True_
     """
-    from sklearn.semi_supervised import LabelSpreading
-
     if not (known_labels >= 0).any():
         raise ValueError("no particle has a label; label propagation needs at least one")
     count = len(known_labels)
     projected = _project(np.concatenate([known_embeddings, embeddings]).astype(np.float64))
     initial = np.concatenate([known_labels, np.full(len(embeddings), -1)])
-    # One neighbor more: every particle is its own nearest.
-    neighbors = min(NEIGHBORS + 1, len(projected))
-    model = LabelSpreading(kernel="knn", n_neighbors=neighbors, alpha=NEIGHBOR_WEIGHT, max_iter=_MAX_ITERATIONS)
-    model.fit(projected, initial)
-    mass = np.zeros((len(projected), class_count))
-    mass[:, model.classes_] = model.label_distributions_
-    mass /= np.maximum(mass.sum(axis=0), 1e-12)
+    mass = _propagate_mass(projected, initial, class_count)
     labels = mass[count:].argmax(axis=1)
     # A particle that no label reaches takes the class of the nearest labeled one.
     unreached = np.flatnonzero(mass[count:].sum(axis=1) <= 0)
@@ -79,6 +71,22 @@ def propagate_labels(
         nearest = (projected[count + unreached] @ labeled.T).argmax(axis=1)
         labels[unreached] = known_labels[known_labels >= 0][nearest]
     return np.asarray(labels, dtype=np.int64)
+
+
+def _propagate_mass(
+    projected: Float[np.ndarray, "p c"], label: Int[np.ndarray, " p"], class_count: int
+) -> Float[np.ndarray, "p k"]:
+    """Propagate labels along the graph, and normalize the total mass of each class to one."""
+    from sklearn.semi_supervised import LabelSpreading
+
+    # One neighbor more: every particle is its own nearest.
+    neighbors = min(NEIGHBORS + 1, len(projected))
+    model = LabelSpreading(kernel="knn", n_neighbors=neighbors, alpha=NEIGHBOR_WEIGHT, max_iter=_MAX_ITERATIONS)
+    model.fit(projected, label)
+    mass = np.zeros((len(projected), class_count))
+    mass[:, model.classes_] = model.label_distributions_
+    mass /= np.maximum(mass.sum(axis=0), 1e-12)
+    return mass
 
 
 def _project(x: Float[np.ndarray, "p e"]) -> Float[np.ndarray, "p c"]:

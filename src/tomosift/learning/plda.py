@@ -95,7 +95,7 @@ def _shrink_to_sphere(within: Float[np.ndarray, "e e"]) -> Float[np.ndarray, "e 
     """Shrink a covariance towards a sphere of the same trace."""
     size = len(within)
     sphere = np.trace(within) / size * np.eye(size)
-    return (1 - _SHRINKAGE) * within + _SHRINKAGE * sphere + 1e-12 * np.eye(size)
+    return np.asarray((1 - _SHRINKAGE) * within + _SHRINKAGE * sphere + 1e-12 * np.eye(size))
 
 
 def _estimate_covariances(

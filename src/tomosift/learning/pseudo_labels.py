@@ -73,13 +73,9 @@ def assign_pseudo_labels(
     >>> (labels == np.repeat([0, 1], 20)).all()
     np.True_
     """
-    source, label = known_embeddings, known_labels
     if plda is not None:
-        mixture = label_by_gaussian_mixture(known_embeddings, known_labels, embeddings, plda)
-        agreement = _keep_agreement(propagate_labels(source, label, embeddings, class_count), mixture)
-        source, label = _append_labeled(known_embeddings, known_labels, embeddings, agreement)
-        probe = fit_linear_probe(source, label, class_count)
-        return _keep_agreement(probe.logits(embeddings).argmax(axis=1), mixture)
+        return _agree_with_mixture(known_embeddings, known_labels, embeddings, class_count, plda)
+    source, label = known_embeddings, known_labels
     agreement = np.full(len(embeddings), -1, dtype=np.int64)
     for _ in range(_ITERATIONS):
         propagated = propagate_labels(source, label, embeddings, class_count)
@@ -87,6 +83,21 @@ def assign_pseudo_labels(
         agreement = _keep_agreement(probe.logits(embeddings).argmax(axis=1), propagated)
         source, label = _append_labeled(known_embeddings, known_labels, embeddings, agreement)
     return agreement
+
+
+def _agree_with_mixture(
+    known_embeddings: Float[np.ndarray, "n e"],
+    known_labels: Int[np.ndarray, " n"],
+    embeddings: Float[np.ndarray, "m e"],
+    class_count: int,
+    plda: PLDA,
+) -> Int[np.ndarray, " m"]:
+    """Assign the pseudo-labels on which a Gaussian mixture and a probe agree."""
+    mixture = label_by_gaussian_mixture(known_embeddings, known_labels, embeddings, plda)
+    agreement = _keep_agreement(propagate_labels(known_embeddings, known_labels, embeddings, class_count), mixture)
+    source, label = _append_labeled(known_embeddings, known_labels, embeddings, agreement)
+    probe = fit_linear_probe(source, label, class_count)
+    return _keep_agreement(probe.logits(embeddings).argmax(axis=1), mixture)
 
 
 def out_of_fold_logits(
