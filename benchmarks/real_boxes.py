@@ -17,7 +17,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from tomosift.averaging.class_averages import AlignmentInput, prepare_alignment
+from tomosift.averaging.alignment_input import AlignmentInput, prepare_alignment
 from tomosift.averaging.multireference_alignment import refine_labels
 from tomosift.data.extraction.import_subtomograms import import_subtomograms
 from tomosift.inference.model_files import load_classifier, shipped_decoder

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from tomosift.averaging.class_averages import prepare_alignment
+from tomosift.averaging.alignment_input import prepare_alignment
 from tomosift.averaging.multireference_alignment import refine_labels
 from tomosift.data.batches import Batch, read_batch
 from tomosift.data.subtomogram_set import Subtomograms
@@ -245,7 +245,7 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         offset = self.encoder.offset(batch.volume)
-        logits = shift_back(self.decoder.centered(recenter(batch.volume, offset)), offset)
+        logits = shift_back(self.decoder.decode_centered(recenter(batch.volume, offset)), offset)
         assert batch.mask is not None
         return {"loss": soft_dice_loss(logits.float(), batch.mask, each_box=True)}
 
