@@ -175,7 +175,10 @@ def _read_card(path: Path) -> dict[str, Any]:
             path, "file", "missing", "a finished model", "run the same training command again to resume the run"
         )
     try:
-        card = upgrade_card(json.loads(path.read_text()))
+        card = json.loads(path.read_text())
+        if not isinstance(card, dict):
+            raise TypeError(f"{type(card).__name__}, expected an object")
+        card = upgrade_card(card)
         number, card = card.pop("format"), dict(card)
         card["class_names"] = tuple(str(name) for name in card["class_names"])
         digest = str(card.pop("sha256"))
