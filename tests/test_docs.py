@@ -81,7 +81,7 @@ def test_pages_show_a_command_line_of_every_command() -> None:
 
 
 def test_options_named_in_the_text_exist() -> None:
-    known = {"--torch-index", "--help", "--help-all", "--version"}
+    known = {"--torch-index", "--help", "--help-all", "--version", "--no-name"}  # the last stands for any name
     for name in COMMANDS:
         found = importlib.import_module(f"tomosift.cli.{name}").command
         for path in [(name, more) for more in found] if isinstance(found, dict) else [(name,)]:
