@@ -1,4 +1,4 @@
-"""Classes enrolled from a few examples classify others, whether enrolled at once or one after the other."""
+"""Enrolment from a few examples gives a classifier, whether of all classes at once or of one after the other."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -34,6 +34,7 @@ _MIN_MASK_PROBABILITY = 0.05  # of a class after that temperature, for its mask 
 
 @lru_cache(maxsize=1)
 def _rotations() -> Float[np.ndarray, "r 3 3"]:
+    """Rotations as an array, the same at every call."""
     return np.asarray(random_rotations(_ROTATIONS, torch.Generator().manual_seed(1)))
 
 
@@ -190,6 +191,7 @@ class ClassAverages(nn.Module):
         return float(assigned * min(1.0, named / max(consistent, 1e-9)))
 
     def _candidate_classes(self, log_probability: Float[np.ndarray, "n k"]) -> Bool[np.ndarray, "n k"]:
+        """The most probable classes of each particle that have averages."""
         has_average = self.has_average.cpu().numpy()
         ranked = np.where(has_average, log_probability, -np.inf)
         candidate = np.zeros(ranked.shape, dtype=bool)
@@ -239,4 +241,5 @@ class ClassAverages(nn.Module):
         return mask, certainty
 
     def _search_poses(self, k: int, spectra: WhitenedSpectra, count: int) -> list[Poses]:
+        """Poses of the first ``count`` averages of a class."""
         return [search_poses(density, spectra, search_rotations()) for density in self.density[k, :count].cpu()]

@@ -232,4 +232,5 @@ def _align_to_average(
 
 
 def _downsample(mask: Float[Tensor, "d d d"]) -> Float[Tensor, "g g g"]:
+    """A mask on the grid of alignment."""
     return functional.adaptive_avg_pool3d(mask[None, None], GRID)[0, 0]

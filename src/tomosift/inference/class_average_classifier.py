@@ -31,7 +31,7 @@ MAX_TO_AVERAGE = 5000
 
 @dataclass(frozen=True, eq=False)
 class SupportSet:
-    """The labeled examples from which classes were enrolled."""
+    """The labeled examples of an enrolment of classes."""
 
     subtomograms: Subtomograms
     embedding: Float[np.ndarray, "m e"]
@@ -62,7 +62,7 @@ def add_class_averages(
     Parameters
     ----------
     classifier
-        With enrolled classes.
+        With classes of an enrolment.
     subtomograms, embedding
         Set of n subtomograms, and their embeddings.
     support

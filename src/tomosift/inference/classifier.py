@@ -56,7 +56,7 @@ _ABSENT = _Absent()
 class Classifier(nn.Module):
     """A model: subtomograms in, embeddings and logits out.
 
-    A model without classes gives embeddings only; its head, if it has one, is for classes that are enrolled later.
+    A model without classes gives embeddings only; its head, if it has one, is for classes of a later enrolment.
 
     Parameters
     ----------

@@ -34,6 +34,7 @@ def upgrade_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _rename(name: str) -> str:
+    """The present name of a weight."""
     for old, new in _PREFIXES.items():
         if name.startswith(old):
             return new + name.removeprefix(old)

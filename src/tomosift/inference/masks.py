@@ -77,6 +77,7 @@ def _combine_with_averages(
     posterior: Float[np.ndarray, "b k"],
     tilt_range_deg: Float[np.ndarray, "b 2"],
 ) -> Float[Tensor, "b d d d"]:
+    """Combine the masks of the decoder with those of the class averages, placed in the boxes."""
     averages.check_box_size(volume.shape[-1])
     aligned = align_volumes(embedder, volume, tilt_range_deg, averages.weight)
     placed, certainty = averages.place_masks(posterior, aligned.spectra)

@@ -62,6 +62,7 @@ def model_folder(model: Path) -> Path:
 
 
 def _shipped_folder() -> Path:
+    """Folder of the shipped models."""
     return Path(str(resources.files("tomosift.models"))) / "weights"
 
 
@@ -167,6 +168,7 @@ def start_embedder(
 
 
 def _read_card(path: Path) -> dict[str, Any]:
+    """Read and check the fields of a model card."""
     if not path.parent.exists():
         known = ", ".join(shipped_models())
         raise FormatError(path.parent, "folder", "missing", f"a run, a model, or the name of a shipped one ({known})")

@@ -1,4 +1,4 @@
-"""A model without classes whose head is a PLDA, fitted to particles of classes that are not those to be enrolled."""
+"""A model without classes whose head is a PLDA, fitted to other classes than those of a later enrolment."""
 
 from collections.abc import Sequence
 

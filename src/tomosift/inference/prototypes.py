@@ -95,6 +95,7 @@ def _calibrate(
 
 
 def _check_new_classes(model: Classifier, class_names: Sequence[str], label: Int[np.ndarray, " n"]) -> None:
+    """Refuse classes without examples, classes that exist, and models that accept none."""
     card = model.card
     if card.class_names and card.head == "linear":
         raise ValueError(

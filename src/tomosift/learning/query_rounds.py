@@ -61,7 +61,7 @@ def query_in_rounds(
     embedding
         Of n particles.
     answer
-        Returns the classes of queried rows.
+        Returns the classes of the rows of a query.
     classes
         Number k of classes.
     rounds

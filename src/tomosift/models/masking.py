@@ -15,6 +15,7 @@ from tomosift.conventions import center_index
 
 @lru_cache(maxsize=32)
 def _soft_sphere(size: int, edge_voxels: float) -> NDArray[np.float32]:
+    """Soft sphere as an array; see `soft_sphere`."""
     axis = np.arange(size) - center_index(size)
     radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
     outer = (size - 1) // 2 + 0.5
@@ -42,6 +43,7 @@ def soft_sphere(
 
 @lru_cache(maxsize=64)
 def _shell_weights(shape: tuple[int, int, int], size: int, stride: int, shells: int) -> NDArray[np.float32]:
+    """Weights of shells as an array; see `shell_weights`."""
     # A strided convolution with symmetric padding puts output i on input i * stride.
     axes = [(np.arange(count) * stride - center_index(size)) / (size / 2) for count in shape]
     radius = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2).reshape(-1, 1)

@@ -12,6 +12,7 @@ from tomosift.models.encoder import Encoder
 
 
 def _read_first_line(path: Path) -> str:
+    """First line of the docstring of a module."""
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
