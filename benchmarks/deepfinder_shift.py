@@ -1,11 +1,11 @@
-"""Somebody else's simulator: do particles of one kind lie together in DeepFinder's tomograms?
+"""Measure on another simulator: do embeddings of one class cluster in DeepFinder's tomograms?
 
     ./dev bench deepfinder_shift --data ../shared/data --work FOLDER
 
-Six particles of each of nine unnamed classes in two tomograms, boxes cut at the listed places; no label is given to
-anything. Clusters are as many as classes (k-means, mean of 20 starts). Their purity is the share of particles that are
-of the class most met in their cluster; among so few that is far above zero for labels drawn at random, which are
-printed as well. Beside it, how often the particle nearest in embedding is of the same class.
+Subtomograms are extracted at the listed positions: six particles of each of nine unnamed classes in two tomograms. No
+label is used. There are as many clusters as classes (k-means, mean of 20 starts). Their purity is the share of
+particles of the most frequent class of their cluster. With so few particles it is far above zero for random labels,
+whose purity is printed as well. A second number is the share of particles whose nearest embedding is of the same class.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ from tomosift.data.extraction.extract import extract
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.model_files import load_classifier
-from tomosift.inference.prediction import embed
+from tomosift.inference.prediction import embed_volumes
 from tomosift.methods.contrastive import Config
-from tomosift.models.encoder import Encoder
+from tomosift.models.embedder import Embedder
+from tomosift.models.encoders import build_encoder
 from tomosift.train.loop import Training
 
 SPACING_ANGSTROM, BOX_SIZE, STARTS = 10.0, 32, 20
@@ -34,37 +35,37 @@ SPACING_ANGSTROM, BOX_SIZE, STARTS = 10.0, 32, 20
 
 @dataclass(frozen=True)
 class Options:
-    """Where things are."""
+    """Input, output and number of steps."""
 
     data: Path
-    """Folder of the real files, as for the tests."""
+    """Folder of the real files that the tests use."""
     work: Path
     """Folder for tomograms, sets and the run."""
     steps: int = 200
     """Of pretraining on these particles."""
 
 
-def purity(found: NDArray[np.int64], true: NDArray[np.int64]) -> float:
-    """Share of particles that are of the class most met in their cluster."""
-    return sum(int(np.bincount(true[found == k]).max()) for k in np.unique(found)) / len(true)
+def compute_purity(cluster: NDArray[np.int64], true: NDArray[np.int64]) -> float:
+    """Return the share of particles of the most frequent class of their cluster."""
+    return sum(int(np.bincount(true[cluster == k]).max()) for k in np.unique(cluster)) / len(true)
 
 
-def show(name: str, embeddings: NDArray[np.float32], true: NDArray[np.int64]) -> None:
+def report(name: str, embeddings: NDArray[np.float32], true: NDArray[np.int64]) -> None:
     """Print purity and agreement of nearest neighbors."""
-    places = (embeddings - embeddings.mean(0)) / np.maximum(embeddings.std(0), 1e-6)
-    places /= np.maximum(np.linalg.norm(places, axis=1, keepdims=True), 1e-9)
+    standardized = (embeddings - embeddings.mean(0)) / np.maximum(embeddings.std(0), 1e-6)
+    standardized /= np.maximum(np.linalg.norm(standardized, axis=1, keepdims=True), 1e-9)
     count, rng = len(np.unique(true)), np.random.default_rng(0)
-    found = [KMeans(count, n_init=1, random_state=seed).fit_predict(places) for seed in range(STARTS)]
-    by_chance = np.mean([purity(labels, rng.permutation(true)) for labels in found])
-    alike = places @ places.T
-    np.fill_diagonal(alike, -np.inf)
-    nearest = (true[alike.argmax(1)] == true).mean()
-    mean = np.mean([purity(labels, true) for labels in found])
+    clusters = [KMeans(count, n_init=1, random_state=seed).fit_predict(standardized) for seed in range(STARTS)]
+    by_chance = np.mean([compute_purity(labels, rng.permutation(true)) for labels in clusters])
+    cosine = standardized @ standardized.T
+    np.fill_diagonal(cosine, -np.inf)
+    nearest = (true[cosine.argmax(1)] == true).mean()
+    mean = np.mean([compute_purity(labels, true) for labels in clusters])
     print(f"{name}: purity {mean:.2f} (by chance {by_chance:.2f}), nearest of the same class {nearest:.2f}", flush=True)
 
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
-    """Cut, embed, print."""
+    """Extract, embed and print."""
     tomograms, lists = deepfinder_tomograms(options.data, options.work / "tomograms")
     parts = [
         extract(
@@ -81,22 +82,21 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     true = np.unique(names, return_inverse=True)[1]
     print(f"{len(volume)} particles of {true.max() + 1} classes")
 
-    def embedded(encoder: Encoder) -> NDArray[np.float32]:
-        return np.asarray(embed(encoder.eval(), lambda rows: volume[rows], len(volume)))
+    def embed_all(embedder: Embedder) -> NDArray[np.float32]:
+        return np.asarray(embed_volumes(embedder, lambda rows: volume[rows], len(volume)))
 
-    plain = torch.from_numpy(volume)
-    show("general", embedded(starting_encoder(Path("general"), "radial", plain)[1]), true)
+    tensor = torch.from_numpy(volume)
+    report("general", embed_all(Embedder.fit(load_classifier(Path("general")).encoder.eval(), tensor)), true)
     torch.manual_seed(0)
-    show("random weights", embedded(starting_encoder(None, "radial", plain)[1]), true)
+    report("random weights", embed_all(Embedder.fit(build_encoder("radial").eval(), tensor)), true)
     folder = options.work / "pretrained"
     _pretrain(parts[0], folder, options.steps)
-    encoder = load_classifier(folder).encoder
-    show("general, pretrained on the first tomogram's", embedded(encoder), true)
+    report("general, pretrained on the first tomogram's", embed_all(load_classifier(folder).embedder), true)
 
 
-def _pretrain(boxes: Subtomograms, folder: Path, steps: int) -> None:
-    config = Config(training=Training(steps=steps, batch_size=len(boxes)))
-    methods.train("contrastive", config, TrainingSets(boxes, boxes, boxes), folder, 0)
+def _pretrain(subtomograms: Subtomograms, folder: Path, steps: int) -> None:
+    config = Config(training=Training(steps=steps, batch_size=len(subtomograms)))
+    methods.train("contrastive", config, TrainingSets(subtomograms, subtomograms, subtomograms), folder, 0)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""How many real ribosomes are called 70S by a model that saw nothing but simulations, before and after adaptation.
+"""Measure how many real ribosomes a model trained on simulations classifies as 70S, before and after adaptation.
 
     ./dev bench real_shift --data ../shared/data --work FOLDER
 
-Ten boxes of one cell, so the shares are of ten. Adaptation sees five of them without labels and is asked about the
-other five, and the other way around. All are of one class, so embeddings are not standardized by the target's mean.
+The subtomograms are ten particles of one cell, so the shares are of ten. Adaptation uses five of them without labels
+and is evaluated on the other five, and vice versa. All are of one class, so embeddings are not standardized by the mean
+of the target.
 """
 
 from dataclasses import dataclass, replace
@@ -25,26 +26,26 @@ from tomosift.methods.domain_adversarial import Config
 from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.simulation.synthetic_stream import RANDOMIZED_RANGES
 
-WANTED = "ribosome-70s"
+EXPECTED = "ribosome-70s"
 SPACING_ANGSTROM, BOX_SIZE, EACH = 10.0, 32, 150
-FAR_VOXELS = (11.0, 16.0)  # a target so far off along each axis leaves neighbors, or nothing, in the middle
+FAR_VOXELS = (11.0, 16.0)  # with such a shift along each axis, a neighbor or nothing is in the center
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where things are."""
+    """Input, output and number of seeds."""
 
     data: Path
-    """Folder of the real files, as for the tests."""
+    """Folder of the real files that the tests use."""
     work: Path
     """Folder for sets and runs."""
     seeds: int = 3
 
 
-def source(options: Options, seed: int) -> Subtomograms:
-    """Labeled simulations of six structures, and of boxes with none in the middle."""
+def simulate_source(options: Options, seed: int) -> Subtomograms:
+    """Simulate a labeled set of six structures, and of background without a particle in the center."""
     maps = options.data / "maps" / "polnet_5A"
-    structures = (WANTED, str(maps / "4v4r_50S.mrc.gz"), "ribosome-30s", str(maps / "4v7r.mrc.gz"), "groel")
+    structures = (EXPECTED, str(maps / "4v4r_50S.mrc.gz"), "ribosome-30s", str(maps / "4v7r.mrc.gz"), "groel")
     config = SubtomogramSetConfig(
         (*structures, "proteasome-20s"), EACH, BOX_SIZE, RANDOMIZED_RANGES, SPACING_ANGSTROM, seed=seed
     )
@@ -60,24 +61,28 @@ def source(options: Options, seed: int) -> Subtomograms:
         volumes = part.volumes(np.arange(len(part)))
         particles = part.particles
         if number:
-            # The far corner of a box is always the same one; mirrors spread it over all eight.
+            # The shift is always toward the same corner of the box; mirrors distribute it over all eight.
             signs = np.random.default_rng(seed).integers(0, 2, (len(part), 3)).astype(bool)
-            volumes = np.stack([np.flip(box, np.flatnonzero(sign)) for box, sign in zip(volumes, signs, strict=True)])
+            volumes = np.stack(
+                [np.flip(box, tuple(np.flatnonzero(sign))) for box, sign in zip(volumes, signs, strict=True)]
+            )
             particles = replace(particles, class_name=np.full(len(part), "background", dtype=object))
         writer.append(volumes, particles, part.tilt_range_deg)
     writer.close()
     return open_subtomograms(folder)
 
 
-def called(model_of: Path, config: Config, data: TrainingSets, asked: Subtomograms, seed: int) -> NDArray[np.str_]:
-    """Classes that a model trained on these sets gives."""
-    model = methods.train("domain_adversarial", config, data, model_of, seed)
-    said = predict(model, asked.volumes, len(asked))
-    return np.array(model.card.class_names)[said.probabilities.argmax(axis=1)]
+def predict_names(
+    run_folder: Path, config: Config, data: TrainingSets, subtomograms: Subtomograms, seed: int
+) -> NDArray[np.str_]:
+    """Train a model on these sets and return the classes that it predicts."""
+    model = methods.train("domain_adversarial", config, data, run_folder, seed)
+    row = predict(model, subtomograms).probabilities.argmax(axis=1)
+    return np.asarray(np.array(model.card.class_names)[row])
 
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
-    """Simulate, train, adapt, ask, print."""
+    """Simulate, train, adapt, predict and print."""
     real = import_subtomograms(
         open_subtomogram_files(options.data / "subtomograms" / "derived_real_ribosomes"),
         options.work / "real",
@@ -87,18 +92,19 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     halves = [np.arange(len(real)) % 2 == k for k in range(2)]
     alone = Config(features="none", warps=False, standardize_per_domain=False)
     for seed in range(options.seeds):
-        known = source(options, seed)
+        known = simulate_source(options, seed)
         work = options.work / f"runs-{seed}"
-        before = called(work / "before", alone, TrainingSets.from_domains(known, real), real, seed)
+        before = predict_names(work / "before", alone, TrainingSets.from_domains(known, real), real, seed)
         after = np.empty(len(real), dtype=before.dtype)
         for k, half in enumerate(halves):
             data = TrainingSets.from_domains(known, real.select(~half))
             config = Config(standardize_per_domain=False)
-            after[half] = called(work / f"after-{k}", config, data, real.select(half), seed)
-        for name, said in (("before", before), ("after", after)):
-            names, counts = np.unique(said, return_counts=True)
+            after[half] = predict_names(work / f"after-{k}", config, data, real.select(half), seed)
+        for name, predicted in (("before", before), ("after", after)):
+            names, counts = np.unique(predicted, return_counts=True)
             share = ", ".join(f"{one} {count}" for one, count in zip(names, counts, strict=True))
-            print(f"seed {seed} {name}: {(said == WANTED).sum()} of {len(said)} called {WANTED} ({share})", flush=True)
+            correct = int((predicted == EXPECTED).sum())
+            print(f"seed {seed} {name}: {correct} of {len(predicted)} as {EXPECTED} ({share})", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How many complexes must a model have seen to tell others apart? The curve of the documentation, with intervals.
+"""Measure how accuracy depends on the number of complexes in training: the curve of the documentation.
 
     ./dev bench scaling --work FOLDER
 
-For each number of complexes and each seed an encoder is trained on other ones, drawn from the feature cache of the run
-that `scripts/train_weights/general_model.py` keeps in the same --work. It is evaluated on structures of the atlas, none
-of which it was trained on, in the episodes of `few-shot-all`; two more seeds vary noise, poses and particles. The table
-is experiments/scaling.csv; the figure is docs/scaling.svg.
+For each number of complexes and each seed an encoder is trained on other complexes. They are drawn from the feature
+cache of the run that `./dev weights general_model` keeps in the same --work. The encoder is evaluated in the episodes
+of `few-shot-all`, on structures of the atlas, none of which it was trained on. Two more seeds vary noise, poses and
+particles. The table is experiments/scaling.csv; the figure is docs/scaling.svg.
 """
 
 import csv
@@ -19,7 +19,6 @@ import torch
 import tyro
 from matplotlib import pyplot as plt
 from matplotlib import rcParams
-from pages import ON_ANY_PAGE, ROOT
 
 from tomosift.data.batches import FeatureBatch
 from tomosift.evaluation.benchmark.datasets import build_data
@@ -39,10 +38,18 @@ from tomosift.simulation.synthetic_stream import SyntheticComplexStream
 from tomosift.train.loop import Training, fit
 from tomosift.train.run import Run
 
+ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "experiments" / "scaling.csv"
 FIGURE = ROOT / "docs" / "scaling.svg"
 SNRS, SHOTS = (0.1, 0.03), (1, 5)
-Questions = dict[tuple[float, int], tuple[torch.Tensor, np.ndarray]]
+PAGE_COLORS = dict.fromkeys(
+    ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), "#8a8a8a"
+)
+PAGE_COLORS["grid.color"] = "#8a8a8a55"
+"""Colors of the figure, which are visible on light and on dark pages."""
+
+EvaluationInput = dict[tuple[float, int], tuple[torch.Tensor, np.ndarray]]
+"""Features and labels of real structures, by SNR and seed."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +61,15 @@ class Options:
     numbers: tuple[int, ...] = (5, 10, 20, 40, 160, 640, 2560, 8192)
     seeds: int = 3
     steps: int = 3000
-    taught_by: int = 700
+    training_seed: int = 700
     """Seed of that run."""
     draw: bool = False
-    """Only draw the table that is kept."""
+    """Only draw the figure of the kept table."""
 
 
 @dataclass(frozen=True, eq=False)
-class Some:
-    """Lessons of a few of the complexes."""
+class CachedSubset:
+    """Batches of the feature cache from a subset of its complexes."""
 
     cache: FeatureCache
     complexes: np.ndarray
@@ -74,25 +81,25 @@ class Some:
         return self.cache.batch_of(chosen, rng)
 
 
-def asked(work: Path, seeds: int) -> Questions:
-    """Inputs and labels of real structures, by SNR and seed."""
-    found = {}
+def compute_evaluation_input(work: Path, seeds: int) -> EvaluationInput:
+    """Compute features and labels of real structures, by SNR and seed."""
+    result = {}
     for snr in SNRS:
         for seed in range(seeds):
-            boxes = build_data(PROTOCOLS["few-shot-all"], snr, seed, work / f"asked-{snr:g}-{seed}").test
-            volume = torch.from_numpy(boxes.volumes(np.arange(len(boxes))))
-            found[snr, seed] = compute_features(build_encoder("radial"), volume, volume[:, None])[:, 0], boxes.label
-    return found
+            test = build_data(PROTOCOLS["few-shot-all"], snr, seed, work / f"test-{snr:g}-{seed}").test
+            volume = torch.from_numpy(test.volumes(np.arange(len(test))))
+            result[snr, seed] = compute_features(build_encoder("radial"), volume, volume[:, None])[:, 0], test.label
+    return result
 
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
-    """Train, ask, write."""
+    """Train, evaluate and write."""
     if options.draw:
         with TABLE.open(newline="") as file:
             draw([{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)])
         return
     config = Config()
-    stream = SyntheticComplexStream(BLOCK_COMPLEXES, config.particles_per_complex, options.taught_by)
+    stream = SyntheticComplexStream(BLOCK_COMPLEXES, config.particles_per_complex, options.training_seed)
     most = max(options.numbers)
     cache = FeatureCache(
         options.work / "run" / CACHE_FOLDER,
@@ -100,14 +107,14 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
         most,
         config.classes_per_batch,
         config.per_class,
-        options.taught_by,
+        options.training_seed,
     )
-    questions = asked(options.work, options.seeds)
-    # By their most probable middle alone, here and above: inputs of more places would be six times as many.
-    unseen = [
+    evaluation = compute_evaluation_input(options.work, options.seeds)
+    # Features at the most probable center alone, here and above: those of all candidates would be six times as many.
+    held_out = [
         (compute_features(build_encoder("radial"), batch.volume, batch.volume[:, None])[:, 0], batch.label.numpy())
         for batch in simulate_held_out_groups(
-            config.plda_complexes, options.taught_by, config.box_size, config.voxel_spacing_angstrom
+            config.plda_complexes, options.training_seed, config.box_size, config.voxel_spacing_angstrom
         )
     ]
     rows: list[dict[str, float]] = []
@@ -119,12 +126,12 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
             encoder = build_encoder("radial")
             objective = MetricObjective(encoder, config, number, cache.scale)
             drawn = np.random.default_rng([seed, number]).permutation(most)[:number]
-            fit(objective, Some(cache, drawn, seed), training, run, seed)
+            fit(objective, CachedSubset(cache, drawn, seed), training, run, seed)
             encoder.absorb_standardization(objective.mean, objective.deviation)
             with torch.inference_mode():
-                embedded = [(encoder.eval().embed(x.clone()).numpy(), label) for x, label in unseen]
-            model = fit_plda_model(encoder, config.voxel_spacing_angstrom, config.box_size, embedded)
-            rows += scores(model, questions, number, seed)
+                embeddings = [(encoder.eval().embed(x.clone()).numpy(), label) for x, label in held_out]
+            model = fit_plda_model(encoder, config.voxel_spacing_angstrom, config.box_size, embeddings)
+            rows += score_model(model, evaluation, number, seed)
     with written_then_renamed(TABLE) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -133,12 +140,12 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
 
 
 @torch.inference_mode()
-def scores(model: Classifier, questions: Questions, number: int, seed: int) -> list[dict[str, float]]:
-    """Accuracy in episodes of five classes for each noise level and number of examples."""
+def score_model(model: Classifier, evaluation: EvaluationInput, number: int, seed: int) -> list[dict[str, float]]:
+    """Return the accuracy in episodes of five classes for each SNR and number of examples."""
     head, rows = model.head, []
     assert isinstance(head, PLDAHead)
     for snr in SNRS:
-        x, label = questions[snr, seed]
+        x, label = evaluation[snr, seed]
         embeddings = model.encoder.embed(x.clone())
         head.standardize(embeddings)
         for shots in SHOTS:
@@ -151,9 +158,9 @@ def scores(model: Classifier, questions: Questions, number: int, seed: int) -> l
 
 
 def draw(rows: list[dict[str, float]]) -> None:
-    """Mean over seeds and their range against the number of complexes."""
+    """Draw mean and range over seeds against the number of complexes."""
     rcParams["svg.hashsalt"] = "tomosift"  # the same table gives the same file
-    with plt.rc_context(STYLE | ON_ANY_PAGE):
+    with plt.rc_context(STYLE | PAGE_COLORS):
         figure, axes = plt.subplots(figsize=(7, 4))
         for snr in SNRS:
             for shots in SHOTS:
@@ -165,7 +172,7 @@ def draw(rows: list[dict[str, float]]) -> None:
                 lows, highs = [min(same) for same in found], [max(same) for same in found]
                 axes.fill_between(numbers, lows, highs, color=line.get_color(), alpha=0.2)
         axes.set_xscale("log")
-        axes.set_xlabel("complexes learned from")
+        axes.set_xlabel("complexes in training")
         axes.set_ylabel("accuracy among five unseen classes")
         axes.minorticks_off()
         axes.set_xticks(numbers, [f"{number:,.0f}" for number in numbers])

@@ -1,12 +1,12 @@
-"""How well whole tomograms are scanned: detectors from many and from few picks, beside template matching.
+"""Measure picking in whole tomograms: detectors from many and from few picks, beside template matching.
 
     ./dev bench scan --work FOLDER                       simulated tomograms of eight classes at SNR 0.1
     ./dev bench scan --work FOLDER --data ../shared/data also DeepFinder's second tomogram, after its first
 
-Simulated tomograms are crowded, with membranes and gold; some are for learning and others for the score, which is
-that of `tomosift.evaluation.metrics.detection` against true positions. Picks to learn from lie 16 A off the true centers in
-the mean. Template matching is told the structures, their tilt range and defocus, and takes the threshold of each class
-that is best on one of the tomograms for learning. Results are written to FOLDER/scan.csv.
+Simulated tomograms are crowded, with membranes and gold; some are for training, others for the score. The score is that
+of `tomosift.evaluation.metrics.detection` against true positions. Picks for training lie 16 A from the true centers on
+average. Template matching is an oracle: it uses the true structures, their tilt range and defocus, and for each class
+the threshold that is best on one of the training tomograms. Results are written to FOLDER/scan.csv.
 """
 
 import csv
@@ -49,47 +49,47 @@ DIAMETER = {
     "stnv-capsid": 190.0,
     "cav1-1": 244.0,
 }
-"""Angstrom; what `tomosift atlas list` says, the capsid's and the ribosome's rounded."""
+"""Diameters in Angstrom, as in `tomosift atlas list`; those of the capsid and the ribosome are rounded."""
 RADIUS = {name: diameter / 2 for name, diameter in DIAMETER.items()}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to run."""
+    """What to measure."""
 
     work: Path
     """Folder for tomograms, detectors and results."""
     data: Path | None = None
     """Folder with DeepFinder's tomograms; without it they are left out."""
     tomograms: int = 6
-    """To learn from, and as many others for the score."""
+    """Tomograms for training, and as many others for the score."""
     examples: tuple[int, ...] = (0, 5, 1)
-    """Picks of each class to learn from, all in one tomogram; 0 takes all picks of all tomograms."""
+    """Picks of each class for training, all in one tomogram; 0 takes all picks of all tomograms."""
     seeds: int = 3
     poses: int = 200
-    """Of each template."""
+    """Poses of each template."""
     methods: tuple[str, ...] = ("detector", "scratch", "one-round", "templates")
 
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
-    """Simulate, learn, scan, score."""
-    learned, asked = (_world(options, seed) for seed in (77, 78))
+    """Simulate, train, pick and score."""
+    training, test = (_simulate_world(options, seed) for seed in (77, 78))
     rows: list[dict[str, Any]] = []
     for seed in range(options.seeds):
         for each in options.examples:
             if each == 0 and seed:
                 continue
-            given = _examples(learned, each, seed)
+            picks = _draw_picks(training, each, seed)
             for method in options.methods:
                 if method != "templates" and not (method == "one-round" and each == 0):
                     folder = options.work / f"{method}-{each or 'all'}-{seed}"
-                    found, seconds = _detected(method, given, learned, asked, folder, seed)
-                    score = score_detections(found, asked.truth, RADIUS)
+                    found, seconds = _pick_by_detector(method, picks, training, test, folder, seed)
+                    score = score_detections(found, test.truth, RADIUS)
                     rows.append(_row("simulated", method, each, seed, score, seconds))
                     _write(options.work, rows)
     if "templates" in options.methods:
-        found, seconds = _matched(learned, asked, options)
-        rows.append(_row("simulated", "templates", 0, 0, score_detections(found, asked.truth, RADIUS), seconds))
+        found, seconds = _pick_by_templates(training, test, options)
+        rows.append(_row("simulated", "templates", 0, 0, score_detections(found, test.truth, RADIUS), seconds))
         _write(options.work, rows)
     if options.data is not None:
         rows.append(_deepfinder(options))
@@ -105,7 +105,7 @@ class World:
     truth: Particles
 
 
-def _world(options: Options, seed: int) -> World:
+def _simulate_world(options: Options, seed: int) -> World:
     config = TomogramDatasetConfig(
         classes=tuple(DIAMETER),
         particles_per_class=14,
@@ -123,45 +123,45 @@ def _world(options: Options, seed: int) -> World:
     return World(tomograms, replace(picks, class_name=truth.class_name), truth)
 
 
-def _examples(learned: World, each: int, seed: int) -> Particles:
-    picks = learned.picks
+def _draw_picks(training: World, each: int, seed: int) -> Particles:
+    picks = training.picks
     if not each:
         return picks
     rng = np.random.default_rng(seed)
-    here = picks.tomogram == sorted(learned.tomograms)[seed % len(learned.tomograms)]
+    here = picks.tomogram == sorted(training.tomograms)[seed % len(learned.tomograms)]
     rows = [rng.permutation(np.flatnonzero(here & (picks.class_name == name)))[:each] for name in DIAMETER]
     return picks.select(np.sort(np.concatenate(rows)))
 
 
-def _detected(
-    method: str, given: Particles, learned: World, asked: World, folder: Path, seed: int
+def _pick_by_detector(
+    method: str, picks: Particles, training: World, test: World, folder: Path, seed: int
 ) -> tuple[Particles, float]:
-    """What a detector finds that learned from these picks, and the seconds for each tomogram."""
+    """Train a detector on these picks; return its picks in other tomograms, and the seconds for each tomogram."""
     config = Config(init=None) if method == "scratch" else Config()
     if method == "one-round":
         config = replace(config, self_training_rounds=0)
-    run = Run.open(folder, {"method": method, "picks": list(map(str, given.particle_id)), "seed": seed})
-    model = train_detector(config, given, learned.tomograms, run, seed)
+    run = Run.open(folder, {"method": method, "picks": list(map(str, picks.particle_id)), "seed": seed})
+    model = train_detector(config, picks, training.tomograms, run, seed)
     started, radii = time.perf_counter(), read_radii(folder)
-    parts = [extract_picks(detect(model, each), name, radii, 0.5) for name, each in asked.tomograms.items()]
+    parts = [extract_picks(detect(model, each), name, radii, 0.5) for name, each in test.tomograms.items()]
     return concatenate_picks(parts), (time.perf_counter() - started) / len(parts)
 
 
-def _matched(learned: World, asked: World, options: Options) -> tuple[Particles, float]:
-    """What template matching finds, and the seconds for each tomogram."""
+def _pick_by_templates(training: World, test: World, options: Options) -> tuple[Particles, float]:
+    """Return the picks of template matching, and the seconds for each tomogram."""
     ranges = replace(lab_protocol(), max_tilt_deg=(60.0, 60.0), defocus_um=(3.75, 3.75))
     bank = template_bank(tuple(DIAMETER), ranges, 10.0, 32, options.poses)
     size = 16
     templates = torch.fft.irfftn(bank.reshape(*bank.shape[:2], size, size, size // 2 + 1), s=(size,) * 3, dim=(2, 3, 4))
-    one = sorted(learned.tomograms)[0]
-    told = _candidates(learned.tomograms[one], templates, one)
-    true = learned.truth.select(np.flatnonzero(learned.truth.tomogram == one))
+    one = sorted(training.tomograms)[0]
+    known = _candidates(training.tomograms[one], templates, one)
+    true = training.truth.select(np.flatnonzero(training.truth.tomogram == one))
     started = time.perf_counter()
-    everything = concatenate_picks([_candidates(each, templates, name) for name, each in asked.tomograms.items()])
-    seconds = (time.perf_counter() - started) / len(asked.tomograms)
+    everything = concatenate_picks([_candidates(each, templates, name) for name, each in test.tomograms.items()])
+    seconds = (time.perf_counter() - started) / len(test.tomograms)
     best = {}
     for kind in DIAMETER:
-        mine = told.select(np.flatnonzero(told.class_name == kind))
+        mine = known.select(np.flatnonzero(known.class_name == kind))
         levels = np.unique(np.quantile(mine.score, np.linspace(0, 1, 200)))
         scores = [
             score_detections(mine.select(np.flatnonzero(mine.score >= level)), true, {kind: RADIUS[kind]}).f1.value
@@ -220,7 +220,7 @@ def _peaks(score: NDArray[np.float32], name: str) -> Particles:
 
 
 def _deepfinder(options: Options) -> dict[str, Any]:
-    """DeepFinder's second simulated tomogram by a detector of the first: nine classes, three particles of each."""
+    """Measure a detector of DeepFinder's first tomogram on its second: nine classes, three particles of each."""
     assert options.data is not None
     work = options.work / "deepfinder"
     tomograms, lists = deepfinder_tomograms(options.data, work)
@@ -234,7 +234,7 @@ def _deepfinder(options: Options) -> dict[str, Any]:
 
 
 def deepfinder_tomograms(data: Path, work: Path) -> tuple[dict[str, Tomogram], dict[int, Particles]]:
-    """DeepFinder's two simulated tomograms as files that tomosift reads, and what is in each."""
+    """Write DeepFinder's two simulated tomograms as files that tomosift reads; return them and their particles."""
     import h5py  # type: ignore[import-untyped]
 
     folder = data / "tomograms" / "deepfinder_synth"
@@ -243,7 +243,7 @@ def deepfinder_tomograms(data: Path, work: Path) -> tuple[dict[str, Tomogram], d
     for number in (1, 2):
         path = work / f"tomo{number}.mrc"
         with h5py.File(folder / f"tomo{number}_data.h5") as file:
-            # Stored x first: particles, which are dark, lie at their listed places only this way round.
+            # Stored x first: the particles, which are dark, lie at the listed positions only in this order.
             write_volume(path, np.asarray(file["dataset"]).transpose(2, 1, 0), 10.0)
         particles = read_object_list(folder / f"tomo{number}_objlist.xml", voxel_spacing_angstrom=10.0)
         lists[number] = replace(particles, tomogram=np.full(len(particles), f"tomo{number}", dtype=object))
