@@ -1,12 +1,12 @@
-"""Other libraries and plain loops at the same work, one run for all.
+"""Measure other libraries and plain loops at the same work.
 
     ./dev bench peers [--threads 1] [--out FOLDER]
 
-Augmentation against TorchIO, MONAI and scipy; extraction against a loop over an MRC file; the contrastive loss against
-lightly; a scan of every place against boxes one by one, and against matching of templates. Whatever is compared is
-timed in turn (`timing.clock`); ratios are taken within rounds and say how many times as fast tomosift is. A package
-that is missing is skipped. TorchIO and MONAI come with `pip install tomosift[bench]`; lightly needs the torchvision
-that fits the torch there is.
+Augmentation is compared with TorchIO, MONAI and scipy; extraction with a loop over an MRC file; the contrastive loss
+with lightly; embedding at all grid points of a scan with single boxes, and with template matching. What is compared is
+timed in turn (`timing.clock`). Ratios are taken within rounds; a ratio of 2 means that tomosift is twice as fast. A
+missing package is skipped. TorchIO and MONAI come with `pip install tomosift[bench]`; lightly needs the torchvision
+that fits the installed torch.
 """
 
 import tempfile
@@ -20,21 +20,29 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
-from timing.clock import Timing, Work, in_turn, shown
+from timing.clock import Timing, Work, format_range, in_turn
 from timing.peers import (
     VIEWS,
     Augment,
     TemplateMatching,
-    advice,
+    count_orientations,
+    describe_missing,
     lightly_loss,
     monai_views,
-    orientations,
     plain_extraction,
     scipy_views,
     textbook_loss,
     torchio_views,
 )
-from timing.stages import SPACING_ANGSTROM, Extraction, noise_batch, noise_tomogram, places, scanned, seeded
+from timing.stages import (
+    SPACING_ANGSTROM,
+    Extraction,
+    build_seeded_encoder,
+    draw_positions,
+    embed_block,
+    noise_batch,
+    noise_tomogram,
+)
 from torch import Tensor, nn
 
 from tomosift.data.normalization import normalize_volumes
@@ -61,19 +69,20 @@ class Options:
     repeats: int = 7
     extracted: int = 2048
     block: int = 128
-    """Edge of the block that is scanned, in voxels."""
+    """Edge of the block of the scan, in voxels."""
     stride: int = 2
-    slid: int = 512
-    """Places at which boxes are cut and embedded one by one."""
+    single_boxes: int = 512
+    """Grid points at which single boxes are extracted and embedded."""
     templates: int = 8
     angular_step_deg: float = 7.0
-    """Between orientations of templates: what structures of 160 A need at 20 A, the best resolution of 10 A voxels."""
+    """Step between orientations of templates: sufficient for structures of 160 A at 20 A, the best resolution of 10 A
+    voxels."""
     out: Path | None = None
     """Folder for the table."""
 
 
 class Table:
-    """Rows that are printed as they come."""
+    """The rows of the table, each printed when it is added."""
 
     def __init__(self, options: Options) -> None:
         self.options, self.rows = options, list[dict[str, object]]()
@@ -81,7 +90,7 @@ class Table:
     def compare(
         self, what: str, works: dict[str, tuple[Work, float]], unit: str, wall: bool = False
     ) -> dict[str, Timing]:
-        """Time all of these, each with what it gets done in a call, and say how each does beside ours, the first."""
+        """Time all of these, each with its number of samples in a call, and add their ratios to ours, the first."""
         timings = in_turn({name: work for name, (work, _) in works.items()}, self.options.repeats, wall)
         ours, done = timings[OURS], works[OURS][1]
         for name, timing in timings.items():
@@ -108,35 +117,35 @@ class Table:
             row |= dict(zip(names, (float(f"{one:.3g}") for one in ratio), strict=True))
         row["note"] = note
         self.rows.append(row)
-        beside = "" if ratio is None else f", tomosift is faster by {shown(ratio)}"
-        print(f"{what}: {name}: {shown(rate)} {unit}/s{beside}{'; ' * bool(note)}{note}", flush=True)
+        beside = "" if ratio is None else f", tomosift is faster by {format_range(ratio)}"
+        print(f"{what}: {name}: {format_range(rate)} {unit}/s{beside}{'; ' * bool(note)}{note}", flush=True)
 
     def skip(self, what: str, name: str, missing: ImportError) -> None:
-        note = advice(missing)
+        note = describe_missing(missing)
         self.rows.append({"comparison": what, "name": name, "note": note})
         print(f"{what}: {name}: {note}", flush=True)
 
     def write(self) -> None:
-        """Into the folder that was asked for."""
+        """Write the table into the folder of --out."""
         if self.options.out is not None:
             self.options.out.mkdir(parents=True, exist_ok=True)
             pd.DataFrame(self.rows).to_csv(self.options.out / "peers.csv", index=False)
 
 
-def augmentation(table: Table) -> None:
-    """Views of the same boxes."""
+def compare_augmentation(table: Table) -> None:
+    """Compare views of the same boxes."""
     options = table.options
     batch = noise_batch(options.count, options.box_size)
     generator = torch.Generator().manual_seed(0)
 
-    def ours(ranges: object = VIEWS, turns: str = "box") -> Tensor:
+    def ours(ranges: object = VIEWS, rotated: str = "box") -> Tensor:
         drawn = ranges.sample(options.count, generator)  # type: ignore[attr-defined]
-        return view(batch.volume, batch.tilt_range_deg, drawn, SPACING_ANGSTROM, turns)  # type: ignore[arg-type]
+        return view(batch.volume, batch.tilt_range_deg, drawn, SPACING_ANGSTROM, rotated)  # type: ignore[arg-type]
 
     works: dict[str, tuple[Work, float]] = {OURS: (ours, options.count)}
-    default = "tomosift, views of pretraining, wedge turned"
+    default = "tomosift, views of pretraining, wedge rotated"
     works[default] = (partial(ours, CONTRASTED, "wedge"), options.count)
-    works["tomosift, views of pretraining, box turned"] = (partial(ours, CONTRASTED), options.count)
+    works["tomosift, views of pretraining, box rotated"] = (partial(ours, CONTRASTED), options.count)
     peers: dict[str, Callable[[], Augment]] = {
         "TorchIO": lambda: torchio_views(options.threads),
         "MONAI": lambda: monai_views(options.box_size),
@@ -160,17 +169,17 @@ def augmentation(table: Table) -> None:
     timings = table.compare("augmentation", works, "views")
     for row in table.rows:
         if row["name"] in peers and row["name"] in timings:
-            row["note"] = f"{default}, is faster by {shown(timings[str(row['name'])].over(timings[default]))}"
+            row["note"] = f"{default}, is faster by {format_range(timings[str(row['name'])].over(timings[default]))}"
             print(f"{row['name']}: {row['note']}")
 
 
-def extraction(table: Table) -> None:
-    """The same boxes of one tomogram, at whole voxels."""
+def compare_extraction(table: Table) -> None:
+    """Compare the extraction of the same boxes of one tomogram, at whole voxels."""
     options = table.options
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tomogram = noise_tomogram(folder, TOMOGRAM_ZYX)
-        voxel = places(TOMOGRAM_ZYX, options.box_size, options.extracted)
+        voxel = draw_positions(TOMOGRAM_ZYX, options.box_size, options.extracted)
         size, count = options.box_size, options.extracted
         ours = Extraction(tomogram, voxel.astype(np.float64), size, folder, options.threads)
         loop = partial(plain_extraction, tomogram.path, voxel, size, folder / "plain.npy")
@@ -184,12 +193,12 @@ def extraction(table: Table) -> None:
         print(f"extraction: {table.rows[-1]['note']}")
 
 
-def loss(table: Table) -> None:
-    """The loss of two views alone, and with the network before it."""
+def compare_losses(table: Table) -> None:
+    """Compare the loss of two views alone, and with the network before it."""
     options, size = table.options, 128
     generator = torch.Generator().manual_seed(0)
     first, second = (torch.randn(options.count, size, generator=generator, requires_grad=True) for _ in range(2))
-    encoder = seeded("radial").train()
+    encoder = build_seeded_encoder("radial").train()
     projection = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, size))
     both = noise_batch(2 * options.count, options.box_size).volume
     mine = partial(nt_xent, temperature=TEMPERATURE)
@@ -207,7 +216,7 @@ def loss(table: Table) -> None:
             torch.autograd.grad(between(first, second), (first, second))
 
     def step(between: Callable[[Tensor, Tensor], Tensor]) -> None:
-        projected = projection(encoder(both, True))
+        projected = projection(encoder(both))
         between(projected[: options.count], projected[options.count :]).backward()
 
     table.compare("loss, forward and backward", {k: (partial(alone, v), 20.0) for k, v in pairs.items()}, "losses")
@@ -216,48 +225,51 @@ def loss(table: Table) -> None:
     print(f"loss: {table.rows[-1]['note']}")
 
 
-def scan(table: Table) -> None:
-    """Embeddings of all places of a block, against boxes cut there and against templates matched everywhere."""
-    options, encoder = table.options, seeded("dense")
+def compare_scan(table: Table) -> None:
+    """Compare embeddings at all grid points of a block with single boxes there, and with template matching."""
+    options, encoder = table.options, build_seeded_encoder("dense")
     size, stride = options.box_size, options.stride
     block = torch.randn((options.block,) * 3, generator=torch.Generator().manual_seed(2))
 
-    ours_everywhere = partial(scanned, encoder, block, size, stride)
-    found = ours_everywhere()
+    embed_all = partial(embed_block, encoder, block, size, stride)
+    found = embed_all()
     counts = np.asarray(found.shape[:3])
-    chosen = np.random.default_rng(0).integers(0, counts, size=(options.slid, 3))
+    chosen = np.random.default_rng(0).integers(0, counts, size=(options.single_boxes, 3))
     corners = first_center_voxel(size, stride) - size // 2 + stride * chosen
 
     @torch.no_grad()
-    def slid() -> Tensor:
+    def embed_single_boxes() -> Tensor:
         parts = []
-        for start in range(0, options.slid, 64):
-            cut = [block[z : z + size, y : y + size, x : x + size] for z, y, x in corners[start : start + 64]]
-            parts.append(encoder(torch.from_numpy(normalize_volumes(torch.stack(cut).numpy()))))
+        for start in range(0, options.single_boxes, 64):
+            boxes = [block[z : z + size, y : y + size, x : x + size] for z, y, x in corners[start : start + 64]]
+            parts.append(encoder(torch.from_numpy(normalize_volumes(torch.stack(boxes).numpy()))))
         return torch.cat(parts)
 
-    of_places = slid()
-    off = float((found[tuple(chosen.T)] - of_places).abs().max())
-    note = f"embeddings differ by {off:.1g} at most, of a deviation of {float(of_places.std()):.2g}"
+    single = embed_single_boxes()
+    off = float((found[tuple(chosen.T)] - single).abs().max())
+    note = f"embeddings differ by {off:.1g} at most, of a deviation of {float(single.std()):.2g}"
     works: dict[str, tuple[Work, float]] = {
-        OURS: (ours_everywhere, float(counts.prod())),
-        "boxes one by one": (slid, float(options.slid)),
+        OURS: (embed_all, float(counts.prod())),
+        "boxes one by one": (embed_single_boxes, float(options.single_boxes)),
     }
     matching = TemplateMatching(block, size)
-    turns = orientations(options.angular_step_deg) * options.templates
-    timings = in_turn({**{k: work for k, (work, _) in works.items()}, "m": matching.orientation}, options.repeats)
-    places_in_all = float(counts.prod())
+    orientations = count_orientations(options.angular_step_deg) * options.templates
+    timed = {**{name: work for name, (work, _) in works.items()}, "matching": matching.match_orientation}
+    timings = in_turn(timed, options.repeats)
+    grid_points = float(counts.prod())
     ours = timings[OURS]
-    table.add("scan", OURS, "places", ours.per_second(places_in_all), None)
-    each = Timing(tuple(seconds * places_in_all / options.slid for seconds in timings["boxes one by one"].seconds))
-    table.add("scan", "boxes one by one", "places", each.per_second(places_in_all), each.over(ours), note=note)
-    whole = Timing(tuple(seconds * turns for seconds in timings["m"].seconds))
-    told = (
-        f"one orientation takes {1000 * timings['m'].median:.1f} ms; {turns} of them, {options.templates} templates "
-        f"every {options.angular_step_deg:g} degrees, are extrapolated; places are those of the scan, between which "
-        "templates score as well"
+    table.add("scan", OURS, "grid points", ours.per_second(grid_points), None)
+    factor = grid_points / options.single_boxes
+    each = Timing(tuple(seconds * factor for seconds in timings["boxes one by one"].seconds))
+    table.add("scan", "boxes one by one", "grid points", each.per_second(grid_points), each.over(ours), note=note)
+    whole = Timing(tuple(seconds * orientations for seconds in timings["matching"].seconds))
+    extrapolation = (
+        f"one orientation takes {1000 * timings['matching'].median:.1f} ms; {orientations} of them, "
+        f"{options.templates} templates every {options.angular_step_deg:g} degrees, are extrapolated; grid points are "
+        "those of the scan, between which templates score as well"
     )
-    table.add("scan", "template matching", "places", whole.per_second(places_in_all), whole.over(ours), note=told)
+    rate, ratio = whole.per_second(grid_points), whole.over(ours)
+    table.add("scan", "template matching", "grid points", rate, ratio, note=extrapolation)
 
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
@@ -266,7 +278,12 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     table = Table(options)
-    parts = {"augmentation": augmentation, "extraction": extraction, "loss": loss, "scan": scan}
+    parts = {
+        "augmentation": compare_augmentation,
+        "extraction": compare_extraction,
+        "loss": compare_losses,
+        "scan": compare_scan,
+    }
     for name in options.parts:
         if name not in parts:
             raise ValueError(f"part is {name!r}, expected one of {', '.join(parts)}")

@@ -1,8 +1,8 @@
-"""Times that can be compared on a machine that others use too.
+"""Timings that can be compared on a machine that others use too.
 
-Whatever is compared is timed in turn, round by round, so that a busy minute meets all of it, and ratios are taken
-within a round. With one thread the clock is the processor time of the process, which waits for nobody; with more
-threads, and where files are read or written, it is the clock on the wall.
+Stages that are compared are timed in turn, round by round, so that a busy minute affects all of them, and ratios are
+taken within a round. With one thread the clock is the processor time of the process. With more threads, and where files
+are read or written, it is wall-clock time.
 """
 
 import resource
@@ -16,7 +16,7 @@ import torch
 Work = Callable[[], object]
 
 PEAK_EDGE = 2048
-"""Edge of the matrices whose product says how fast this processor multiplies."""
+"""Edge of the matrices whose product measures the peak of this processor."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,21 @@ class Timing:
         return median(self.seconds)
 
     def per_second(self, count: float) -> tuple[float, float, float]:
-        """Median, lowest and highest of ``count`` over seconds."""
-        return spread_of([count / value for value in self.seconds])
+        """Return median, lowest and highest of ``count`` per second."""
+        return median_and_range([count / value for value in self.seconds])
 
     def over(self, other: "Timing") -> tuple[float, float, float]:
-        """Median, lowest and highest ratio to another timing of the same rounds."""
-        return spread_of([mine / yours for mine, yours in zip(self.seconds, other.seconds, strict=True)])
+        """Return median, lowest and highest ratio to another timing of the same rounds."""
+        return median_and_range([mine / yours for mine, yours in zip(self.seconds, other.seconds, strict=True)])
 
 
-def spread_of(values: list[float]) -> tuple[float, float, float]:
-    """Median, lowest and highest."""
+def median_and_range(values: list[float]) -> tuple[float, float, float]:
+    """Return median, lowest and highest."""
     return median(values), min(values), max(values)
 
 
 def in_turn(works: Mapping[str, Work], repeats: int, wall: bool = False) -> dict[str, Timing]:
-    """Each of these once without counting, then all of them ``repeats`` times in turn."""
+    """Run each of these once without timing, then time all of them in turn, ``repeats`` times."""
     clock = time.perf_counter if wall or torch.get_num_threads() > 1 else time.process_time
     for work in works.values():
         work()
@@ -58,20 +58,20 @@ def in_turn(works: Mapping[str, Work], repeats: int, wall: bool = False) -> dict
 
 
 def matrix_product() -> tuple[Work, float]:
-    """A large float32 product of matrices, and its GFLOP."""
+    """Return a large float32 matrix product and its GFLOP."""
     generator = torch.Generator().manual_seed(0)
     one, other = (torch.randn(PEAK_EDGE, PEAK_EDGE, generator=generator) for _ in range(2))
     return lambda: one @ other, 2 * PEAK_EDGE**3 / 1e9
 
 
 def peak_memory_gb() -> float:
-    """Most memory that the process has held so far; Linux counts in kilobytes."""
+    """Return the peak memory of the process so far; Linux counts in kilobytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def shown(spread: tuple[float, float, float]) -> str:
-    """Median and range with three digits that count."""
-    return "{} ({} to {})".format(*(f"{value:,.{_digits(value)}f}" for value in spread))
+def format_range(values: tuple[float, float, float]) -> str:
+    """Format median, lowest and highest with about three significant digits."""
+    return "{} ({} to {})".format(*(f"{value:,.{_digits(value)}f}" for value in values))
 
 
 def _digits(value: float) -> int:

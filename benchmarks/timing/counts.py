@@ -1,8 +1,8 @@
-"""Floating-point operations of a piece of work, and what share of its time they take.
+"""Floating-point operations of a piece of work, and the share of time that they take.
 
-Matrix products and convolutions count two operations per multiplication (`torch.utils.flop_counter`), Fourier
-transforms 5 n log2 n per complex and half of that per real transform of n numbers, as is usual. All else counts for
-nothing.
+Matrix products and convolutions count two operations per multiplication (`torch.utils.flop_counter`). Fourier
+transforms count 5 n log2 n per complex transform of n numbers and half of that per real one, as is common. All other
+operations count zero.
 """
 
 import math
@@ -24,7 +24,7 @@ class Counts:
     """GFLOP of one call."""
 
     matrix: float
-    """Of products of matrices and convolutions, their gradients included."""
+    """Of matrix products and convolutions, their gradients included."""
     fft: float
 
 
@@ -47,8 +47,8 @@ def _complex(shape: Any, dims: Any, *_: Any, out_shape: Any = None, **__: Any) -
     return _transform(shape, dims, False)
 
 
-def counted(work: Work) -> Counts:
-    """What one call takes."""
+def count_operations(work: Work) -> Counts:
+    """Count the operations of one call."""
     ops = torch.ops.aten
     mapping: dict[Any, Any] = {ops._fft_r2c: _forward, ops._fft_c2r: _backward, ops._fft_c2c: _complex}
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
@@ -59,8 +59,8 @@ def counted(work: Work) -> Counts:
     return Counts((total - fft) / 1e9, fft / 1e9)
 
 
-def time_shares(work: Work) -> dict[str, float]:
-    """Share of the processor time of one call, after another, that transforms and products of matrices take."""
+def measure_time_shares(work: Work) -> dict[str, float]:
+    """Return the shares of transforms and matrix products in the processor time of one call, after a first one."""
     work()
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
         work()
@@ -68,8 +68,8 @@ def time_shares(work: Work) -> dict[str, float]:
     whole = sum(event.self_cpu_time_total for event in events)
 
     def share(names: tuple[str, ...]) -> float:
-        wanted = {f"aten::{name}" for name in names}
-        return float(sum(event.cpu_time_total for event in events if event.key in wanted) / max(whole, 1))
+        keys = {f"aten::{name}" for name in names}
+        return float(sum(event.cpu_time_total for event in events if event.key in keys) / max(whole, 1))
 
-    # Of a convolution forward and of one backward the outermost operation is taken.
+    # Of a convolution, forward or backward, the outermost operation is taken.
     return {"fft": share(_FFT), "matrix": share(_PRODUCTS)}

@@ -1,4 +1,4 @@
-"""What other libraries offer for the same operations. A library that is not there is told apart by `ImportError`."""
+"""The same operations by other libraries. `ImportError` reports a library that is not installed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,12 +25,12 @@ VIEWS = ViewRanges(
     noise_std=(0.0, 0.5),
     low_pass_sigma_voxels=(0.5, 1.0),
 )
-"""What all of them are asked for: turned, shifted and scaled in one trilinear resampling with zeros around, then white
-noise, a Gaussian blur, and mean 0 and variance 1."""
+"""The views of all libraries: rotation, shift, scale in one trilinear resampling with zeros around, then white noise,
+a Gaussian blur, and normalization to mean 0 and variance 1."""
 
 
 class _Augmented(Dataset[Tensor]):
-    """Boxes as a loader takes them, augmented one by one."""
+    """Boxes in the form of a loader, augmented one by one."""
 
     def __init__(self, volume: Tensor, transform: Augment) -> None:
         self.volume, self.transform = volume, transform
@@ -39,12 +39,12 @@ class _Augmented(Dataset[Tensor]):
         return len(self.volume)
 
     def __getitem__(self, row: int) -> Tensor:
-        # Of a part of a batch TorchIO would copy the whole batch, several times.
+        # TorchIO copies the whole batch, several times, where it gets a view of a part.
         return self.transform(self.volume[row : row + 1].clone())[0]
 
 
 def _box_by_box(transform: Augment, workers: int) -> Augment:
-    """In this process, or by so many workers of a loader, which stay for as long as it is used."""
+    """Augment box by box, in this process or in persistent workers of a loader."""
     if workers == 0:
         return lambda volume: torch.cat([transform(box[None].clone()) for box in volume])
     loaders: dict[int, DataLoader[Tensor]] = {}
@@ -61,7 +61,7 @@ def _box_by_box(transform: Augment, workers: int) -> Augment:
 
 
 def torchio_views(threads: int, workers: int = 0) -> Augment:
-    """TorchIO, box by box. Its blur has another width along each axis; turns are by three uniform Euler angles."""
+    """Return views by TorchIO, box by box; blur differs along each axis, rotations are three uniform Euler angles."""
     import torchio
     from SimpleITK import ProcessObject
 
@@ -85,7 +85,7 @@ def torchio_views(threads: int, workers: int = 0) -> Augment:
 
 
 def monai_views(size: int, workers: int = 0) -> Augment:
-    """MONAI, box by box. Its blur has another width along each axis, its scale too; turns are by three Euler angles."""
+    """Return views by MONAI, box by box; blur and scale differ along each axis, rotations are three Euler angles."""
     from monai.transforms import Compose, NormalizeIntensity, RandAffine, RandGaussianNoise, RandGaussianSmooth
 
     shrink = max(abs(1 - edge) for edge in VIEWS.scale)
@@ -111,7 +111,7 @@ def monai_views(size: int, workers: int = 0) -> Augment:
 
 
 def scipy_views(order: int) -> Augment:
-    """scipy.ndimage, box by box; drawn as ours are. Splines of order 3 are more faithful than what is trilinear."""
+    """Return views by scipy.ndimage, box by box, with our draws; splines of order 3 are more exact than trilinear."""
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
 
     def one(box: NDArray[np.float32], rotation: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -119,9 +119,9 @@ def scipy_views(order: int) -> Augment:
         center = np.full(3, len(box) // 2)
         shift = rng.uniform(-VIEWS.shift_voxels, VIEWS.shift_voxels, 3)
         offset = center - inverse @ (center + shift)
-        turned = ndimage.affine_transform(box, inverse, offset, order=order, mode="constant", output=np.float32)
+        rotated = ndimage.affine_transform(box, inverse, offset, order=order, mode="constant", output=np.float32)
         noise = rng.standard_normal(box.shape, dtype=np.float32) * np.float32(rng.uniform(*VIEWS.noise_std))
-        blurred = ndimage.gaussian_filter(turned + noise, rng.uniform(*VIEWS.low_pass_sigma_voxels))
+        blurred = ndimage.gaussian_filter(rotated + noise, rng.uniform(*VIEWS.low_pass_sigma_voxels))
         result: NDArray[np.float32] = (blurred - blurred.mean()) / blurred.std()
         return result
 
@@ -134,7 +134,7 @@ def scipy_views(order: int) -> Augment:
 
 
 def plain_extraction(tomogram: Path, center_zyx_voxel: NDArray[np.int64], size: int, out: Path) -> None:
-    """The loop that many a script has: slices of a memory map, normalized, into one array of float16."""
+    """Extract by a plain loop: slices of a memory map, normalized, into one array of float16."""
     boxes = np.lib.format.open_memmap(out, "w+", np.float16, (len(center_zyx_voxel), size, size, size))
     with mrcfile.mmap(tomogram, mode="r", permissive=True) as file:
         for row, (z, y, x) in enumerate(center_zyx_voxel - size // 2):
@@ -144,7 +144,7 @@ def plain_extraction(tomogram: Path, center_zyx_voxel: NDArray[np.int64], size: 
 
 
 def lightly_loss(temperature: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """NT-Xent of lightly."""
+    """Return the NT-Xent loss of lightly."""
     from lightly.loss import NTXentLoss
 
     loss: Callable[[Tensor, Tensor], Tensor] = NTXentLoss(temperature=temperature)
@@ -152,7 +152,7 @@ def lightly_loss(temperature: float) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def textbook_loss(temperature: float, first: Tensor, second: Tensor) -> Tensor:
-    """NT-Xent as it is written down.
+    """Return the NT-Xent loss as published.
 
     Source: Chen et al. 2020, "A simple framework for contrastive learning of visual representations", equation 1.
     """
@@ -166,9 +166,10 @@ def textbook_loss(temperature: float, first: Tensor, second: Tensor) -> Tensor:
 class TemplateMatching:
     """Normalized cross-correlation of a block with one template at one orientation after the other.
 
-    As matching by Fourier transforms goes (Roseman 2003, "Particle finding in electron micrographs using a fast local
-    correlation algorithm"; a spherical mask does not turn, so that the local deviation is computed once): the template
-    is turned, masked, normalized and transformed, multiplied, transformed back, and the best score of each voxel kept.
+    The template is rotated, masked, normalized, transformed, multiplied and transformed back; the best score of each
+    voxel is kept. A spherical mask does not change by rotation, so the local deviation is computed once.
+
+    Source: Roseman 2003, "Particle finding in electron micrographs using a fast local correlation algorithm".
     """
 
     def __init__(self, block: Tensor, size: int) -> None:
@@ -189,22 +190,22 @@ class TemplateMatching:
         return spectrum
 
     @torch.no_grad()
-    def orientation(self) -> None:
-        """One of the many."""
-        turned = rotate(self.template[None], random_rotations(1, self.generator))[0]
-        inside = turned * self.mask
+    def match_orientation(self) -> None:
+        """Match one random orientation."""
+        rotated = rotate(self.template[None], random_rotations(1, self.generator))[0]
+        inside = rotated * self.mask
         inside = (inside - inside.sum() / self.mask.sum()) * self.mask
         inside = inside / inside.square().sum().sqrt() / self.mask.sum().sqrt()
         correlation = torch.fft.irfftn(self.spectrum * self._padded(inside).conj(), s=self.block.shape)
         torch.maximum(self.best, correlation / self.deviation, out=self.best)
 
 
-def orientations(step_deg: float) -> int:
-    """Rotations that cover all of SO(3), of volume 8 pi^2, a step apart: 45,000 at 7 degrees, 7,000 at 12.85."""
+def count_orientations(step_deg: float) -> int:
+    """Return the number of rotations a step apart in SO(3), of volume 8 pi^2: 43,300 at 7 degrees, 7,000 at 12.85."""
     return round(8 * np.pi**2 / np.deg2rad(step_deg) ** 3)
 
 
-def advice(missing: ImportError) -> str:
-    """How to have what was not there."""
+def describe_missing(missing: ImportError) -> str:
+    """Return a sentence on how to install a missing package."""
     package = str(missing.name or missing).split(".")[0]
     return f"skipped, no package {package}; pip install {package} (torchio and monai: pip install tomosift[bench])"

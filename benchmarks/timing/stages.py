@@ -1,4 +1,4 @@
-"""The stages of the program, each as a piece of work that can be timed."""
+"""The stages of the program as pieces of work that can be timed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,25 +31,25 @@ from tomosift.physics.augmentation import ViewRanges, normalize
 
 SPACING_ANGSTROM = 10.0
 CLASSES = ("a", "b", "c")
-_PLACES_AT_ONCE = 4096  # whose activations stay in the cache
+_GRID_POINTS_PER_CALL = 4096  # whose activations stay in the cache
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Some work on so many samples."""
+    """A piece of work on a number of samples."""
 
     name: str
     samples: int
     work: Work
     unit: str = "boxes"
     wall: bool = False
-    """Reads or writes files, so that only the clock on the wall tells."""
+    """Whether it reads or writes files, so that wall-clock time is measured."""
     countable: bool = True
-    """Whether its matrix products and transforms are torch's, and can be counted."""
+    """Whether all its matrix products and transforms are those of torch, and can be counted."""
 
 
 def noise_batch(count: int, size: int) -> Batch:
-    """Normalized boxes of white noise with labels in turn."""
+    """Return normalized boxes of white noise, with the labels in turn."""
     volume = normalize(torch.randn(count, size, size, size, generator=torch.Generator().manual_seed(0)))
     return Batch(
         volume=volume,
@@ -61,7 +61,7 @@ def noise_batch(count: int, size: int) -> Batch:
 
 
 def noise_set(folder: Path, count: int, size: int) -> Subtomograms:
-    """A set of white noise on disk."""
+    """Write a set of white noise."""
     rng = np.random.default_rng(0)
     with SubtomogramWriter(folder, size, SPACING_ANGSTROM) as writer:
         for start in range(0, count, 256):
@@ -74,7 +74,7 @@ def noise_set(folder: Path, count: int, size: int) -> Subtomograms:
 
 
 def noise_tomogram(folder: Path, shape: tuple[int, int, int]) -> Tomogram:
-    """A tomogram of white noise in an MRC file."""
+    """Write a tomogram of white noise as MRC file."""
     path = folder / "noise.mrc"
     rng = np.random.default_rng(0)
     write_volume(path, rng.standard_normal(shape, dtype=np.float32), SPACING_ANGSTROM)
@@ -83,8 +83,8 @@ def noise_tomogram(folder: Path, shape: tuple[int, int, int]) -> Tomogram:
     return Tomogram("noise", path, Grid(shape, SPACING_ANGSTROM), acquisition)
 
 
-def places(shape: tuple[int, int, int], size: int, count: int) -> NDArray[np.int64]:
-    """Voxels about which whole boxes lie, (count, 3)."""
+def draw_positions(shape: tuple[int, int, int], size: int, count: int) -> NDArray[np.int64]:
+    """Draw (count, 3) voxels whose boxes lie within the tomogram."""
     rng = np.random.default_rng(1)
     found: NDArray[np.int64] = rng.integers(size // 2, np.asarray(shape) - size // 2, size=(count, 3))
     return found
@@ -114,7 +114,7 @@ class Extraction:
 
 
 class Reading:
-    """Batches of random boxes of a set, one after the other."""
+    """Reading of random batches of a set, one after the other."""
 
     def __init__(self, data: Subtomograms, batch_size: int) -> None:
         self.stream, self.step = UniformStream(data, batch_size), 0
@@ -125,7 +125,7 @@ class Reading:
 
 
 class Pretraining:
-    """Contrastive steps on one batch, whose boxes were met before, and what they are made of."""
+    """Contrastive steps on one batch, whose centers are known after the first step, and their parts."""
 
     def __init__(self, encoder: str, batch: Batch) -> None:
         torch.manual_seed(0)
@@ -138,53 +138,54 @@ class Pretraining:
 
     @torch.no_grad()
     def views(self) -> tuple[Tensor, Tensor]:
-        """Two views of each box, whose middle is known."""
+        """Draw two views of each box, whose center is known."""
         return self.draw_views(self.batch, self.generator)
 
     def centers(self) -> Tensor:
-        """The search for the middles of boxes that are met first."""
+        """Estimate the centers of new boxes."""
         return self.embedder.estimate_offsets(self.batch.volume)
 
     @torch.no_grad()
     def inputs(self) -> Tensor:
-        """What is computed of both views without weights."""
+        """Compute the input of the network from both views."""
         return self.embedder.encoder.prepare_input(self.both)
 
     def step(self) -> None:
-        """All of it."""
+        """Take one step of the optimizer."""
         self.optimizer.zero_grad()
         self.objective(self.batch, self.generator)["loss"].backward()
         self.optimizer.step()
 
     def bare_convolutions(self) -> Work:
-        """Forward and backward pass of every convolution of the encoder on what it sees in a step, and nothing else.
+        """Return the forward and backward passes of all convolutions of the encoder on their inputs in a step.
 
-        As in a step the first one gives no gradient of its input.
+        As in a step, the first convolution computes no gradient of its input.
         """
-        seen: list[tuple[nn.Conv3d, Tensor, Tensor]] = []
+        calls: list[tuple[nn.Conv3d, Tensor, Tensor]] = []
         layers = [layer for layer in self.embedder.encoder.modules() if isinstance(layer, nn.Conv3d)]
         hooks = [
-            layer.register_forward_hook(lambda layer, given, found: seen.append((layer, given[0], found)))
+            layer.register_forward_hook(lambda layer, inputs, output: calls.append((layer, inputs[0], output)))
             for layer in layers
         ]
         self.embedder.encoder(self.both)
         for hook in hooks:
             hook.remove()
         passes = []
-        for layer, given, found in seen:
-            wants = [given.detach().requires_grad_(given.requires_grad), layer.weight]
-            passes.append((layer, wants if given.requires_grad else wants[1:], wants[0], torch.ones_like(found)))
+        for layer, volume, output in calls:
+            variables = [volume.detach().requires_grad_(volume.requires_grad), layer.weight]
+            differentiated = variables if volume.requires_grad else variables[1:]
+            passes.append((layer, differentiated, variables[0], torch.ones_like(output)))
 
         def work() -> None:
-            for layer, wanted, given, slope in passes:
-                found = functional.conv3d(given, layer.weight, None, layer.stride, layer.padding)
-                torch.autograd.grad(found, wanted, slope)
+            for layer, differentiated, volume, slope in passes:
+                output = functional.conv3d(volume, layer.weight, None, layer.stride, layer.padding)
+                torch.autograd.grad(output, differentiated, slope)
 
         return work
 
 
-def supervised_step(encoder: str, batch: Batch) -> Work:
-    """A step of fine-tuning on labeled boxes."""
+def make_supervised_step(encoder: str, batch: Batch) -> Work:
+    """Return a step of fine-tuning on labeled boxes."""
     torch.manual_seed(0)
     card = ModelCard(encoder, SPACING_ANGSTROM, batch.volume.shape[-1], CLASSES)
     classifier = Classifier(Embedder(build_encoder(encoder), Recentering()), card)
@@ -200,32 +201,32 @@ def supervised_step(encoder: str, batch: Batch) -> Work:
     return work
 
 
-def seeded(encoder: str) -> Encoder:
-    """An encoder with random weights, ready to evaluate."""
+def build_seeded_encoder(encoder: str) -> Encoder:
+    """Build an encoder with random weights, in evaluation mode."""
     torch.manual_seed(0)
     return build_encoder(encoder).eval()
 
 
-def embedding(encoder: Encoder, volume: Tensor) -> Work:
-    """Embeddings of boxes."""
+def make_embedding(embedder: Embedder, volume: Tensor) -> Work:
+    """Return the embedding of boxes."""
 
     @torch.no_grad()
     def work() -> Tensor:
-        return encoder(volume)  # type: ignore[no-any-return]
+        return embedder(volume)
 
     return work
 
 
 @torch.no_grad()
-def scanned(encoder: Encoder, block: Tensor, size: int, stride: int) -> Tensor:
-    """Embeddings (i, j, k, e) of all boxes in a block, by the encoder `dense`."""
-    described = compute_block_descriptors(block, size, stride)
-    parts = [encoder.embed(part) for part in described.flatten(0, 2).split(_PLACES_AT_ONCE)]
-    return torch.cat(parts).reshape(*described.shape[:3], -1)
+def embed_block(encoder: Encoder, block: Tensor, size: int, stride: int) -> Tensor:
+    """Return the embeddings (i, j, k, e) of all boxes in a block, by the encoder `dense`."""
+    descriptors = compute_block_descriptors(block, size, stride)
+    parts = [encoder.embed(part) for part in descriptors.flatten(0, 2).split(_GRID_POINTS_PER_CALL)]
+    return torch.cat(parts).reshape(*descriptors.shape[:3], -1)
 
 
-def linear_layers(encoder: Encoder, inputs: Tensor) -> Work:
-    """The layers of an encoder that has a fixed part, alone."""
+def make_linear_layers(encoder: Encoder, inputs: Tensor) -> Work:
+    """Return the trained layers of an encoder on descriptors, alone."""
 
     @torch.no_grad()
     def work() -> Tensor:
