@@ -1,11 +1,11 @@
-"""Train the network that finds where in its box a particle lies, and put it where the program looks for it.
+"""Train the network that estimates the center of a particle in its box, and write its weights into the package.
 
-    ./dev bench center_finder --work FOLDER              simulate, train, measure, write the weights
-    ./dev bench center_finder --work FOLDER --measure    measure the weights that come with the program again
+    ./dev weights center_finder --work FOLDER              simulate, train, write the weights and measure
+    ./dev weights center_finder --work FOLDER --measure    measure the weights of the package again
 
-It learns from complexes that do not exist (`tomosift.simulation.structures.synthetic_complexes`), crowded and off center, under widely
-varied imaging; it is measured on the real structures of the atlas, none of which it has seen. Simulated sets and the
-run are kept below --work, so an interrupted training goes on.
+It is trained on synthetic complexes (`tomosift.simulation.structures.synthetic_complexes`), crowded and off center,
+under widely varied imaging conditions. It is measured on the real structures of the atlas, none of which it was trained
+on. Simulated sets and the run are kept below --work, so an interrupted training resumes.
 """
 
 import json
@@ -29,7 +29,7 @@ from tomosift.models.center_finder import (
     fourier_crop,
     weights_path,
 )
-from tomosift.models.recentering import estimate_centers, estimate_picking_error
+from tomosift.models.recentering import Recentering
 from tomosift.physics.imaging import ImagingRanges, lab_protocol
 from tomosift.simulation.structures.atlas import atlas_names
 from tomosift.simulation.subtomograms import (
@@ -58,8 +58,8 @@ class Options:
     """Only measure."""
 
 
-def conditions(number: int) -> ImagingRanges:
-    """Imaging of one of the sets: every other one without CTF, as after a perfect correction."""
+def imaging_of_set(number: int) -> ImagingRanges:
+    """Return the imaging conditions of one set: every other one without CTF, as after a perfect correction."""
     return replace(
         lab_protocol(),
         snr=(0.02, 1.0),
@@ -76,88 +76,86 @@ def conditions(number: int) -> ImagingRanges:
     )
 
 
-def simulated_set(options: Options, number: int) -> Subtomograms:
-    """Boxes of complexes that no other set has."""
+def simulate_set(options: Options, number: int) -> Subtomograms:
+    """Simulate a set of complexes that no other set has."""
     return simulate_synthetic_complexes(
         options.classes,
         options.per_class,
-        conditions(number),
+        imaging_of_set(number),
         options.seed + number,
         options.work / "sets" / f"{number:02d}",
     )
 
 
-def true_shift(boxes: Subtomograms) -> Tensor:
-    """(n, 3) offsets (zyx, voxels) of the particles from the middle of their boxes."""
-    columns = boxes.particles.columns
+def read_true_shift(subtomograms: Subtomograms) -> Tensor:
+    """Return (n, 3) offsets (zyx, voxels) of the particles from the centers of their boxes."""
+    columns = subtomograms.particles.columns
     shift = np.column_stack([columns[f"simulatedShift{axis}Voxels"].to_numpy(np.float32) for axis in "ZYX"])
     return torch.from_numpy(shift)
 
 
-class Stream:
-    """Coarse boxes and true places, mirrored at random. All are kept in memory: 8 kB a box."""
+class CenterStream:
+    """Batches of coarse volumes and true centers, mirrored at random. All stay in memory: 8 kB per subtomogram."""
 
     def __init__(self, sets: list[Subtomograms], batch_size: int, seed: int) -> None:
-        rows = [
-            (boxes, part) for boxes in sets for part in np.array_split(np.arange(len(boxes)), len(boxes) // 250 + 1)
-        ]
-        self.small = torch.cat([fourier_crop(torch.from_numpy(boxes.volumes(part))).half() for boxes, part in rows])
-        # In shares of the edge, so that one target serves any box size.
-        self.place = torch.cat([true_shift(boxes) / boxes.box_size for boxes in sets])
+        parts = [(one, rows) for one in sets for rows in np.array_split(np.arange(len(one)), len(one) // 250 + 1)]
+        self.small = torch.cat([fourier_crop(torch.from_numpy(one.volumes(rows))).half() for one, rows in parts])
+        # In box edges, so that one target is valid for any box size.
+        self.center = torch.cat([read_true_shift(one) / one.box_size for one in sets])
         self.batch_size, self.seed = batch_size, seed
 
-    def batch(self, step: int) -> "Boxes":
+    def batch(self, step: int) -> "CenterBatch":
         rng = np.random.default_rng([self.seed, step])
         rows = torch.from_numpy(rng.integers(len(self.small), size=self.batch_size))
-        small, place = self.small[rows].float(), self.place[rows].clone()
+        small, center = self.small[rows].float(), self.center[rows].clone()
         for axis in range(3):
             mirrored = torch.from_numpy(rng.random(len(rows)) < 0.5)
-            # Voxel 0 has no mirror image; a roll by one keeps the middle where it is.
+            # Voxel 0 has no mirror image; a roll by one keeps the center voxel in place.
             flipped = small.flip(axis + 1).roll(1, axis + 1)
             small = torch.where(mirrored[:, None, None, None], flipped, small)
-            place[:, axis] = torch.where(mirrored, -place[:, axis], place[:, axis])
-        return Boxes(small, place)
+            center[:, axis] = torch.where(mirrored, -center[:, axis], center[:, axis])
+        return CenterBatch(small, center)
 
 
 @dataclass(frozen=True)
-class Boxes:
-    """A batch."""
+class CenterBatch:
+    """Coarse volumes (b, g, g, g), and true centers (b, 3) in box edges."""
 
     small: Tensor
-    place: Tensor
+    center: Tensor
 
-    def shard(self, rank: int, count: int) -> "Boxes":
-        return Boxes(self.small[rank::count], self.place[rank::count])
+    def shard(self, rank: int, count: int) -> "CenterBatch":
+        return CenterBatch(self.small[rank::count], self.center[rank::count])
 
-    def to(self, device: torch.device) -> "Boxes":
-        return Boxes(self.small.to(device), self.place.to(device))
+    def to(self, device: torch.device) -> "CenterBatch":
+        return CenterBatch(self.small.to(device), self.center.to(device))
 
 
-class Learner(nn.Module):
-    """Cross-entropy between the network's places and a small Gaussian about the true one."""
+class CenterObjective(nn.Module):
+    """Cross-entropy between the posterior of the network and a narrow Gaussian about the true center."""
 
     def __init__(self) -> None:
         super().__init__()
         self.finder = CenterFinder()
 
-    def forward(self, batch: Boxes, generator: torch.Generator) -> dict[str, Tensor]:
-        axis = torch.arange(CENTER_GRID, device=batch.place.device) - CENTER_GRID / 2
-        distance = (axis / CENTER_GRID - batch.place[:, :, None]) / SMOOTHING
+    def forward(self, batch: CenterBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        axis = torch.arange(CENTER_GRID, device=batch.center.device) - CENTER_GRID / 2
+        distance = (axis / CENTER_GRID - batch.center[:, :, None]) / SMOOTHING
         z, y, x = torch.softmax(-distance.square() / 2, dim=2).unbind(1)
-        wanted = z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
-        told = torch.log_softmax(self.finder(batch.small).flatten(1), dim=1)
-        return {"loss": -(wanted.flatten(1) * told).sum(1).mean()}
+        target = z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
+        log_posterior = torch.log_softmax(self.finder(batch.small).flatten(1), dim=1)
+        return {"loss": -(target.flatten(1) * log_posterior).sum(1).mean()}
 
 
 def measure(work: Path) -> list[dict[str, float | str]]:
-    """Errors on real structures: all of the atlas, in crowded boxes, up to 8 voxels off center."""
+    """Measure errors on all structures of the atlas, in crowded boxes, up to 8 voxels off center."""
     rows: list[dict[str, float | str]] = []
     for snr in (0.3, 0.1, 0.03):
         ranges = replace(lab_protocol(), snr=(snr, snr))
         config = SubtomogramSetConfig(atlas_names(), 40, ranges=ranges, seed=7)
-        boxes = simulate_subtomograms(config, work / f"atlas-{snr:g}")
-        volume = torch.from_numpy(boxes.volumes(np.arange(len(boxes))))
-        error = estimate_centers(volume, estimate_picking_error(volume)) - true_shift(boxes)
+        subtomograms = simulate_subtomograms(config, work / f"atlas-{snr:g}")
+        volume = torch.from_numpy(subtomograms.volumes(np.arange(len(subtomograms))))
+        error = Recentering.fit(volume).estimate_offsets(volume) - read_true_shift(subtomograms)
         distance = error.norm(dim=1)
         rows.append(
             {
@@ -175,22 +173,22 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Simulate, train, write and measure."""
     card_path = weights_path().with_suffix(".json")
     if not options.measure:
-        sets = [simulated_set(options, number) for number in range(options.sets)]
+        sets = [simulate_set(options, number) for number in range(options.sets)]
         training = Training(options.steps, options.batch_size, options.learning_rate, checkpoint_every=200)
-        asked = {**asdict(options), "work": "", "training": asdict(training)}
-        run = Run.open(options.work / "run", asked)
+        settings = {**asdict(options), "work": "", "training": asdict(training)}
+        run = Run.open(options.work / "run", settings)
         torch.manual_seed(options.seed)
-        learner = Learner()
-        stream = Stream(sets, options.batch_size, options.seed)
-        fit(learner, stream, training, run, options.seed)
+        objective = CenterObjective()
+        stream = CenterStream(sets, options.batch_size, options.seed)
+        fit(objective, stream, training, run, options.seed)
         with written_then_renamed(weights_path()) as temporary:
-            # Half precision halves the package and moves no center.
-            save_file({name: value.half() for name, value in learner.finder.state_dict().items()}, temporary)
+            # Half precision halves the file and changes no center.
+            save_file({name: value.half() for name, value in objective.finder.state_dict().items()}, temporary)
         card = {
-            "what": "Places of particles in their boxes, learned from complexes that do not exist.",
-            "made_by": "./dev bench center_finder --work FOLDER",
+            "what": "A network that estimates the center of a particle in its box, trained on synthetic complexes.",
+            "made_by": "./dev weights center_finder --work FOLDER",
             "options": {key: value for key, value in asdict(options).items() if key not in ("work", "measure")},
-            "imaging": [asdict(conditions(number)) for number in range(2)],
+            "imaging": [asdict(imaging_of_set(number)) for number in range(2)],
             "license": "BSD-3-Clause, as the program",
             "sha256": finder_digest(),
         }

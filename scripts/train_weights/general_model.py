@@ -1,13 +1,13 @@
-"""Train the models that come with the program: encoders that know what complexes look like.
+"""Train the models that come with the package: encoders that separate macromolecular complexes.
 
-    ./dev bench general_model --work FOLDER                 simulate, train, put it into the program, measure
-    ./dev bench general_model --work FOLDER --name dense    the same of the model that scans start from
-    ./dev bench general_model --work FOLDER --measure       measure the model that comes with the program again
+    ./dev weights general_model --work FOLDER                 simulate, train, write into the package, measure
+    ./dev weights general_model --work FOLDER --name dense    the same for the model from which detectors start
+    ./dev weights general_model --work FOLDER --measure       measure the model of the package again
 
-A model is a run of the method `metric`, in FOLDER/run: an interrupted one goes on. It is measured on all structures of
-the atlas, none of which it has seen, in the episodes of the protocol `few-shot-all`, beside the cosine by which models
-without a discriminant are compared; `dense`, which does not look for the middle of a particle, on boxes within a voxel
-of it. What makes masks in `general` is left as it is; `benchmarks/masks.py` trains that.
+A model is a run of the method `metric`, in FOLDER/run; an interrupted one resumes. It is measured on all structures of
+the atlas, none of which it was trained on, in the episodes of the protocol `few-shot-all`. The cosine, by which models
+without a PLDA compare, is measured as well. `dense`, which does not recenter, is measured on subtomograms within a
+voxel of the center. The decoder of `general` is kept; `./dev weights masks` trains it.
 """
 
 import json
@@ -33,19 +33,19 @@ from tomosift.models.center_finder import weights_path
 from tomosift.simulation.synthetic_stream import WIDE_RANGES
 from tomosift.train.run import read_json
 
-SHIPPED = weights_path().parent / "shipped"
+SHIPPED = weights_path().parent
 MODELS = {
     "general": Config(),
     "dense": Config(encoder="dense", complexes=2048, imaging=replace(WIDE_RANGES, shift_voxels=(-2.0, 2.0))),
 }
 USES = {"general": "to start from", "dense": "for scans of whole tomograms to start from"}
 SHIFT_VOXELS = {"general": None, "dense": 1.0}
-"""Farthest that measured particles lie off their middle along each axis; None for what the protocol says."""
+"""Largest shift of the measured particles along each axis; None for that of the protocol."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to train it."""
+    """Which model to train, and how."""
 
     work: Path
     """Folder for the run and simulated sets."""
@@ -56,32 +56,32 @@ class Options:
 
 
 def measure(name: str, work: Path) -> dict[str, str]:
-    """Accuracy of both ways to compare in episodes, with 95 % intervals."""
-    found = {}
+    """Measure the accuracy of PLDA and cosine in episodes, with 95 % intervals."""
+    result = {}
     model, protocol = load_classifier(Path(name)), PROTOCOLS["few-shot-all"]
     if (shift := SHIFT_VOXELS[name]) is not None:
         protocol = replace(protocol, shift_voxels=shift)
     head = model.head
     assert isinstance(head, PLDAHead)
     for snr in (0.1, 0.03):
-        asked = build_data(protocol, snr, 0, work / f"asked-{snr:g}").test
-        embeddings = embed(model.adapt_to(asked).embedder, asked)
-        for by, each in (("discriminant", head), ("cosine", CosineHead(embeddings.shape[1], 0))):
+        test = build_data(protocol, snr, 0, work / f"test-{snr:g}").test
+        embeddings = embed(model.adapt_to(test).embedder, test)
+        for by, each in (("PLDA", head), ("cosine", CosineHead(embeddings.shape[1], 0))):
             each.standardize(torch.from_numpy(embeddings))
             for ways in (5, 8):
                 one, five = (
-                    score_episodes(embeddings, asked.label, each, ways=ways, shots=shots).accuracy for shots in (1, 5)
+                    score_episodes(embeddings, test.label, each, ways=ways, shots=shots).accuracy for shots in (1, 5)
                 )
-                found[f"SNR {snr:g}, {ways} classes, {by}"] = f"{one}, {five}"
+                result[f"SNR {snr:g}, {ways} classes, {by}"] = f"{one}, {five}"
                 print(f"SNR {snr:g}, {ways} classes, 1 and 5 examples, {by}: {one}, {five}", flush=True)
-    return found
+    return result
 
 
 def _with_decoder(model: Classifier, decoder: str, folder: Path) -> Classifier:
-    """The model with what made masks in the one that was here before."""
-    made = Classifier(model.encoder, replace(model.card, decoder=decoder))
+    """Return the model with the decoder of the one that it replaces."""
+    made = Classifier(model.embedder, replace(model.card, decoder=decoder))
     made.head = model.head
-    if made.decoder is not None:  # from the file, as the encoder beside it may be one that no longer is
+    if made.decoder is not None:  # from the file, since the encoder beside it may be of an earlier architecture
         kept = load_file(folder / "model.safetensors")
         of_decoder = {name.removeprefix("decoder."): kept[name] for name in kept if name.startswith("decoder.")}
         made.decoder.half().load_state_dict(of_decoder)
@@ -109,17 +109,17 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     last = [entry for entry in entries if "loss" in entry][-1]
     described = {
-        "what": f"An encoder trained on complexes that do not exist, {USES[options.name]}.",
-        "made_by": f"./dev bench general_model --work FOLDER --name {options.name}",
+        "what": f"An encoder trained on synthetic complexes, {USES[options.name]}.",
+        "made_by": f"./dev weights general_model --work FOLDER --name {options.name}",
         "seed": options.seed,
         "config": asdict(config),
         "last_step": {key: value for key, value in last.items() if key != "time"},
         "environment": read_json(run / "environment.json"),
-        "sources": f"{config.complexes} complexes of tomosift.simulation.structures.synthetic_complexes and what pickers take "
-        f"for some, {config.complexes * config.particles_per_complex} boxes; no real structure",
+        "sources": f"{config.complexes} complexes of tomosift.simulation.structures.synthetic_complexes and "
+        f"distractors, {config.complexes * config.particles_per_complex} subtomograms; no real structure",
         "accuracy_in_episodes_of_the_atlas_1_and_5_examples": measure(options.name, options.work),
-        "limits": "Complexes of 60 kDa to 2.5 MDa in boxes of 32^3 at 10 A; what differs less than its noise allows to "
-        "see it takes for one.",
+        "limits": "Complexes of 60 kDa to 2.5 MDa in boxes of 32^3 at 10 A; complexes that differ by less than the "
+        "noise are not separated.",
         "license": "BSD-3-Clause, as the program",
     }
     write_json(folder / "about.json", {**described, **masks})
