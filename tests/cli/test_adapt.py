@@ -1,4 +1,4 @@
-"""The command that carries a model over to boxes without labels."""
+"""The command adapt: a model for an unlabeled set, from a source with labels."""
 
 from pathlib import Path
 
@@ -20,63 +20,67 @@ CLASSES = ("ribosome-70s", "apoferritin")
 
 
 @pytest.fixture(scope="module")
-def boxes(tmp_path_factory: pytest.TempPathFactory) -> Subtomograms:
+def target(tmp_path_factory: pytest.TempPathFactory) -> Subtomograms:
     config = SubtomogramSetConfig(CLASSES, per_class=12, box_size=24, max_neighbors=0, seed=3)
     return simulate_subtomograms(config, tmp_path_factory.mktemp("adapt") / "set")
 
 
 @pytest.fixture(scope="module")
-def run(boxes: Subtomograms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(target: Subtomograms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapt") / "run"
-    config = Supervised(init=GENERAL, tuning="probe", spread="never", training=Training(2))
-    methods.train("supervised", config, TrainingSets.from_labels(boxes, boxes), folder, 0)
+    config = Supervised(init=GENERAL, tuning="probe", pseudo_labels="never", training=Training(2))
+    methods.train("supervised", config, TrainingSets.from_labels(target, target), folder, 0)
     return folder
 
 
-def test_a_run_is_carried_over_with_its_set_to_a_table_and_a_report_with_both_domains(
-    run: Path, boxes: Subtomograms, tmp_path: Path
+def test_adapted_run_writes_a_table_and_a_report_on_both_domains(
+    run: Path, target: Subtomograms, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    main(["adapt", str(run), "--target", str(boxes.path), "--out", str(out), "--steps", "2", "--no-warps"])
-    named = read_particles(out / "classified.star")
-    assert len(named) == len(boxes)
+    words = ["--model", str(run), "--out", str(out), "--steps", "2", "--no-warps"]
+    main(["adapt", str(target.path), *words])
+    particles = read_particles(out / "classified.star")
+    assert len(particles) == len(target)
     page = (out / "report.html").read_text()
     assert 'id="domains"' in page
     assert "Maps of embeddings of source and target" in page
 
 
-def test_labels_of_a_table_are_those_of_the_source(boxes: Subtomograms, tmp_path: Path) -> None:
+def test_labels_of_a_table_are_those_of_the_source(target: Subtomograms, tmp_path: Path) -> None:
     """As `tomosift label` leaves them: a few particles of a set that came without classes."""
-    some = boxes.particles.select(np.arange(0, len(boxes), 2))
+    some = target.particles.select(np.arange(0, len(target), 2))
     write_particles(tmp_path / "labels.csv", some, voxel_spacing_angstrom=10.0)
-    words = ["--source", str(boxes.path), "--labels", str(tmp_path / "labels.csv"), "--steps", "2", "--no-warps"]
-    main(["adapt", "general", "--target", str(boxes.path), "--out", str(tmp_path / "out"), *words])
-    remembered = read_json(tmp_path / "out" / "adapted" / "config.json")["data"]["labeled"]
-    assert remembered["digest"] not in {methods.set_digest(boxes), ""}
+    words = ["--source", str(target.path), "--labels", str(tmp_path / "labels.csv"), "--steps", "2", "--no-warps"]
+    main(["adapt", str(target.path), "--model", "general", "--out", str(tmp_path / "out"), *words])
+    recorded = read_json(tmp_path / "out" / "adapted" / "config.json")["data"]["labeled"]
+    assert recorded["digest"] not in {methods.set_digest(target), ""}
     assert (tmp_path / "out" / "classified.star").exists()
 
 
-def test_what_cannot_be_a_source_is_one_sentence(
-    run: Path, boxes: Subtomograms, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_wrong_sources_are_refused_in_one_sentence(
+    run: Path, target: Subtomograms, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changed = tmp_path / "changed"
     changed.mkdir()
-    told = (run / "config.json").read_text()
-    digest = methods.set_digest(boxes)
-    assert digest in told
-    (changed / "config.json").write_text(told.replace(digest, "0" * 16))
+    text = (run / "config.json").read_text()
+    digest = methods.set_digest(target)
+    assert digest in text
+    (changed / "config.json").write_text(text.replace(digest, "0" * 16))
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text("{}")
-    ask = ["--target", str(boxes.path), "--out", str(tmp_path / "out")]
+    command = ["adapt", str(target.path), "--out", str(tmp_path / "out"), "--model"]
     for words, sentence in (
         (["general"], "general was trained on no set of yours; give a labeled one"),
-        (["general", "--source", str(boxes.path), "--structures", "apoferritin"], "give one of them"),
-        (["general", "--labels", "a.star", "--structures", "apoferritin"], "--labels are of particles of a --source"),
+        (["general", "--source", str(target.path), "--structures", "apoferritin"], "give one of them"),
+        (
+            ["general", "--labels", "a.star", "--structures", "apoferritin"],
+            "--labels belong to particles of a --source",
+        ),
         ([str(changed)], "are not those that"),
         ([str(tmp_path / "empty")], "expected that of a supervised run"),
     ):
         with pytest.raises(SystemExit) as stopped:
-            main(["adapt", *words, *ask])
+            main([*command, *words])
         assert stopped.value.code == 2
         assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -28,7 +28,7 @@ def test_every_built_in_structure_is_listed(capsys: pytest.CaptureFixture[str]) 
     assert load_atlas_entry("ribosome-70s").entry_id in printed
 
 
-def test_a_structure_of_your_own_is_added_and_listed(
+def test_structure_of_the_user_is_added_and_listed(
     structure: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "own"
@@ -40,7 +40,7 @@ def test_a_structure_of_your_own_is_added_and_listed(
     assert "helix.json" in streams.err
 
 
-def test_a_bad_name_and_an_empty_folder_end_in_one_sentence(
+def test_wrong_name_and_empty_folder_end_in_one_sentence(
     structure: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, sentence in (

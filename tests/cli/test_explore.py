@@ -1,4 +1,4 @@
-"""The command that looks at a set without labels: what it writes, how clusters become labels, what it refuses."""
+"""The command explore: what it writes, how clusters become labels, and what is refused."""
 
 import shlex
 import shutil
@@ -17,29 +17,29 @@ from tomosift.data.subtomogram_set import open_subtomograms
 @pytest.fixture(scope="module")
 def explored(chain: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("explored") / "out"
-    words = ["--clusters", "3", "--known", "ribosome-70s", "groel", "apoferritin"]
+    words = ["--clusters", "3", "--structures", "ribosome-70s", "groel", "apoferritin"]
     main(["explore", str(chain.subtomograms), "--out", str(out), *words])
     return out
 
 
 def test_every_particle_has_a_cluster_and_the_report_shows_them(explored: Path, world: Any) -> None:
-    given = starfile.read(world.paths.particles, always_dict=True)["particles"]
+    picks = starfile.read(world.paths.particles, always_dict=True)["particles"]
     table = starfile.read(explored / "clusters.star", always_dict=True)["particles"]
-    assert len(table) == len(given)
-    assert set(given.columns) <= set(table.columns)
+    assert len(table) == len(picks)
+    assert set(picks.columns) <= set(table.columns)
     assert set(table["tomosiftClass"]) <= {"cluster-1", "cluster-2", "cluster-3"}
     report = (explored / "report.html").read_text()
     for part in ('id="clusters"', "Stability", "Looks like", "3 clusters", 'id="averages"'):
         assert part in report
 
 
-def test_named_clusters_become_labels_without_searching_again(explored: Path, chain: Any) -> None:
+def test_named_clusters_become_labels_without_clustering_again(explored: Path, chain: Any) -> None:
     before = (explored / "clusters.npz").read_bytes()
-    words = ["--clusters", "3", "--names", "1=big-one", "2=small", "3=small", "--sure", "0"]
+    words = ["--clusters", "3", "--names", "1=big-one", "2=small", "3=small", "--min-confidence", "0"]
     main(["explore", str(chain.subtomograms), "--out", str(explored), *words])
     table = starfile.read(explored / "clusters.star", always_dict=True)["particles"]
-    boxes = open_subtomograms(chain.subtomograms)
-    labeled = label_subtomograms(boxes, explored / "labels.star", tolerance_angstrom=1.0)
+    subtomograms = open_subtomograms(chain.subtomograms)
+    labeled = label_subtomograms(subtomograms, explored / "labels.star", tolerance_angstrom=1.0)
     assert labeled.class_names == ("big-one", "small")
     assert np.bincount(labeled.label)[0] == (table["rlnClassNumber"] == 1).sum()
     assert len(labeled.labeled_rows) == len(table)
@@ -54,13 +54,13 @@ def test_named_clusters_become_labels_without_searching_again(explored: Path, ch
         (["--names", "1=big one"], "'big one' cannot name a class: no blanks"),
         (["--names", "1=it's"], "no quote signs"),
         (["--names", "1=unknown"], "and not unknown"),
-        (["--known", "groelle"], "groelle is no complex of the atlas and no file"),
+        (["--structures", "groelle"], "groelle is no structure of the atlas and no file"),
         (["--names", "9=a"], "there is no cluster 9; clusters are 1 to 3"),
-        (["--sure", "2"], "sure is 2"),
+        (["--min-confidence", "2"], "min_confidence is 2"),
         (["--seed", "5"], "seed"),
     ],
 )
-def test_bad_input_is_one_sentence(
+def test_wrong_input_is_refused_in_one_sentence(
     words: list[str], sentence: str, explored: Path, chain: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -71,19 +71,19 @@ def test_bad_input_is_one_sentence(
     assert "Traceback" not in printed
 
 
-def test_a_model_without_discriminant_makes_clusters_without_suggestions(
+def test_model_without_plda_gives_clusters_without_suggestions(
     chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["explore", str(chain.subtomograms), "--out", str(tmp_path / "o"), "--model", str(chain.classifier)])
-    assert "no known complexes are looked for" in capsys.readouterr().err
+    assert "has no PLDA, so clusters are not compared with known structures" in capsys.readouterr().err
     assert np.load(tmp_path / "o" / "clusters.npz")["probability"].shape[0] > 0
 
 
-def test_other_known_complexes_may_be_asked_for_and_damaged_clusters_are_refused(
+def test_other_structures_can_be_compared_and_damaged_clusters_are_refused(
     explored: Path, chain: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["explore", str(chain.subtomograms), "--out", str(explored), "--clusters", "3"]
-    main([*words, "--known", "groel", "apoferritin"])
+    main([*words, "--structures", "groel", "apoferritin"])
     assert "ribosome-70s" not in capsys.readouterr().out
     kept = explored / "clusters.npz"
     whole = kept.read_bytes()
@@ -95,23 +95,23 @@ def test_other_known_complexes_may_be_asked_for_and_damaged_clusters_are_refused
     assert "clusters.npz: content is unreadable" in capsys.readouterr().err
 
 
-def test_a_known_complex_is_looked_for_alone(explored: Path, chain: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["explore", str(chain.subtomograms), "--out", str(explored), "--clusters", "3", "--known", "ribosome-70s"])
+def test_single_structure_can_be_compared(explored: Path, chain: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    main(
+        ["explore", str(chain.subtomograms), "--out", str(explored), "--clusters", "3", "--structures", "ribosome-70s"]
+    )
     assert "groel" not in capsys.readouterr().out
     assert (explored / "report.html").read_text().count("none of these") > 0
 
 
-def test_the_command_that_is_printed_works_as_it_is(
-    explored: Path, chain: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_printed_command_works_as_it_is(explored: Path, chain: Any, capsys: pytest.CaptureFixture[str]) -> None:
     main(["explore", str(chain.subtomograms), "--out", str(explored), "--clusters", "3", "--no-suggest"])
     line = next(line for line in capsys.readouterr().err.splitlines() if "1=NAME" in line)
     words = shlex.split(line.replace("1=NAME 2=NAME ...", "1=a 2=b"))
-    main([*words[1:], "--sure", "0"])
+    main([*words[1:], "--min-confidence", "0"])
     assert "labels" in capsys.readouterr().out
 
 
-def test_another_set_of_the_same_size_is_not_given_these_clusters(
+def test_another_set_of_the_same_size_does_not_get_these_clusters(
     explored: Path, chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other"
@@ -124,7 +124,7 @@ def test_another_set_of_the_same_size_is_not_given_these_clusters(
     assert "particles is" in capsys.readouterr().err
 
 
-def test_what_cannot_be_is_refused_before_anything_is_written(
+def test_wrong_number_of_clusters_is_refused_before_the_work(
     chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

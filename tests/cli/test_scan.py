@@ -1,4 +1,4 @@
-"""The command that finds particles in whole tomograms, and its refusals."""
+"""The command scan: what it writes, what a repeated one keeps, and what is refused."""
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from tomosift.particles import Particles
 
 Refuse = Callable[..., str]
 SPACING = 16.0
-QUICK = ("--detector.init", "None", "--detector.voxel-spacing-angstrom", SPACING, "--detector.box-size", 16,
+QUICK = ("--detector.model", "None", "--detector.voxel-spacing", SPACING, "--detector.box-size", 16,
          "--detector.background-points", 6000, "--detector.self-training-rounds", 0, "--detector.training.steps", 150,
          "--detector.training.batch-size", 64)  # fmt: skip
 
@@ -54,22 +54,22 @@ def picks(world: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ask(world: Any, picks: Path) -> tuple[object, ...]:
-    """A scan of two tomograms by what is learned from all three."""
+def scan_words(world: Any, picks: Path) -> tuple[object, ...]:
+    """A scan of two tomograms by labels of all three."""
     return (
-        *("scan", tomogram(world, 1), tomogram(world, 2), "--examples", picks),
-        *("--example-tomograms", world.paths.tomograms, "--radius", 100, "--maps", *QUICK),
+        *("scan", tomogram(world, 1), tomogram(world, 2), "--labels", picks),
+        *("--label-tomograms", world.paths.tomograms, "--radius", 100, "--maps", *QUICK),
     )
 
 
 @pytest.fixture(scope="module")
-def scanned(ask: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scanned(scan_words: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("scanned") / "out"
-    run(*ask, "--out", out)
+    run(*scan_words, "--out", out)
     return out
 
 
-def test_a_scan_from_examples_leaves_a_detector_a_table_maps_and_a_report(world: Any, scanned: Path) -> None:
+def test_scan_from_labels_writes_a_detector_a_table_maps_and_a_report(world: Any, scanned: Path) -> None:
     assert sorted(path.name for path in scanned.iterdir()) == [
         "detector",
         "found",
@@ -84,8 +84,8 @@ def test_a_scan_from_examples_leaves_a_detector_a_table_maps_and_a_report(world:
     assert not re.search(r'(src|href)="(?!data:|#)', report)
 
 
-def test_what_is_found_are_the_particles(world: Any, scanned: Path, picks: Path) -> None:
-    """Nothing is known of the tomograms but a blurred, noisy density at 16 A; chance finds one particle in 50."""
+def test_picks_are_the_particles(world: Any, scanned: Path, picks: Path) -> None:
+    """The tomograms are blurred and noisy, at 16 A; chance finds one particle in 50."""
     found, truth = read(world, scanned / "particles.star"), read(world, picks)
     assert set(found.tomogram) == {"tomogram_001", "tomogram_002"}
     truth = truth.select(np.isin(truth.tomogram.astype(str), list(set(found.tomogram))))
@@ -96,7 +96,7 @@ def test_what_is_found_are_the_particles(world: Any, scanned: Path, picks: Path)
     assert (found.score >= 0.5 - 1e-3).all()
 
 
-def test_maps_are_ome_zarr_with_the_spacing_of_the_places(scanned: Path) -> None:
+def test_maps_are_ome_zarr_with_the_spacing_of_the_grid_points(scanned: Path) -> None:
     path = scanned / "maps" / "tomogram_001.zarr"
     volume = open_volume(path)
     assert volume.voxel_spacing_angstrom == SPACING
@@ -108,13 +108,13 @@ def test_maps_are_ome_zarr_with_the_spacing_of_the_places(scanned: Path) -> None
     assert 0.5 < values.max() <= 1
 
 
-def test_the_same_command_again_makes_nothing_again(
-    ask: tuple[object, ...], scanned: Path, capsys: pytest.CaptureFixture[str]
+def test_repeated_command_computes_nothing_again(
+    scan_words: tuple[object, ...], scanned: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parts = (scanned / "found", scanned / "maps", scanned / "detector")
     before, table = state(*parts), (scanned / "particles.star").read_text()
-    run(*ask, "--out", scanned)
-    assert "finished before, used as it is" in capsys.readouterr().err
+    run(*scan_words, "--out", scanned)
+    assert "trained before, used as it is" in capsys.readouterr().err
     after = state(*parts)
     changed = {Path(name).name for name in before if after[name] != before[name]}
     assert changed <= {"environment.json"}
@@ -123,7 +123,7 @@ def test_the_same_command_again_makes_nothing_again(
     assert strip.sub("", (scanned / "particles.star").read_text()) == strip.sub("", table)
 
 
-def test_a_detector_scans_other_tomograms_and_other_settings_make_results_again(
+def test_detector_scans_other_tomograms_and_other_settings_compute_results_again(
     world: Any, scanned: Path, tmp_path: Path
 ) -> None:
     words = ("scan", tomogram(world, 3), "--model", scanned / "detector", "--radius", 100, "--out", tmp_path)
@@ -136,14 +136,14 @@ def test_a_detector_scans_other_tomograms_and_other_settings_make_results_again(
     np.testing.assert_allclose(one.position_zyx_angstrom, other.position_zyx_angstrom, atol=0.02)
     assert one.class_name.tolist() == other.class_name.tolist()
     assert set(one.tomogram) == {"tomogram_003"}
-    run(*words, "--table", "found.csv", "--least-probability", 0.9)
+    run(*words, "--table", "found.csv", "--min-confidence", 0.9)
     assert state(result) != before
-    surer = read(world, tmp_path / "found.csv")
-    assert 0 < len(surer) <= len(one)
+    confident = read(world, tmp_path / "found.csv")
+    assert 0 < len(confident) <= len(one)
     assert not (tmp_path / "detector").exists()
 
 
-def test_copick_projects_get_what_was_found_by_run_and_class(world: Any, scanned: Path, tmp_path: Path) -> None:
+def test_copick_projects_get_the_picks_by_run_and_class(world: Any, scanned: Path, tmp_path: Path) -> None:
     names = sorted(set(read(world, scanned / "particles.star").class_name))
     objects = [{"name": str(name), "is_particle": True, "label": k + 1} for k, name in enumerate(names)]
     config = {"overlay_root": "local://overlay", "config_type": "filesystem", "pickable_objects": objects}
@@ -158,7 +158,7 @@ def test_copick_projects_get_what_was_found_by_run_and_class(world: Any, scanned
 
 
 @pytest.mark.slow
-def test_workers_find_the_same(world: Any, scanned: Path, tmp_path: Path) -> None:
+def test_workers_pick_the_same(world: Any, scanned: Path, tmp_path: Path) -> None:
     words = ("--model", scanned / "detector", "--radius", 100, "--workers", 2, "--out", tmp_path)
     run("scan", tomogram(world, 1), tomogram(world, 2), *words)
     one, other = (read(world, folder / "particles.star") for folder in (tmp_path, scanned))
@@ -181,7 +181,7 @@ def test_tomograms_of_two_voxel_spacings_give_one_table(world: Any, scanned: Pat
     assert np.median(distance) < 30.0
 
 
-def test_masks_by_the_name_of_the_tomogram_say_where_to_look(world: Any, scanned: Path, tmp_path: Path) -> None:
+def test_masks_by_the_name_of_the_tomogram_limit_the_picks(world: Any, scanned: Path, tmp_path: Path) -> None:
     mask = np.ones((24, 64, 64), dtype=np.int8)
     mask[:, :32] = 0
     write_volume(tmp_path / "masks" / "tomogram_001.mrc", mask, SPACING)
@@ -195,33 +195,33 @@ def test_masks_by_the_name_of_the_tomogram_say_where_to_look(world: Any, scanned
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ((), "give either --examples to learn from, or --model"),
-        (("--examples", "PICKS", "--model", "MODEL"), "give either --examples to learn from, or --model"),
+        ((), "give either --labels to learn from, or --model"),
+        (("--labels", "PICKS", "--model", "MODEL"), "give either --labels to learn from, or --model"),
         (("--model", "MODEL", "--radii", "virus", 100), "radii name virus, expected classes of the detector: apof"),
-        (("--examples", "HERE", "--radii", "virus", 100), "radii name virus, expected classes of the detector: apof"),
+        (("--labels", "HERE", "--radii", "virus", 100), "radii name virus, expected classes of the detector: apof"),
         (("--model", "MODEL", "--radius", 0), "the radius of every class is 0 A, expected more than 0"),
-        (("--model", "MODEL", "--least-probability", 0), "least_probability is 0, expected a number between 0 and 1"),
-        (("--model", "MODEL", "--least-probability", 1), "least_probability is 1, expected a number between 0 and 1"),
+        (("--model", "MODEL", "--min-confidence", 0), "min_confidence is 0, expected a number between 0 and 1"),
+        (("--model", "MODEL", "--min-confidence", 1), "min_confidence is 1, expected a number between 0 and 1"),
         (("--model", "MODEL", "--table", "found.xyz"), "has the suffix '.xyz', expected .star"),
         (("--model", "general"), "the model knows no classes, but no class 'background'"),
         (("--model", "dense"), "the model knows no classes, but no class 'background'"),
         (("--model", "absent"), "absent: folder is missing, expected a run, a model, or the name of a shipped one"),
         (("--model", "MODEL", "--stride", 0), "stride is 0, expected a multiple of 1"),
         (("--model", "MODEL", "--workers", -1), "workers is -1, expected 0 or more"),
-        (("--examples", "absent.star"), "absent.star"),
-        (("--examples", "UNNAMED"), "no pick has a class; label one or more picks of every class"),
-        (("--examples", "PICKS"), "size of tomogram tomogram_002 is unknown"),
-        (("--examples", "ELSEWHERE"), "tomogram names of the particles have no tomogram: 'elsewhere'"),
-        (("--examples", "OUTSIDE"), "picks lie outside of tomogram_001, the first at"),
-        (("--examples", "HERE", "--detector.init", "general"), "expected dense"),
+        (("--labels", "absent.star"), "absent.star"),
+        (("--labels", "UNNAMED"), "no pick has a class; label one or more picks of every class"),
+        (("--labels", "PICKS"), "size of tomogram tomogram_002 is unknown"),
+        (("--labels", "ELSEWHERE"), "tomogram names of the particles have no tomogram: 'elsewhere'"),
+        (("--labels", "OUTSIDE"), "picks lie outside of tomogram_001, the first at"),
+        (("--labels", "HERE", "--detector.model", "general"), "expected dense"),
         (
-            ("--examples", "HERE", "--detector.init", "dense"),
+            ("--labels", "HERE", "--detector.model", "dense"),
             "is 16 but dense was trained at 10 A; give that, or",
         ),
         (("--model", "MODEL", "--masks", "FOLDER"), "holds masks of tomogram_002, expected one for each of tomogram_0"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_sentence(
+def test_wrong_requests_are_refused_in_one_sentence(
     world: Any,
     scanned: Path,
     picks: Path,
@@ -252,24 +252,24 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(
     assert sentence in refuse("scan", tomogram(world, 1), "--out", tmp_path / "out", *quick, *given)
 
 
-def test_a_detector_of_other_examples_is_left_alone(ask: tuple[object, ...], scanned: Path, refuse: Refuse) -> None:
+def test_detector_of_other_settings_is_kept(scan_words: tuple[object, ...], scanned: Path, refuse: Refuse) -> None:
     before = state(scanned / "detector" / "result")
-    assert "give another --out" in refuse(*ask, "--out", scanned, "--seed", 7)
+    assert "give another --out" in refuse(*scan_words, "--out", scanned, "--seed", 7)
     assert state(scanned / "detector" / "result") == before
 
 
-def test_a_detector_whose_last_file_was_not_written_is_finished(
-    ask: tuple[object, ...], scanned: Path, capsys: pytest.CaptureFixture[str]
+def test_detector_without_its_last_file_is_finished(
+    scan_words: tuple[object, ...], scanned: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As after a full disk: weights are there, and what says what they are is not."""
     card = scanned / "detector" / "result" / "model.json"
     before = card.read_text()
     card.unlink()
-    run(*ask, "--out", scanned)
+    run(*scan_words, "--out", scanned)
     assert card.read_text() == before
 
 
-def test_where_nothing_is_found_the_reason_may_be_one_of_three(
+def test_scan_without_picks_is_refused_with_advice(
     world: Any, scanned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_volume(tmp_path / "masks" / "tomogram_001.mrc", np.zeros((24, 64, 64), dtype=np.int8), SPACING)
@@ -285,4 +285,4 @@ def test_where_nothing_is_found_the_reason_may_be_one_of_three(
             tmp_path,
         )
     assert end.value.code == 2
-    assert "nothing was found in 1 tomograms; lower --least-probability" in capsys.readouterr().err
+    assert "nothing was picked in 1 tomograms; lower --min-confidence" in capsys.readouterr().err

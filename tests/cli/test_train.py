@@ -1,4 +1,4 @@
-"""The command that trains: what a run holds, how it is repeated, what is refused."""
+"""The command train: what a run holds, how it is repeated, what is refused."""
 
 import json
 import shutil
@@ -43,11 +43,11 @@ def test_run_holds_configuration_environment_log_and_model(chain: Any) -> None:
     assert described["data"]["labeled"]["labeled"] == 6
 
 
-def test_only_the_labeled_particles_count_as_seen(chain: Any) -> None:
+def test_run_lists_the_particles_whose_labels_it_used(chain: Any) -> None:
     assert json.loads((chain.pretrained / "seen.json").read_text()) == []
-    seen = json.loads((chain.classifier / "seen.json").read_text())
-    assert len(seen) == 6
-    assert set(seen) < set(open_subtomograms(chain.subtomograms).particles.particle_id)
+    labeled = json.loads((chain.classifier / "seen.json").read_text())
+    assert len(labeled) == 6
+    assert set(labeled) < set(open_subtomograms(chain.subtomograms).particles.particle_id)
 
 
 def test_classes_are_those_of_the_labels(chain: Any) -> None:
@@ -55,13 +55,13 @@ def test_classes_are_those_of_the_labels(chain: Any) -> None:
     assert load_classifier(chain.pretrained).card.class_names == ()
 
 
-def test_settings_of_an_earlier_pretraining_give_its_weights_again(chain: Any, tmp_path: Path) -> None:
+def test_settings_of_an_earlier_pretraining_reproduce_its_weights(chain: Any, tmp_path: Path) -> None:
     words = ["train", "contrastive", str(chain.subtomograms), "--out", str(tmp_path / "again")]
     main([*words, "--from", str(chain.pretrained)])
     assert weights(tmp_path / "again") == weights(chain.pretrained)
 
 
-def test_settings_of_an_earlier_fine_tuning_give_its_weights_again(world: Any, chain: Any, tmp_path: Path) -> None:
+def test_settings_of_an_earlier_fine_tuning_reproduce_its_weights(world: Any, chain: Any, tmp_path: Path) -> None:
     words = ["train", "supervised", str(chain.subtomograms), "--out", str(tmp_path / "again")]
     main([*words, "--labels", str(world.labels), "--from", str(chain.classifier / "config.json")])
     assert weights(tmp_path / "again") == weights(chain.classifier)
@@ -75,7 +75,7 @@ def test_another_seed_gives_other_weights(chain: Any, tmp_path: Path) -> None:
     assert weights(tmp_path / "other") != weights(chain.pretrained)
 
 
-def test_validation_labels_are_seen_too(world: Any, chain: Any, tmp_path: Path) -> None:
+def test_run_lists_the_particles_of_validation_too(world: Any, chain: Any, tmp_path: Path) -> None:
     words = ["train", "supervised", str(chain.subtomograms), "--out", str(tmp_path / "run"), *FEW]
     main([*words, "--labels", str(world.labels), "--validation", str(world.paths.particles_truth)])
     assert len(json.loads((tmp_path / "run" / "seen.json").read_text())) == 45
@@ -102,7 +102,7 @@ def test_unlabeled_sets_are_refused_and_leave_no_run(chain: Any, tmp_path: Path,
     assert "0 classes" in refuse("train", "supervised", chain.subtomograms, "--out", tmp_path / "run")
 
 
-def test_labels_of_one_class_are_refused_and_can_be_put_right(
+def test_labels_of_one_class_are_refused_and_can_be_corrected(
     world: Any, chain: Any, tmp_path: Path, refuse: Refuse
 ) -> None:
     one = labels_csv(tmp_path / "one.csv", chain, ["groel", "groel"])
@@ -114,8 +114,8 @@ def test_labels_of_one_class_are_refused_and_can_be_put_right(
 
 def test_labels_that_belong_to_no_particle_are_refused(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     far = labels_csv(tmp_path / "far.csv", chain, ["groel", "clpb"], offset=5000.0)
-    said = refuse("train", "supervised", chain.subtomograms, "--out", tmp_path / "run", "--labels", far)
-    assert "2 of 2 labels belong to no particle within 30 A" in said
+    message = refuse("train", "supervised", chain.subtomograms, "--out", tmp_path / "run", "--labels", far)
+    assert "2 of 2 labels belong to no particle within 30 A" in message
 
 
 def test_label_files_without_classes_are_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
@@ -128,14 +128,14 @@ def test_label_files_without_classes_are_refused(world: Any, chain: Any, tmp_pat
 def test_an_encoder_of_another_voxel_spacing_is_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     words = ["extract", str(world.paths.particles), "--tomograms", str(world.paths.tomograms)]
     main([*words, "--out", str(tmp_path / "set"), "--voxel-spacing", "20", "--box-size", "16"])
-    given = ("--labels", world.labels, "--init", chain.pretrained)
-    said = refuse("train", "supervised", tmp_path / "set", "--out", tmp_path / "run", *given)
-    assert "20.00 A" in said
-    assert "16.00 A" in said
+    given = ("--labels", world.labels, "--model", chain.pretrained)
+    message = refuse("train", "supervised", tmp_path / "set", "--out", tmp_path / "run", *given)
+    assert "20.00 A" in message
+    assert "16.00 A" in message
 
 
-def test_starting_from_no_run_is_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
-    given = ("--labels", world.labels, "--init", tmp_path / "absent")
+def test_missing_model_to_start_from_is_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
+    given = ("--labels", world.labels, "--model", tmp_path / "absent")
     assert "absent" in refuse("train", "supervised", chain.subtomograms, "--out", tmp_path / "run", *given)
 
 
@@ -147,8 +147,8 @@ def test_a_folder_that_is_no_run_is_refused_and_left_alone(world: Any, chain: An
 
 def test_a_run_of_other_settings_is_refused(chain: Any, refuse: Refuse) -> None:
     before = weights(chain.pretrained)
-    said = refuse("train", "contrastive", chain.subtomograms, "--out", chain.pretrained, *FEW)
-    assert "give another --out" in said
+    message = refuse("train", "contrastive", chain.subtomograms, "--out", chain.pretrained, *FEW)
+    assert "give another --out" in message
     assert weights(chain.pretrained) == before
 
 
@@ -180,18 +180,23 @@ def test_counts_below_one_are_refused(chain: Any, tmp_path: Path, refuse: Refuse
     assert "-1" in refuse(*words, f"--training.{setting}", "-1")
 
 
-def test_classes_are_enrolled_into_what_episodes_trained(
-    chain: Any, world: Any, tmp_path: Path, refuse: Refuse
-) -> None:
-    few = ("--init", "None", "--ways", "2", "--shots", "1", "--queries", "1", "--training.steps", "2")
+def test_model_trained_by_episodes_enrolls_classes(chain: Any, world: Any, tmp_path: Path, refuse: Refuse) -> None:
+    few = ("--model", "None", "--ways", "2", "--shots", "1", "--queries", "1", "--training.steps", "2")
     words = ["train", "prototypical", str(chain.subtomograms), "--labels", str(world.labels), *few]
     main([*words, "--head", "attention", "--out", str(tmp_path / "run")])
     assert load_classifier(tmp_path / "run").card.head == "attention"
-    named = ("--examples", str(world.labels), "--model", str(tmp_path / "run"), "--out", str(tmp_path / "named.star"))
-    main(["identify", str(chain.subtomograms), *named, "--averages", "never", "--save", str(tmp_path / "kept")])
+    options = (
+        "--labels",
+        str(world.labels),
+        "--model",
+        str(tmp_path / "run"),
+        "--out",
+        str(tmp_path / "classified.star"),
+    )
+    main(["identify", str(chain.subtomograms), *options, "--class-averages", "never", "--save", str(tmp_path / "kept")])
     kept = load_classifier(tmp_path / "kept").card
     assert (kept.head, kept.class_names) == ("attention", ("apoferritin", "groel", "ribosome-70s"))
-    spare = refuse(*words, "--validation-classes", "clpb", "--out", tmp_path / "other")
-    assert "validation class clpb is not among those of" in spare
-    spare = refuse(*words, "--validation-classes", "groel", "rubisco", "--out", tmp_path / "other")
-    assert "validation class rubisco" in spare
+    message = refuse(*words, "--validation-classes", "clpb", "--out", tmp_path / "other")
+    assert "validation class clpb is not among those of" in message
+    message = refuse(*words, "--validation-classes", "groel", "rubisco", "--out", tmp_path / "other")
+    assert "validation class rubisco" in message

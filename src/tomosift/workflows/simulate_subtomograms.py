@@ -1,4 +1,4 @@
-"""Simulate single subtomograms of known structures or synthetic complexes, in the style of measured ones if requested."""
+"""Simulate single subtomograms of known structures or synthetic complexes, also in the style of measured ones."""
 
 from collections.abc import Sequence
 from dataclasses import replace

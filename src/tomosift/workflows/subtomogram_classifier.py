@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from tomosift import methods
@@ -23,9 +24,9 @@ from tomosift.progress import Monitor
 from tomosift.workflows.classify import check_model, predict_with_progress, tabulate
 from tomosift.workflows.enrollment import enroll
 
-Labels = Particles | Path | str | Sequence[str] | None
-"""Particles with classes, a table of them, one class name for each particle of the set ("" for none), or None for the
-classes that the set came with."""
+Labels = Particles | Path | str | Sequence[str] | NDArray[Any] | Subtomograms | None
+"""Particles with classes, a table of them, one class name for each particle of the set ("" for none), another set with
+classes, or None for the classes that the set came with."""
 
 
 class SubtomogramClassifier(BaseEstimator):  # type: ignore[misc]
@@ -121,8 +122,7 @@ class SubtomogramClassifier(BaseEstimator):  # type: ignore[misc]
         subtomograms
             Labeled and unlabeled subtomograms.
         labels
-            Classes of a few of them, see `Labels`. For ``"prototypes"`` a labeled set of its own
-            (`tomosift.Subtomograms`) is accepted as well.
+            Classes of a few of them, see `Labels`.
         monitor
             Shows the stages.
 
@@ -228,7 +228,7 @@ class SubtomogramClassifier(BaseEstimator):  # type: ignore[misc]
         model: Classifier = self.classifier_
         return model
 
-    def _label(self, subtomograms: Subtomograms, labels: Any) -> Subtomograms:
+    def _label(self, subtomograms: Subtomograms, labels: Labels) -> Subtomograms:
         if labels is None:
             return subtomograms
         if isinstance(labels, Subtomograms):
@@ -259,6 +259,8 @@ class SubtomogramClassifier(BaseEstimator):  # type: ignore[misc]
         if not len(support):
             raise ValueError("no particle is labeled; label one or more of each class")
         model = load_classifier(Path(self.init))
-        enrolled = enroll(model, subtomograms, support, self.class_averages == "auto", monitor)
-        self.averages_reason_ = enrolled.reason
-        return enrolled.classifier.replace_card(min_confidence=self.min_confidence, min_similarity=self.min_similarity)
+        enrollment = enroll(model, subtomograms, support, self.class_averages == "auto", monitor)
+        self.averages_reason_ = enrollment.reason
+        return enrollment.classifier.replace_card(
+            min_confidence=self.min_confidence, min_similarity=self.min_similarity
+        )

@@ -19,7 +19,8 @@ from tomosift.evaluation.report.translation_report import TranslationResult, wri
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.model_files import GENERAL
 from tomosift.inference.prediction import embed_volumes
-from tomosift.methods.cycle_wgan import Config
+from tomosift.methods.cycle_wgan import Config, describe_held_out_maps
+from tomosift.models.generator_files import load_generator
 from tomosift.objectives.cycle_wgan import AdversarialLoss
 from tomosift.progress import Monitor
 from tomosift.simulation.style_baselines import fit_style

@@ -1,4 +1,4 @@
-"""Simulating a data set from the command line, and opening it again as a user would."""
+"""The command simulate tomograms: the files that it writes, opened as a user does."""
 
 from pathlib import Path
 
@@ -24,16 +24,16 @@ def ball(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def words(ball: Path) -> list[str]:
     return [
-        *("--classes", str(ball), "--tomograms", "2", "--particles-per-class", "4", "--shape-zyx", "16", "48", "48"),
-        *("--tilt-range-deg", "-40", "60", "--tilt-step-deg", "10", "--vesicles", "0", "--gold-beads", "0"),
-        *("--template-extent-angstrom", "120", "--snr-box-size", "12", "--no-labels"),
+        *("--structures", str(ball), "--tomograms", "2", "--particles-per-class", "4", "--shape-zyx", "16", "48", "48"),
+        *("--tilt-range", "-40", "60", "--tilt-step-deg", "10", "--vesicles", "0", "--gold-beads", "0"),
+        *("--template-extent-angstrom", "120", "--snr-box-size", "12", "--no-voxel-labels"),
     ]
 
 
 @pytest.fixture(scope="module")
 def folder(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("simulated")
-    main(["simulate", "--out", str(out), *words])
+    main(["simulate", "tomograms", "--out", str(out), *words])
     return out
 
 
@@ -50,21 +50,21 @@ def test_the_folder_opens_with_tilt_range_halves_and_picks(folder: Path) -> None
         assert (picks.position_zyx_angstrom >= 0).all()
 
 
-def test_it_says_what_to_do_next_and_labels_come_on_request(
+def test_next_command_is_printed_and_labels_are_written_on_request(
     folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["simulate", "--out", str(folder), "--labels-per-class", "2", *words])
-    told = " ".join(capsys.readouterr().err.split())
-    assert "next: tomosift check" in told
+    main(["simulate", "tomograms", "--out", str(folder), "--labels-per-class", "2", *words])
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "next: tomosift check" in printed
     assert (folder / "labels.star").exists()
 
 
 def test_other_settings_and_negative_numbers_end_in_one_sentence(
     folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for extra, sentence in ((["--seed", "4"], "other settings"), (["--labels-per-class", "-1"], "labels-per-class")):
+    for extra, sentence in ((["--seed", "4"], "other settings"), (["--labels-per-class", "-1"], "labels_per_class")):
         with pytest.raises(SystemExit) as end:
-            main(["simulate", "--out", str(folder), *words, *extra])
+            main(["simulate", "tomograms", "--out", str(folder), *words, *extra])
         assert end.value.code == 2
         assert sentence in " ".join(capsys.readouterr().err.split())
 
@@ -75,9 +75,9 @@ def test_the_simulated_folder_passes_the_check(folder: Path, capsys: pytest.Capt
     assert "-40 to 60" in " ".join(capsys.readouterr().out.split())
 
 
-def test_two_processes_make_the_same_tomograms(folder: Path, words: list[str], tmp_path: Path) -> None:
-    main(["simulate", "--out", str(tmp_path / "shared"), *words, "--workers", "2"])
+def test_two_processes_simulate_the_same_tomograms(folder: Path, words: list[str], tmp_path: Path) -> None:
+    main(["simulate", "tomograms", "--out", str(tmp_path / "shared"), *words, "--workers", "2"])
     for path in sorted(folder.rglob("*.mrc")):
         other = tmp_path / "shared" / path.relative_to(folder)
-        # Headers tell when they were written.
+        # Headers hold the time of writing.
         np.testing.assert_array_equal(open_volume(other).data, open_volume(path).data)
