@@ -1,6 +1,7 @@
 """The documentation is correct: its Python runs, its commands and options exist, its links have targets."""
 
 import importlib
+import importlib.util
 import io
 import re
 import shlex
@@ -90,6 +91,21 @@ def test_options_named_in_the_text_exist() -> None:
         quoted = re.findall(r"`[^`\n]*`", page.read_text())
         named = {word for text in quoted for word in re.findall(r"(?<!\S)--[a-z][\w.-]*", text.strip("`"))}
         assert named <= known, f"{page.name}: {sorted(named - known)}"
+
+
+def test_reference_of_the_command_line_is_what_the_commands_generate() -> None:
+    spec = importlib.util.spec_from_file_location(
+        "command_reference", ROOT / "docs" / "generate" / "command_reference.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    page = generator.render_page()
+    assert generator.PAGE.read_text() == page, "run docs/generate/command_reference.py"
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert len(rows) > 400
+    assert not [row for row in rows if row.endswith("|  |")], "options without a meaning"
 
 
 def test_tasks_of_dev_exist() -> None:

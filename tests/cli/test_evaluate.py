@@ -24,7 +24,7 @@ def test_report_is_one_file_complete_in_itself(
     assert all(name in page for name in ("groel", "apoferritin", "ribosome-70s"))
     assert "data:image/" in page or "<svg" in page
     assert 'src="http' not in page
-    assert "6 particles that were labeled for training are left out" in page
+    assert "6 particles whose labels were used for training are left out" in page
 
 
 def test_without_known_classes_the_report_states_no_accuracy(

@@ -79,7 +79,7 @@ def test_wrong_requests_are_refused_in_one_sentence(world: Any, chain: Any, tmp_
     starfile.write(labels, tmp_path / "empty.star")
     assert "names no class" in refuse("identify", chain.subtomograms, "--labels", tmp_path / "empty.star", *out)
     message = refuse("identify", chain.subtomograms, "--labels", world.labels, "--model", chain.classifier, *out)
-    assert "trained head, which takes up no new class" in message
+    assert "trained head, which accepts no new class" in message
     identify(chain, "--labels", world.labels, *out, "--save", tmp_path / "kept")
     message = refuse("identify", chain.subtomograms, "--labels", world.labels, "--model", tmp_path / "kept", *out)
     assert "exists already" in message
@@ -101,13 +101,13 @@ def mask_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_masks_are_in_the_order_of_the_table_or_in_the_frame_of_the_tomograms(
     world: Any, chain: Any, mask_model: Path, tmp_path: Path
 ) -> None:
-    given = ("--labels", world.labels, "--model", mask_model, "--out", tmp_path / "classified.star")
-    identify(chain, *given, "--masks", tmp_path / "masks.mrcs")
+    options = ("--labels", world.labels, "--model", mask_model, "--out", tmp_path / "classified.star")
+    identify(chain, *options, "--masks", tmp_path / "masks.mrcs")
     table = starfile.read(tmp_path / "classified.star", always_dict=True)["particles"]
     stack = open_volume(tmp_path / "masks.mrcs")
     assert stack.data.shape == (len(table) * 16, 16, 16) or stack.data.shape == (len(table), 16, 16, 16)
     assert set(np.unique(np.asarray(stack.data))) <= {0, 1}
-    identify(chain, *given, "--masks", tmp_path / "volumes.zarr", "--crf")
+    identify(chain, *options, "--masks", tmp_path / "volumes.zarr", "--crf")
     names = sorted(path.name for path in (tmp_path / "volumes.zarr").iterdir())
     assert names == [f"{name}.zarr" for name in sorted(set(table["rlnTomoName"]))]
     volume = open_volume(tmp_path / "volumes.zarr" / names[0])
@@ -119,32 +119,33 @@ def test_masks_are_in_the_order_of_the_table_or_in_the_frame_of_the_tomograms(
 def test_masks_that_cannot_be_written_are_refused_before_the_work(
     world: Any, chain: Any, tmp_path: Path, refuse: Refuse
 ) -> None:
-    given = ("identify", chain.subtomograms, "--labels", world.labels, "--out", tmp_path / "classified.star")
-    assert "expected .mrcs for a stack or .zarr" in refuse(*given, "--masks", tmp_path / "masks.tif")
+    options = ("identify", chain.subtomograms, "--labels", world.labels, "--out", tmp_path / "classified.star")
+    assert "expected .mrcs for a stack or .zarr" in refuse(*options, "--masks", tmp_path / "masks.tif")
     assert not (tmp_path / "classified.star").exists()
     alone = ("--model", "None", "--training.steps", "1", "--out", str(tmp_path / "alone"))
     main(["train", "contrastive", str(chain.subtomograms), *alone])
-    assert "makes no masks" in refuse(*given, "--model", tmp_path / "alone", "--masks", tmp_path / "masks.mrcs")
-    identify(chain, *given[2:], "--model", chain.pretrained, "--masks", tmp_path / "masks.mrcs")  # kept from general
+    assert "predicts no masks" in refuse(*options, "--model", tmp_path / "alone", "--masks", tmp_path / "masks.mrcs")
+    identify(chain, *options[2:], "--model", chain.pretrained, "--masks", tmp_path / "masks.mrcs")  # kept from general
     assert (tmp_path / "masks.mrcs").exists()
 
 
 def test_report_shows_labeled_examples_beside_particles(
     world: Any, chain: Any, mask_model: Path, tmp_path: Path
 ) -> None:
-    given = ("--labels", world.labels, "--model", mask_model, "--out", tmp_path / "classified.star")
-    identify(chain, *given, "--report", tmp_path / "report.html")
+    options = ("--labels", world.labels, "--model", mask_model, "--out", tmp_path / "classified.star")
+    identify(chain, *options, "--report", tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert 'id="support"' in text
     assert "Classes were enrolled from 6 labeled examples; nothing was trained." in text
-    assert text.count("most like") == 16 + 1  # cards, and the sentence above them
+    assert text.count("<dt>most similar</dt>") == 16
+    assert "Beside the most similar example" in text
     assert "White lines show" in text
 
 
 def test_class_averages_classify_and_mask_particles_and_are_kept(world: Any, chain: Any, tmp_path: Path) -> None:
-    given = ("--labels", world.labels, "--out", tmp_path / "classified.star")
+    options = ("--labels", world.labels, "--out", tmp_path / "classified.star")
     files = ("--masks", tmp_path / "masks.mrcs", "--report", tmp_path / "report.html", "--save", tmp_path / "kept")
-    identify(chain, *given, *files, class_averages="auto")
+    identify(chain, *options, *files, class_averages="auto")
     table = starfile.read(tmp_path / "classified.star", always_dict=True)["particles"]
     columns = [f"tomosiftProbability_{name}" for name in CLASSES]
     np.testing.assert_allclose(table[columns].to_numpy().sum(1), 1, atol=1e-4)
@@ -184,7 +185,7 @@ def test_without_class_averages_the_reason_is_printed_and_particles_are_classifi
     small = simulate_subtomograms(config, tmp_path / "small")
     examples = simulate_subtomograms(replace(config, per_class=1, seed=9), tmp_path / "examples")
     main(["identify", str(small.path), "--labels", str(examples.path), "--out", str(tmp_path / "b.star")])
-    assert "no class averages: fewer than 2 classes have 10 particles" in capsys.readouterr().err
+    assert "no class averages: fewer than 2 classes have 10 members" in capsys.readouterr().err
     # The labeled examples are of another set, though particles of simulated sets have the same names.
     assert len(starfile.read(tmp_path / "b.star", always_dict=True)["particles"]) == 15
 

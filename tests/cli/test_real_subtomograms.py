@@ -76,7 +76,7 @@ def test_few_labels_classify_microtubule_and_background(real_data: Path, tmp_pat
     assert found["label"].tolist() == table["label"].tolist()
     main(["evaluate", str(folder), "--model", str(run), "--out", str(tmp_path / "report.html")])
     page = (tmp_path / "report.html").read_text()
-    assert "10 particles that were labeled for training are left out" in page
+    assert "10 particles whose labels were used for training are left out" in page
     assert "microtubule" in page
 
 

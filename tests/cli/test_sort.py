@@ -56,7 +56,7 @@ def test_every_pick_has_a_class_and_keeps_its_columns(world: Any, sorted_world: 
 def test_report_states_the_accuracy_of_both_trainings(sorted_world: Path) -> None:
     page = (sorted_world / "report.html").read_text()
     assert "45 particles sorted" in page
-    assert "6 particles that were labeled for training are left out" in page
+    assert "6 particles whose labels were used for training are left out" in page
     assert "from scratch" in page
 
 

@@ -13,6 +13,7 @@ from tomosift.inference.model_files import load_classifier
 from tomosift.methods.contrastive import Config as Contrastive
 from tomosift.methods.supervised import Config as Supervised
 from tomosift.models.embedder import Embedder
+from tomosift.models.encoder import Encoder
 from tomosift.progress import Monitor
 from tomosift.workflows.sort import Pretraining, _classify_and_report, _needs_pretraining
 
@@ -37,23 +38,32 @@ def test_pretraining_comes_first_where_it_helps(
     assert _needs_pretraining(mode, pretrain, finetune, spacing) == expected
 
 
-def test_every_particle_is_embedded_once_for_table_and_report(world: Any, chain: Any, tmp_path: Path) -> None:
+def test_every_particle_is_embedded_once_for_table_and_report(
+    world: Any, chain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "classifier").symlink_to(chain.classifier)
     subtomograms = open_subtomograms(chain.subtomograms)
     evaluated = label_subtomograms(subtomograms, world.paths.particles_truth)
-    final = load_classifier(chain.classifier).state_dict()
-    rows: list[int] = []
+    final = load_classifier(chain.classifier).encoder
+    embedded, encoded = [], []
+    embed = Embedder.__call__
 
-    def count(module: nn.Module, inputs: tuple[Any, ...], _: Any) -> None:
-        if isinstance(module, Embedder):
-            weights = module.encoder.state_dict()
-            assert all(torch.equal(value, final[f"encoder.{name}"]) for name, value in weights.items())
-            rows.append(len(inputs[0]))
+    def count_embedded(embedder: Embedder, volume: torch.Tensor) -> torch.Tensor:
+        weights = embedder.encoder.state_dict()
+        assert all(torch.equal(weights[name], value) for name, value in final.state_dict().items())
+        embedded.append(len(volume))
+        return embed(embedder, volume)
 
-    hook = nn.modules.module.register_module_forward_hook(count)
+    def count_encoded(module: nn.Module, inputs: tuple[Any, ...], _: Any) -> None:
+        if isinstance(module, Encoder):
+            encoded.append(len(inputs[0]))
+
+    monkeypatch.setattr(Embedder, "__call__", count_embedded)
+    hook = nn.modules.module.register_module_forward_hook(count_encoded)
     try:
         result = _classify_and_report(world.paths.particles, tmp_path, subtomograms, evaluated, [], Monitor())
     finally:
         hook.remove()
-    assert sum(rows) == len(subtomograms) == len(result.classification.particles)
+    assert sum(embedded) == len(subtomograms) == len(result.classification.particles)
+    assert sum(encoded) == len(subtomograms) * final.center_candidates  # the mean over the candidates is the embedding
     assert (tmp_path / "report.html").exists()

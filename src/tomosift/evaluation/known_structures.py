@@ -98,7 +98,7 @@ class _PartialProgress:
 
 def _embed_simulated(
     classifier: Classifier, config: SubtomogramSetConfig, folder: Path, progress: _PartialProgress
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """Return the mean embedding of each structure."""
     simulated = simulate_subtomograms(config, folder, progress=progress)
     embeddings = embed(classifier.embedder, simulated, progress=replace(progress, stage=progress.stage + 1))
