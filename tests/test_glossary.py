@@ -78,6 +78,7 @@ EXCEPTIONS: tuple[Exception_, ...] = (
     Exception_("src/tomosift/methods/supervised.py", "unfamiliar", "unfamiliar_below", _RUNS),
     Exception_("src/tomosift/picking/config.py", "places", "_places", _RUNS),
     Exception_("src/tomosift/data/extraction/*.py", "asked", "class_names_asked", _SETS),
+    Exception_("src/tomosift/workflows/simulate_subtomograms.py", "translator", "translator", _SETS),
     Exception_("src/tomosift/evaluation/*.py", "adversaries", "cryo-shift-no-adversaries", _ENTRY),
     Exception_("docs/protocols/*.md", "adversaries", "adversaries", _ENTRY),
     Exception_("CHANGELOG.md", "familiarity", "tomosiftFamiliarity", _RENAMED),

@@ -36,10 +36,10 @@ def test_findings_are_printed_and_written_and_the_command_ends_well(
     printed = capsys.readouterr().out
     for about in ("names", "voxel spacing", "contrast", "positions"):
         assert about in printed
-    found = {one["about"]: one for one in json.loads((tmp_path / "findings.json").read_text())["findings"]}
-    assert found["contrast"]["level"] == "ok"
-    assert found["tilt range"]["measured"]["stated_deg"] == {"TS_1": [-50.0, 60.0]}
-    assert not [one for one in found.values() if one["level"] == "error"]
+    findings = {one["about"]: one for one in json.loads((tmp_path / "findings.json").read_text())["findings"]}
+    assert findings["contrast"]["level"] == "ok"
+    assert findings["tilt range"]["measured"]["stated_deg"] == {"TS_1": [-50.0, 60.0]}
+    assert not [one for one in findings.values() if one["level"] == "error"]
 
 
 def test_errors_end_in_code_two_after_everything_was_printed(
@@ -69,5 +69,5 @@ def test_stated_tilt_range_overrides_that_of_the_files(files: tuple[Path, Path],
     out = tmp_path / "findings.json"
     words = ["--tomograms", str(files[1]), "--box-size", "8", "--tilt-range", "-40", "45", "--json", str(out)]
     main(["check", str(files[0]), *words])
-    found = {one["about"]: one for one in json.loads(out.read_text())["findings"]}
-    assert found["tilt range"]["measured"]["stated_deg"] == {"TS_1": [-40.0, 45.0]}
+    findings = {one["about"]: one for one in json.loads(out.read_text())["findings"]}
+    assert findings["tilt range"]["measured"]["stated_deg"] == {"TS_1": [-40.0, 45.0]}

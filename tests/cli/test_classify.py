@@ -33,11 +33,11 @@ def expected(chain: Any) -> Any:
 
 
 def test_every_column_and_block_of_a_relion_table_survives(world: Any, chain: Any, tmp_path: Path) -> None:
-    given = starfile.read(world.paths.particles, always_dict=True)
-    found = starfile.read(classify(chain, tmp_path / "c.star"), always_dict=True)
-    pd.testing.assert_frame_equal(found["optics"], given["optics"])
-    pd.testing.assert_frame_equal(found["particles"][given["particles"].columns], given["particles"])
-    added = list(found["particles"].columns[len(given["particles"].columns) :])
+    picks = starfile.read(world.paths.particles, always_dict=True)
+    classified = starfile.read(classify(chain, tmp_path / "c.star"), always_dict=True)
+    pd.testing.assert_frame_equal(classified["optics"], picks["optics"])
+    pd.testing.assert_frame_equal(classified["particles"][picks["particles"].columns], picks["particles"])
+    added = list(classified["particles"].columns[len(picks["particles"].columns) :])
     assert added[:4] == ["rlnClassNumber", "tomosiftClass", "tomosiftConfidence", "tomosiftSimilarity"]
     assert added[4:7] == [f"tomosiftProbability_{name}" for name in CLASSES]
 
@@ -51,12 +51,12 @@ def test_written_values_are_those_of_the_model(chain: Any, tmp_path: Path) -> No
 
 
 def test_relion_output_reads_back_with_classes_and_the_same_geometry(world: Any, chain: Any, tmp_path: Path) -> None:
-    given = read_particles(world.paths.particles, grids=grids(world))
-    found = read_particles(classify(chain, tmp_path / "c.star"), grids=grids(world))
-    np.testing.assert_array_equal(found.position_zyx_angstrom, given.position_zyx_angstrom)
-    np.testing.assert_array_equal(found.rotation, given.rotation)
-    assert found.source == given.source == "relion5"
-    assert found.class_name.tolist() == [CLASSES[k] for k in expected(chain).probabilities.argmax(1)]
+    picks = read_particles(world.paths.particles, grids=grids(world))
+    classified = read_particles(classify(chain, tmp_path / "c.star"), grids=grids(world))
+    np.testing.assert_array_equal(classified.position_zyx_angstrom, picks.position_zyx_angstrom)
+    np.testing.assert_array_equal(classified.rotation, picks.rotation)
+    assert classified.source == picks.source == "relion5"
+    assert classified.class_name.tolist() == [CLASSES[k] for k in expected(chain).probabilities.argmax(1)]
 
 
 def grids(world: Any) -> Any:
@@ -99,11 +99,11 @@ def copick_project(folder: Path, names: tuple[str, ...]) -> Path:
 
 def test_copick_project_gets_one_file_per_run_and_class(chain: Any, tmp_path: Path) -> None:
     project = classify(chain, copick_project(tmp_path, CLASSES))
-    found = copick.read_project(project)
-    assert len(found) == 45
+    classified = copick.read_project(project)
+    assert len(classified) == 45
     subtomograms = open_subtomograms(chain.subtomograms)
     predicted = [CLASSES[k] for k in expected(chain).probabilities.argmax(1)]
-    given = sorted(
+    picks = sorted(
         zip(
             subtomograms.particles.tomogram,
             predicted,
@@ -111,9 +111,12 @@ def test_copick_project_gets_one_file_per_run_and_class(chain: Any, tmp_path: Pa
             strict=True,
         )
     )
-    back = sorted(zip(found.tomogram, found.class_name, found.position_zyx_angstrom.tolist(), strict=True))
-    assert [row[:2] for row in back] == [row[:2] for row in given]
-    np.testing.assert_allclose([row[2] for row in back], [row[2] for row in given], atol=1e-6)
+    positions = classified.position_zyx_angstrom.tolist()
+    back = sorted(zip(classified.tomogram, classified.class_name, positions, strict=True))
+        zip(classified.tomogram, classified.class_name, classified.position_zyx_angstrom.tolist(), strict=True)
+    )
+    assert [row[:2] for row in back] == [row[:2] for row in picks]
+    np.testing.assert_allclose([row[2] for row in back], [row[2] for row in picks], atol=1e-6)
 
 
 def test_copick_project_without_the_classes_is_refused(chain: Any, tmp_path: Path, refuse: Refuse) -> None:

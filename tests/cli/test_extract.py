@@ -53,8 +53,10 @@ def test_subtomograms_at_the_border_can_be_left_out_and_are_counted(
 def test_subtomograms_of_another_program_are_imported_without_tomograms(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for k in range(3):
-        write_volume(tmp_path / "boxes" / f"box_{k}.mrc", rng.standard_normal((16, 16, 16)).astype(np.float32), 12.0)
-    main(["extract", str(tmp_path / "boxes"), "--out", str(tmp_path / "set")])
+        write_volume(
+            tmp_path / "files" / f"particle_{k}.mrc", rng.standard_normal((16, 16, 16)).astype(np.float32), 12.0
+        )
+    main(["extract", str(tmp_path / "files"), "--out", str(tmp_path / "set")])
     subtomograms = open_subtomograms(tmp_path / "set")
     assert (len(subtomograms), subtomograms.box_size, subtomograms.voxel_spacing_angstrom) == (3, 16, 12.0)
 
@@ -89,7 +91,7 @@ def test_sizes_that_are_not_positive_are_refused(
     refuse(*words, option, value)
 
 
-def test_a_folder_with_another_set_is_refused(world: Any, chain: Any, refuse: Refuse) -> None:
+def test_folder_with_another_set_is_refused(world: Any, chain: Any, refuse: Refuse) -> None:
     words = ("extract", world.paths.particles, "--tomograms", world.paths.tomograms, "--out", chain.subtomograms)
     before = (chain.subtomograms / "set.json").read_text()
     refuse(*words, "--voxel-spacing", 16, "--box-size", 24)

@@ -37,13 +37,13 @@ def test_labels_of_a_table_are_taken_over_and_the_token_is_for_its_owner(
     store = tmp_path / "kept" / "labels.sqlite"
     words = ("label", chain.subtomograms, "--store", store, "--annotator", "ada", "--no-browser")
     run(*words, "--labels", world.labels, "--classes", "membrane")
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     token = (store.parent / "token").read_text()
-    assert f"/#token={token}" in said
-    assert "6 labels taken over" in said
+    assert f"/#token={token}" in printed
+    assert "6 labels taken over" in printed
     assert stat.S_IMODE((store.parent / "token").stat().st_mode) == 0o600
-    boxes = open_subtomograms(chain.subtomograms)
-    opened = Store(store, set_digest(boxes), boxes.particles.particle_id)
+    subtomograms = open_subtomograms(chain.subtomograms)
+    opened = Store(store, set_digest(subtomograms), subtomograms.particles.particle_id)
     assert len(ConsensusTracker(opened).update().majority) == 6
     assert opened.read_classes()[0].name == "membrane"
     assert len(opened.read_classes()) == 4
@@ -74,9 +74,9 @@ def test_wrong_arguments_are_one_sentence(chain: Any, world: Any, refuse: Refuse
     assert "nowhere.star" in refuse(*words, "--labels", tmp_path / "nowhere.star")
 
 
-def test_missing_extra_is_said_with_the_command_that_installs_it(
+def test_missing_extra_is_refused_with_the_command_that_installs_it(
     chain: Any, refuse: Refuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    said = refuse("label", chain.subtomograms, "--store", tmp_path / "labels.sqlite", "--no-browser")
-    assert "pip install 'tomosift[label]'" in said
+    printed = refuse("label", chain.subtomograms, "--store", tmp_path / "labels.sqlite", "--no-browser")
+    assert "pip install 'tomosift[label]'" in printed

@@ -69,11 +69,11 @@ def test_few_labels_classify_microtubule_and_background(real_data: Path, tmp_pat
     main([*words, "--training.steps", "15", "--training.batch-size", "10"])
     assert len(json.loads((run / "seen.json").read_text())) == 10
     main(["classify", str(folder), "--model", str(run), "--out", str(tmp_path / "c.csv")])
-    found = pd.read_csv(tmp_path / "c.csv")
-    assert len(found) == 73
-    assert set(found["tomosiftClass"]) <= {"background", "microtubule"}
+    predictions = pd.read_csv(tmp_path / "c.csv")
+    assert len(predictions) == 73
+    assert set(predictions["tomosiftClass"]) <= {"background", "microtubule"}
     # labels.csv holds the true classes; predictions must not replace that column.
-    assert found["label"].tolist() == table["label"].tolist()
+    assert predictions["label"].tolist() == table["label"].tolist()
     main(["evaluate", str(folder), "--model", str(run), "--out", str(tmp_path / "report.html")])
     page = (tmp_path / "report.html").read_text()
     assert "10 particles whose labels were used for training are left out" in page

@@ -86,14 +86,14 @@ def test_scan_from_labels_writes_a_detector_a_table_maps_and_a_report(world: Any
 
 def test_picks_are_the_particles(world: Any, scanned: Path, picks: Path) -> None:
     """The tomograms are blurred and noisy, at 16 A; chance finds one particle in 50."""
-    found, truth = read(world, scanned / "particles.star"), read(world, picks)
-    assert set(found.tomogram) == {"tomogram_001", "tomogram_002"}
-    truth = truth.select(np.isin(truth.tomogram.astype(str), list(set(found.tomogram))))
-    score = score_detections(found, truth, dict.fromkeys(sorted(set(truth.class_name)), 160.0))
+    detected, truth = read(world, scanned / "particles.star"), read(world, picks)
+    assert set(detected.tomogram) == {"tomogram_001", "tomogram_002"}
+    truth = truth.select(np.isin(truth.tomogram.astype(str), list(set(detected.tomogram))))
+    score = score_detections(detected, truth, dict.fromkeys(sorted(set(truth.class_name)), 160.0))
     assert score.recall > 0.5
     assert score.precision > 0.3
-    assert set(found.class_name) <= set(truth.class_name)
-    assert (found.score >= 0.5 - 1e-3).all()
+    assert set(detected.class_name) <= set(truth.class_name)
+    assert (detected.score >= 0.5 - 1e-3).all()
 
 
 def test_maps_are_ome_zarr_with_the_spacing_of_the_grid_points(scanned: Path) -> None:
@@ -151,10 +151,10 @@ def test_copick_projects_get_the_picks_by_run_and_class(world: Any, scanned: Pat
     (tmp_path / "overlay").mkdir()
     words = ("--model", scanned / "detector", "--radius", 100, "--table", "project.json", "--out", tmp_path)
     run("scan", tomogram(world, 1), tomogram(world, 2), *words)
-    found = copick.read_project(tmp_path / "project.json")
+    detected = copick.read_project(tmp_path / "project.json")
     expected = read(world, scanned / "particles.star")
-    assert len(found) == len(expected)
-    assert set(found.class_name) == set(expected.class_name)
+    assert len(detected) == len(expected)
+    assert set(detected.class_name) == set(expected.class_name)
 
 
 @pytest.mark.slow
@@ -174,8 +174,10 @@ def test_tomograms_of_two_voxel_spacings_give_one_table(world: Any, scanned: Pat
     write_volume(tmp_path / "tomograms" / "larger.mrc", np.repeat(np.repeat(np.repeat(volume, 2, 0), 2, 1), 2, 2), 8.0)
     words = ("--model", scanned / "detector", "--radius", 100, "--table", "found.csv", "--out", tmp_path / "out")
     run("scan", tmp_path / "tomograms", *words)
-    found = read_particles(tmp_path / "out" / "found.csv", grids=collect_grids(open_tomograms(tmp_path / "tomograms")))
-    fine, larger = (found.position_zyx_angstrom[found.tomogram == name] for name in ("fine", "larger"))
+    detected = read_particles(
+        tmp_path / "out" / "found.csv", grids=collect_grids(open_tomograms(tmp_path / "tomograms"))
+    )
+    fine, larger = (detected.position_zyx_angstrom[detected.tomogram == name] for name in ("fine", "larger"))
     assert len(fine) > 3
     distance = np.linalg.norm(fine[:, None] - larger, axis=2).min(axis=1)
     assert np.median(distance) < 30.0
@@ -187,9 +189,9 @@ def test_masks_by_the_name_of_the_tomogram_limit_the_picks(world: Any, scanned: 
     write_volume(tmp_path / "masks" / "tomogram_001.mrc", mask, SPACING)
     words = ("--model", scanned / "detector", "--radius", 100, "--masks", tmp_path / "masks", "--out", tmp_path / "out")
     run("scan", tomogram(world, 1), *words)
-    found = read(world, tmp_path / "out" / "particles.star")
-    assert len(found)
-    assert found.position_zyx_angstrom[:, 1].min() >= 31 * SPACING
+    detected = read(world, tmp_path / "out" / "particles.star")
+    assert len(detected)
+    assert detected.position_zyx_angstrom[:, 1].min() >= 31 * SPACING
 
 
 @pytest.mark.parametrize(
@@ -248,8 +250,8 @@ def test_wrong_requests_are_refused_in_one_sentence(
     if "FOLDER" in words:
         write_volume(folder / "masks" / "tomogram_002.mrc", np.ones((24, 64, 64), dtype=np.int8), SPACING)
     quick = QUICK[4:] if "general" in words else QUICK[2:] if "dense" in words else QUICK
-    given = [known.get(word, word) for word in words]
-    assert sentence in refuse("scan", tomogram(world, 1), "--out", tmp_path / "out", *quick, *given)
+    options = [known.get(word, word) for word in words]
+    assert sentence in refuse("scan", tomogram(world, 1), "--out", tmp_path / "out", *quick, *options)
 
 
 def test_detector_of_other_settings_is_kept(scan_words: tuple[object, ...], scanned: Path, refuse: Refuse) -> None:

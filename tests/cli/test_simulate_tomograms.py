@@ -37,7 +37,7 @@ def folder(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_folder_opens_with_tilt_range_halves_and_picks(folder: Path) -> None:
+def test_folder_opens_with_tilt_range_halves_and_picks(folder: Path) -> None:
     for source in (folder / "tomograms.star", [folder / "tomograms.star", folder / "tomograms"]):
         tomograms = open_tomograms(source)
         assert sorted(tomograms) == ["tomogram_001", "tomogram_002"]
@@ -69,7 +69,7 @@ def test_other_settings_and_negative_numbers_end_in_one_sentence(
         assert sentence in " ".join(capsys.readouterr().err.split())
 
 
-def test_the_simulated_folder_passes_the_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_simulated_folder_passes_the_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picks, tomograms = folder / "particles.star", folder / "tomograms.star"
     main(["check", str(picks), "--tomograms", str(tomograms), "--box-size", "12"])
     assert "-40 to 60" in " ".join(capsys.readouterr().out.split())

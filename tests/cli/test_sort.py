@@ -100,22 +100,22 @@ def test_deleted_stage_is_computed_again_from_the_others(world: Any, sorted_worl
 def test_labels_of_no_particle_are_refused_before_the_work(world: Any, tmp_path: Path, refuse: Refuse) -> None:
     particles = Particles.create(["tomogram_001", "tomogram_009"], np.ones((2, 3)), class_name=["groel", "clpb"])
     csv.write_particles(tmp_path / "labels.csv", particles)
-    given = ("--tomograms", world.paths.tomograms, "--labels", tmp_path / "labels.csv", "--out", tmp_path / "out")
-    assert "belong to no particle" in refuse("sort", world.paths.particles, *given, *TINY)
+    inputs = ("--tomograms", world.paths.tomograms, "--labels", tmp_path / "labels.csv", "--out", tmp_path / "out")
+    assert "belong to no particle" in refuse("sort", world.paths.particles, *inputs, *TINY)
 
 
 def test_labels_of_one_class_are_refused_before_the_work(world: Any, tmp_path: Path, refuse: Refuse) -> None:
     table = starfile.read(world.labels, always_dict=True)
     table["particles"] = table["particles"][table["particles"]["tomosiftClass"] == "groel"]
     starfile.write(table, tmp_path / "labels.star")
-    given = ("--tomograms", world.paths.tomograms, "--labels", tmp_path / "labels.star", "--out", tmp_path / "out")
-    assert "expected at least 2" in refuse("sort", world.paths.particles, *given, *TINY)
+    inputs = ("--tomograms", world.paths.tomograms, "--labels", tmp_path / "labels.star", "--out", tmp_path / "out")
+    assert "expected at least 2" in refuse("sort", world.paths.particles, *inputs, *TINY)
 
 
 def test_missing_files_are_refused_before_the_work(world: Any, tmp_path: Path, refuse: Refuse) -> None:
-    given = {"tomograms": world.paths.tomograms, "labels": world.labels}
-    for name in given:
-        options = {**given, name: tmp_path / "absent.star"}
+    inputs = {"tomograms": world.paths.tomograms, "labels": world.labels}
+    for name in inputs:
+        options = {**inputs, name: tmp_path / "absent.star"}
         words = [word for key, value in options.items() for word in (f"--{key}", value)]
         message = refuse("sort", world.paths.particles, *words, "--out", tmp_path / "out", *TINY)
         assert "absent.star" in message

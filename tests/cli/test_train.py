@@ -92,7 +92,7 @@ def test_wrong_folders_of_sets_are_refused(world: Any, tmp_path: Path, refuse: R
     assert "set.json" in refuse("train", "contrastive", world.folder, "--out", tmp_path / "run")
 
 
-def test_an_unfinished_set_is_refused_with_how_to_finish_it(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
+def test_unfinished_set_is_refused_with_how_to_finish_it(chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     shutil.copytree(chain.subtomograms, tmp_path / "set")
     (tmp_path / "set" / "set.json").unlink()
     assert "did not finish" in refuse("train", "contrastive", tmp_path / "set", "--out", tmp_path / "run")
@@ -125,27 +125,27 @@ def test_label_files_without_classes_are_refused(world: Any, chain: Any, tmp_pat
     assert "absent.star" in refuse(*words, tmp_path / "absent.star")
 
 
-def test_an_encoder_of_another_voxel_spacing_is_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
+def test_encoder_of_another_voxel_spacing_is_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
     words = ["extract", str(world.paths.particles), "--tomograms", str(world.paths.tomograms)]
     main([*words, "--out", str(tmp_path / "set"), "--voxel-spacing", "20", "--box-size", "16"])
-    given = ("--labels", world.labels, "--model", chain.pretrained)
-    message = refuse("train", "supervised", tmp_path / "set", "--out", tmp_path / "run", *given)
+    options = ("--labels", world.labels, "--model", chain.pretrained)
+    message = refuse("train", "supervised", tmp_path / "set", "--out", tmp_path / "run", *options)
     assert "20.00 A" in message
     assert "16.00 A" in message
 
 
 def test_missing_model_to_start_from_is_refused(world: Any, chain: Any, tmp_path: Path, refuse: Refuse) -> None:
-    given = ("--labels", world.labels, "--model", tmp_path / "absent")
-    assert "absent" in refuse("train", "supervised", chain.subtomograms, "--out", tmp_path / "run", *given)
+    options = ("--labels", world.labels, "--model", tmp_path / "absent")
+    assert "absent" in refuse("train", "supervised", chain.subtomograms, "--out", tmp_path / "run", *options)
 
 
-def test_a_folder_that_is_no_run_is_refused_and_left_alone(world: Any, chain: Any, refuse: Refuse) -> None:
+def test_folder_that_is_no_run_is_refused_and_left_alone(world: Any, chain: Any, refuse: Refuse) -> None:
     before = sorted(world.folder.iterdir())
     assert "not a run" in refuse("train", "contrastive", chain.subtomograms, "--out", world.folder)
     assert sorted(world.folder.iterdir()) == before
 
 
-def test_a_run_of_other_settings_is_refused(chain: Any, refuse: Refuse) -> None:
+def test_run_of_other_settings_is_refused(chain: Any, refuse: Refuse) -> None:
     before = weights(chain.pretrained)
     message = refuse("train", "contrastive", chain.subtomograms, "--out", chain.pretrained, *FEW)
     assert "give another --out" in message

@@ -48,7 +48,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_table_of_tomograms_is_described(project: Path) -> None:
+def test_table_of_tomograms_is_described(project: Path) -> None:
     lines = dict(describe_file(project / "tomograms.star"))
     assert "2, 1 of them with a volume" in lines["Tomograms"]
     assert "20 x 30 x 40 voxels (z, y, x) of 10 A" in lines["TS_1"]
@@ -74,7 +74,7 @@ def test_centered_picks_are_described_without_tomograms(tmp_path: Path) -> None:
     assert "size" in lines["Note"]
 
 
-def test_a_set_is_described(tmp_path: Path) -> None:
+def test_set_is_described(tmp_path: Path) -> None:
     writer = SubtomogramWriter(tmp_path / "set", 8, 10.0)
     particles = Particles.create(["TS_1", "TS_1", "TS_2"], np.zeros((3, 3)), class_name=["a", "b", ""])
     volume = np.random.default_rng(0).standard_normal((3, 8, 8, 8)).astype(np.float32)
@@ -87,7 +87,7 @@ def test_a_set_is_described(tmp_path: Path) -> None:
     assert lines["Unlabeled"] == "1"
 
 
-def test_a_run_is_described(tmp_path: Path) -> None:
+def test_run_is_described(tmp_path: Path) -> None:
     run = Run.open(tmp_path / "run", {"method": "contrastive", "seed": 1})
     run.log(event="start")
     assert dict(describe_file(run.folder))["State"].startswith("not finished")

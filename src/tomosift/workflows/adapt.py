@@ -96,7 +96,7 @@ def adapt(
     if source is not None and structures:
         raise ValueError("--source and --structures are two sources; give one of them")
     if labels is not None and structures:
-        raise ValueError("--labels belong to particles of a --source; --structures have classes of their own")
+        raise ValueError("--labels belong to particles of a --source, not to --structures, whose names are the classes")
     labeled = subtomograms.empty()
     if not structures:
         labeled = _open_source(model, source, labels, label_column, label_tolerance_angstrom)
