@@ -113,8 +113,6 @@ def test_copick_project_gets_one_file_per_run_and_class(chain: Any, tmp_path: Pa
     )
     positions = classified.position_zyx_angstrom.tolist()
     back = sorted(zip(classified.tomogram, classified.class_name, positions, strict=True))
-        zip(classified.tomogram, classified.class_name, classified.position_zyx_angstrom.tolist(), strict=True)
-    )
     assert [row[:2] for row in back] == [row[:2] for row in picks]
     np.testing.assert_allclose([row[2] for row in back], [row[2] for row in picks], atol=1e-6)
 
