@@ -6,17 +6,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
 
 from tomosift import methods
 from tomosift.cli.options import LabelColumn, LabelTolerance, Seed
 from tomosift.cli.terminal import print_message, progress_bar
 from tomosift.cli.usual import set_signature, usual_options
-from tomosift.data.labels import label_subtomograms
-from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
-from tomosift.data.training_sets import TrainingSets
 from tomosift.train.processes import is_first_process
+from tomosift.workflows.train import open_training_sets
 
 _HELP = {
     "out": "Folder of the run; an interrupted run resumes.",
@@ -94,11 +91,14 @@ def _run(
     seed: int,
     from_config: Path | None = None,
     subtomograms: Path | None = None,
+    label_tolerance: float = 30.0,
     **options: Any,
 ) -> None:
     if from_config is not None:
         config = methods.read_config(name, from_config)
-    data = None if subtomograms is None else _open_sets(name, subtomograms, config, **options)
+    data = None
+    if subtomograms is not None:
+        data = open_training_sets(name, subtomograms, config, label_tolerance_angstrom=label_tolerance, **options)
     config = replace(config, training=config.training.match_launcher())
     methods.start_processes(name, config)
     if not is_first_process():
@@ -107,52 +107,6 @@ def _run(
     with progress_bar(name, "steps") as progress:
         methods.train(name, config, data, out, seed, progress)
     print_message(f"{out}: finished; the model is in {out / 'result'}")
-
-
-def _open_sets(
-    name: str,
-    path: Path,
-    config: Any,
-    source: Path | None = None,
-    labels: Path | None = None,
-    label_column: str | None = None,
-    label_tolerance: float = 30.0,
-    validation: Path | None = None,
-    validation_classes: tuple[str, ...] = (),
-) -> TrainingSets:
-    """The training sets of a method, by what it declares and by the options of its command."""
-    declared = methods.load_method(name).INPUT
-    if declared.has_source and (source is None) == (not config.structures):
-        raise ValueError("give either a labeled set with --source or structures to simulate with --structures")
-    subtomograms = open_subtomograms(path)
-    if declared.kind == "set":
-        return TrainingSets.from_labels(subtomograms, subtomograms)
-    if declared.kind == "domains":
-        labeled = subtomograms.empty() if source is None else open_subtomograms(source)
-        return TrainingSets.from_domains(labeled, subtomograms)
-
-    def label(table: Path) -> Subtomograms:
-        return label_subtomograms(subtomograms, table, label_column, label_tolerance)
-
-    labeled = subtomograms if labels is None else label(labels)
-    if declared.validation == "classes":
-        return _split_classes(labeled, validation_classes, path)
-    held_out = labeled.empty()
-    if validation is not None:
-        held_out = label(validation)
-        held_out = held_out.with_labels(held_out.particles.class_name, labeled.class_names)
-        held_out = held_out.select(held_out.labeled_rows)
-    return TrainingSets(labeled, labeled, held_out)
-
-
-def _split_classes(labeled: Subtomograms, validation_classes: tuple[str, ...], path: Path) -> TrainingSets:
-    """Training sets in which some classes are for validation only."""
-    if missing := sorted(set(validation_classes) - set(labeled.class_names)):
-        raise ValueError(
-            f"validation class {missing[0]} is not among those of {path}: {', '.join(labeled.class_names)}"
-        )
-    is_held_out = np.isin(labeled.particles.class_name.astype(str), validation_classes)
-    return TrainingSets(labeled.select(~is_held_out), labeled, labeled.select(is_held_out))
 
 
 command = {name: _build_command(name) for name in methods.METHODS}
