@@ -38,6 +38,7 @@ def assert_same_predictions(table: pd.DataFrame, particles: Any) -> None:
     np.testing.assert_allclose(table[probabilities], particles.columns[probabilities], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sort_equals_a_fitted_classifier(world: Any, tmp_path: Path) -> None:
     """With class averages, after pretraining."""
     words = ("--tomograms", world.paths.tomograms, "--labels", world.labels, "--voxel-spacing", 16, "--box-size", 16)
@@ -54,7 +55,7 @@ def test_sort_equals_a_fitted_classifier(world: Any, tmp_path: Path) -> None:
     assert_same_predictions(read_table(tmp_path / "sorted" / "classified.star"), particles)
 
 
-@pytest.mark.parametrize("class_averages", ["never", "auto"])
+@pytest.mark.parametrize("class_averages", ["never", pytest.param("auto", marks=pytest.mark.slow)])
 def test_identify_equals_a_classifier_by_prototypes(
     world: Any, chain: Any, tmp_path: Path, class_averages: Any
 ) -> None:
