@@ -26,8 +26,8 @@ class Subtomograms:
     """An opened set: the particle table in memory, the subtomograms on disk.
 
     Memory holds the table (a few hundred bytes per particle) and the subtomograms of one call; nothing is cached.
-    `select`, `with_labels` and `empty` return views of the same files. Sets are opened by `open_subtomograms` and made by
-    `tomosift.extract`; the constructor is not called by users.
+    `select`, `with_labels` and `empty` return views of the same files. Sets are opened by `open_subtomograms` and made
+    by `tomosift.extract`; the constructor is not called by users.
 
     Attributes
     ----------
