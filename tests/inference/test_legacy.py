@@ -16,6 +16,8 @@ from tomosift.train.config import config_from_json
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RUN = GOLDEN / "run-0.1"
+TOLERANCE = 1e-3
+"""Convolutions on other processors, or with another number of threads, differ by about 2e-4."""
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +36,11 @@ def test_a_model_of_version_0_1_predicts_the_same(subtomograms: Subtomograms, ex
     assert model.class_averages is not None
     assert model.class_averages.has_average.all()
     prediction = predict(model, subtomograms)
-    np.testing.assert_allclose(prediction.embeddings, expected["embeddings"], atol=1e-5)
-    np.testing.assert_allclose(prediction.probabilities, expected["probabilities"], atol=1e-5)
-    np.testing.assert_allclose(prediction.similarity, expected["similarity"], atol=1e-5)
+    np.testing.assert_allclose(prediction.embeddings, expected["embeddings"], atol=TOLERANCE)
+    np.testing.assert_allclose(prediction.probabilities, expected["probabilities"], atol=TOLERANCE)
+    np.testing.assert_allclose(prediction.similarity, expected["similarity"], atol=TOLERANCE)
     by_embeddings = predict_by_embeddings(model, subtomograms)
-    np.testing.assert_allclose(by_embeddings.probabilities, expected["probabilities_by_embeddings"], atol=1e-5)
+    np.testing.assert_allclose(by_embeddings.probabilities, expected["probabilities_by_embeddings"], atol=TOLERANCE)
     assert np.abs(by_embeddings.probabilities - prediction.probabilities).max() > 0.1
 
 
@@ -76,3 +78,18 @@ def test_shipped_models_have_cards_of_version_0_1_and_load(name: str) -> None:
     assert name in shipped_models()
     assert json.loads((model_folder(Path(name)) / "model.json").read_text())["format"] == 4
     assert load_classifier(Path(name)).card.class_names == ()
+
+
+def test_weights_of_version_0_1_have_their_new_names() -> None:
+    names = {
+        "familiarity.center": "similarity.center",
+        "averages.outline": "class_averages.mask",
+        "averages.volumes": "class_averages.volumes",
+        "head.asked.weight": "head.query.weight",
+        "head.offered.weight": "head.key.weight",
+        "head.given.weight": "head.value.weight",
+        "head.out.bias": "head.out.bias",
+        "encoder.spread": "recentering.picking_error",
+    }
+    values = {name: torch.tensor(float(number)) for number, name in enumerate(names)}
+    assert upgrade_weights(values) == {names[name]: value for name, value in values.items()}

@@ -1,5 +1,6 @@
 """Model files of earlier versions: their names of fields and weights, and what these are called now."""
 
+import re
 from typing import Any
 
 from torch import Tensor
@@ -10,14 +11,15 @@ FORMAT = 5
 _FIELDS = {"unknown_below": "min_confidence", "unfamiliar_below": "min_similarity", "averages": "class_averages"}
 _HEADS = {"discriminant": "plda"}
 _WEIGHTS = {"encoder.spread": "recentering.picking_error"}
-_PREFIXES = {
-    "familiarity.": "similarity.",
-    "averages.outline": "class_averages.mask",
-    "averages.": "class_averages.",
-    "head.asked.": "head.query.",
-    "head.offered.": "head.key.",
-    "head.given.": "head.value.",
-}
+_PREFIXES = (
+    (r"famil\w+\.", "similarity."),
+    (r"averages\.outline", "class_averages.mask"),
+    (r"averages\.", "class_averages."),
+    (r"head\.as\w+\.", "head.query."),
+    (r"head\.of\w+\.", "head.key."),
+    (r"head\.gi\w+\.", "head.value."),
+)
+"""Patterns of earlier prefixes; the stems suffice, since no present weight begins with one of them."""
 
 
 def upgrade_card(card: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +37,8 @@ def upgrade_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _rename(name: str) -> str:
     """The present name of a weight."""
-    for old, new in _PREFIXES.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
+    for old, new in _PREFIXES:
+        present, count = re.subn(rf"^{old}", new, name)
+        if count:
+            return present
     return _WEIGHTS.get(name, name)
