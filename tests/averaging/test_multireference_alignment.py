@@ -15,7 +15,7 @@ from tomosift.averaging.multireference_alignment import (
     MAX_HELD_OUT,
     MIN_MEMBERS,
     compute_class_averages,
-    lower_accuracy,
+    lowers_accuracy,
     refine_labels,
     select_held_out,
 )
@@ -39,12 +39,12 @@ def test_averages_have_a_lower_accuracy_only_where_they_lose_two_or_more_labeled
     exchanged = ClassAverages(CLASSES, SIZE)
     exchanged.density = averages.density.roll(1, 0)
     right = np.log(np.where(np.arange(CLASSES) == queries.label[:, None], 0.5, 0.25))
-    assert lower_accuracy(exchanged, spectra, queries.label, right)
-    assert not lower_accuracy(averages, spectra, queries.label, uniform(len(queries)))
+    assert lowers_accuracy(exchanged, spectra, queries.label, right)
+    assert not lowers_accuracy(averages, spectra, queries.label, uniform(len(queries)))
     one = torch.arange(1)
-    assert not lower_accuracy(exchanged, spectra.select(one), queries.label[:1], right[:1])
+    assert not lowers_accuracy(exchanged, spectra.select(one), queries.label[:1], right[:1])
     none = spectra.select(torch.arange(0))
-    assert not lower_accuracy(exchanged, none, queries.label[:0], right[:0])
+    assert not lowers_accuracy(exchanged, none, queries.label[:0], right[:0])
 
 
 def test_labels_of_people_stay_and_wrong_pseudo_labels_are_corrected(labeled: Subtomograms, embedder: Embedder) -> None:

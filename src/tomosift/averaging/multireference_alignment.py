@@ -191,7 +191,7 @@ def refine_labels(
     return AlignmentResult(averages, label, is_held_out)
 
 
-def lower_accuracy(
+def lowers_accuracy(
     averages: ClassAverages,
     spectra: WhitenedSpectra,
     label: Int[np.ndarray, " m"],

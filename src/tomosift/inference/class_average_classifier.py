@@ -14,7 +14,7 @@ from tomosift.averaging.multireference_alignment import (
     MAX_CALIBRATION_PARTICLES,
     MIN_CLASSES,
     MIN_MEMBERS,
-    lower_accuracy,
+    lowers_accuracy,
     refine_labels,
 )
 from tomosift.data.subtomogram_set import Subtomograms
@@ -139,7 +139,7 @@ def attach_class_averages(
         spectra, held_out_spectra = (
             prepare_alignment(classifier.embedder, part, averages.weight).spectra for part in (background, held_out)
         )
-        if out_of_fold is not None and lower_accuracy(averages, held_out_spectra, label, out_of_fold):
+        if out_of_fold is not None and lowers_accuracy(averages, held_out_spectra, label, out_of_fold):
             return AttachedAverages(classifier, LOWER_ACCURACY)
         # Of all heads only PLDA estimates its own accuracy without labels that were held out.
         accuracy = float(probability.max(axis=1).mean()) if isinstance(classifier.head, PLDAHead) else None

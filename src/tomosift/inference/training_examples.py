@@ -11,7 +11,7 @@ from tomosift.averaging.alignment_input import prepare_alignment
 from tomosift.averaging.multireference_alignment import (
     MAX_CALIBRATION_PARTICLES,
     AlignmentResult,
-    lower_accuracy,
+    lowers_accuracy,
     refine_labels,
 )
 from tomosift.data.labels import apply_pseudo_labels, choose_unlabeled_rows, find_rows, is_member
@@ -181,7 +181,7 @@ def _align(
     spectra = alignment.spectra.select(torch.from_numpy(row[is_held_out]))
     scores = log_softmax(out_of_fold[is_held_out], axis=1)
     true_label = labeled.label[: len(out_of_fold)][is_held_out]
-    return None if lower_accuracy(result.averages, spectra, true_label, scores) else result
+    return None if lowers_accuracy(result.averages, spectra, true_label, scores) else result
 
 
 def attach_averages_of(
