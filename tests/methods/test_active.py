@@ -36,7 +36,7 @@ def hide_labels(subtomograms: Subtomograms) -> TrainingSets:
     return TrainingSets.from_labels(subtomograms, hidden)
 
 
-def test_no_more_labels_are_queried_than_the_budget_allows(subtomograms: Subtomograms, tmp_path: Path) -> None:
+def test_queries_never_exceed_the_label_budget(subtomograms: Subtomograms, tmp_path: Path) -> None:
     model = methods.train("active", SHORT, hide_labels(subtomograms), tmp_path / "run", 0)
     assert model.card.class_names == subtomograms.class_names
     queries = json.loads((tmp_path / "run" / QUERIES).read_text())

@@ -72,10 +72,10 @@ def test_model_keeps_its_decoder_through_saving_and_enrolment(
     assert model.card == trained.card
     some = balls.labeled.select(np.arange(9))
     embeddings = embed(model.embedder, some)
-    enrolled = enroll_classes(model, ("a", "b", "c"), embeddings[:3], np.arange(3), embeddings)
-    assert classify_embeddings(enrolled, embeddings).probabilities.shape == (9, 3)
+    with_classes = enroll_classes(model, ("a", "b", "c"), embeddings[:3], np.arange(3), embeddings)
+    assert classify_embeddings(with_classes, embeddings).probabilities.shape == (9, 3)
     five = some.select(np.arange(5))
-    first, again = (next(predict_masks(classifier, five)) for classifier in (trained, enrolled))
+    first, again = (next(predict_masks(classifier, five)) for classifier in (trained, with_classes))
     assert first.shape == (5, SIZE, SIZE, SIZE)
     np.testing.assert_array_equal(first, again)
 

@@ -56,13 +56,13 @@ def sets(ellipsoids: Subtomograms) -> TrainingSets:
 
 
 def accuracy(model: Classifier, others: Subtomograms) -> float:
-    """Accuracy on classes that are enrolled by their first three particles."""
+    """Accuracy on classes that are with_classes by their first three particles."""
     names = tuple(sorted({others.class_names[k] for k in others.label}))
     label = np.array([names.index(others.class_names[k]) for k in others.label])
     embeddings = embed(model.embedder, others)
     support = np.concatenate([np.flatnonzero(label == k)[:3] for k in range(len(names))])
-    enrolled = enroll_classes(model, names, embeddings[support], label[support], embeddings)
-    predicted = classify_embeddings(enrolled, embeddings).logits.argmax(1)
+    with_classes = enroll_classes(model, names, embeddings[support], label[support], embeddings)
+    predicted = classify_embeddings(with_classes, embeddings).logits.argmax(1)
     query = np.setdiff1d(np.arange(len(label)), support)
     return float((predicted[query] == label[query]).mean())
 
@@ -113,9 +113,9 @@ def test_second_stage_starts_from_the_first_and_its_attention_is_kept_for_enrolm
     assert isinstance(model.head, AttentionHead)
     assert model.card.class_names == ()
     support = embed(model.embedder, sets.validation.select(np.arange(9)))
-    enrolled = enroll_classes(model, ("a", "b", "c"), support, np.arange(9) % 3, support)
-    assert isinstance(enrolled.head, AttentionHead)
-    assert torch.equal(enrolled.head.query.weight, model.head.query.weight)
+    with_classes = enroll_classes(model, ("a", "b", "c"), support, np.arange(9) % 3, support)
+    assert isinstance(with_classes.head, AttentionHead)
+    assert torch.equal(with_classes.head.query.weight, model.head.query.weight)
 
 
 def test_plda_is_fitted_and_the_encoder_left_as_it_is(sets: TrainingSets, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_too_few_classes_for_an_episode_are_refused(sets: TrainingSets, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["euclidean", "attention"])
-def test_classes_that_no_episode_had_are_classified_better_than_before_training(
+def test_classes_of_no_episode_are_classified_better_than_before_training(
     head: str, sets: TrainingSets, tmp_path: Path
 ) -> None:
     config = replace(SMALL, init=None, encoder="protonet", head=head, training=Training(steps=20))

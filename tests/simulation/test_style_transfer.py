@@ -46,8 +46,8 @@ def test_power_is_that_of_the_target_and_phases_stay(target: Subtomograms) -> No
     wanted = mean_power(sample_volumes(target))
     strong = wanted > 0.02 * wanted.max()
     ratio = (mean_power(made) / wanted)[strong].log().abs()
-    had = (mean_power(plain) / wanted)[strong].log().abs()
-    assert float(ratio.median()) < 0.2 < float(had.median())
+    before_ratio = (mean_power(plain) / wanted)[strong].log().abs()
+    assert float(ratio.median()) < 0.2 < float(before_ratio.median())
     before, after = (torch.fft.rfftn(boxes, dim=(-3, -2, -1)) for boxes in (plain, made))
     turned = (after * before.conj())[:, strong].angle().abs()
     assert float(turned[turned.isfinite()].median()) < 1e-3
@@ -111,7 +111,7 @@ class _MadeUp:
         return normalize(volume[:1].expand(volume.shape) + torch.randn(volume.shape, generator=generator))
 
 
-def test_a_translation_that_shows_its_map_is_told_from_one_that_makes_it_up() -> None:
+def test_a_translation_of_its_map_scores_higher_than_one_of_another_map() -> None:
     config = SubtomogramSetConfig(CLASSES, 1, 24, MAP_RANGES, 16.0, seed=4)
     honest, false = measure_faithfulness(config, _Same()), measure_faithfulness(config, _MadeUp())
     assert honest.class_kept > 0.95

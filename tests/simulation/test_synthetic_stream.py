@@ -38,7 +38,7 @@ def test_boxes_are_normalized_and_say_how_they_were_imaged() -> None:
     assert half.max() <= WIDE_RANGES.max_tilt_deg[1] + 1e-3
 
 
-def test_particles_of_one_complex_look_alike_without_noise() -> None:
+def test_particles_of_one_complex_are_similar_without_noise() -> None:
     still = replace(WIDE_RANGES, has_noise=False, has_wedge=False, rotation_max_deg=0.0, shift_voxels=(0.0, 0.0))
     same = replace(STREAM, ranges=replace(still, scale=(1.0, 1.0)), least_shift_voxels=0.0, max_neighbors=0)
     flat = same.batch(1).volume.flatten(1)
@@ -58,14 +58,14 @@ def test_halves_share_the_particle_and_not_the_noise() -> None:
     assert correlation.abs().max() < 0.2
 
 
-def test_bystanders_are_among_the_classes() -> None:
+def test_distractors_are_among_the_classes() -> None:
     plain, mixed = STREAM.batch(0), replace(STREAM, distractors=1).batch(0)
     assert mixed.volume.shape == plain.volume.shape
     assert not torch.equal(plain.volume[-3:], mixed.volume[-3:])
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_bystanders_fit_where_complexes_fit(seed: int) -> None:
+def test_distractors_fit_where_complexes_fit(seed: int) -> None:
     beads = random_distractor(np.random.default_rng(seed))
     again = random_distractor(np.random.default_rng(seed))
     assert torch.equal(beads, again)

@@ -61,7 +61,7 @@ def test_critical_exposure_is_that_of_grant_and_grigorieff():
 
 @pytest.mark.parametrize("noise", ["gaussian", "poisson"])
 @pytest.mark.parametrize("snr", [0.05, 1.0])
-def test_snr_in_the_boxes_of_the_reconstruction_is_the_one_asked_for(crowd, noise, snr):
+def test_snr_in_the_boxes_of_the_reconstruction_is_that_of_the_settings(crowd, noise, snr):
     tomogram = record_tilt_series(crowd, dataclasses.replace(QUICK, noise=noise, snr=snr), rng=np.random.default_rng(2))
     centers = crowd.particles.position_zyx_angstrom / SPACING
     noise_of_full = tomogram.full - tomogram.signal

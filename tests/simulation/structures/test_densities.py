@@ -213,7 +213,7 @@ def test_dark_protein_is_refused_until_it_is_declared(tmp_path: Path) -> None:
     torch.testing.assert_close(density_from_map(path, 10.0, 24, dark_protein=True), bright, atol=1e-3, rtol=1e-3)
 
 
-def test_real_maps_of_both_contrasts_are_told_apart(real_data: Path) -> None:
+def test_contrast_of_real_maps_is_recognized(real_data: Path) -> None:
     maps = real_data / "maps" / "experimental"
     assert density_from_map(maps / "groel_emd_1081_11.5A.mrc", 10.0, 32).max() > 0
     with pytest.raises(FormatError, match="dark"):

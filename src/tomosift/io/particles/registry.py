@@ -71,7 +71,7 @@ class Format:
         Suffixes of its files, in lower case. A table written under the first one gets this format. A suffix that no
         other format shares decides by itself when a file is read.
     recognizes
-        Whether a file or folder is of this format, by its beginning. Asked where the suffix does not decide.
+        Whether a file or folder is of this format, by its beginning. Called where the suffix does not decide.
     writes_folders
         Whether particles can be written into a folder that exists.
     """

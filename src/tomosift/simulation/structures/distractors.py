@@ -1,7 +1,7 @@
 """Distractors: objects that pickers mistake for particles, as Gaussian beads.
 
 These are gold, membranes, filaments and fragments of complexes. None is a copy of a real object; sizes and shares are
-ours. They serve as classes of their own in training.
+ours. In training each is a class.
 """
 
 from collections.abc import Callable
