@@ -134,8 +134,8 @@ def test_picture_is_plain_svg_with_a_description() -> None:
 
 
 def test_pages_name_every_method_format_and_encoder() -> None:
-    methods = (ROOT / "docs" / "methods.md").read_text()
-    assert all(f"## {name}\n" in methods for name in METHODS)
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    assert all(f"## train {name}\n" in reference for name in METHODS)
     formats = (ROOT / "docs" / "formats.md").read_text()
     assert not [suffix for suffix in (*SUFFIXES, ".json", ".xml") if f"`{suffix}`" not in formats]
     changes = (ROOT / "CHANGELOG.md").read_text()
