@@ -14,8 +14,9 @@ from tomosift.evaluation.benchmark.task import BenchmarkTask
 
 SHORT = replace(
     PROTOCOLS["shift-conditions"],
-    classes=("ribosome-70s", "apoferritin", "proteasome-20s"),
+    classes=("groel", "apoferritin", "proteasome-20s"),
     per_class=15,
+    box_size=20,
 )
 
 
