@@ -1,7 +1,7 @@
 """Measure the gain of unlabeled particles over a few labels, by a frozen probe, also with unequal class frequencies.
 
     tomosift benchmark lookalikes --methods cssl --out FOLDER
-    ./dev bench spreading --folder FOLDER --protocol lookalikes
+    ./dev bench pseudo_labels --folder FOLDER --protocol lookalikes
 
 Embeddings are those of the pretraining that the benchmark left below FOLDER; particles and labeled subsets are its own.
 Among the unlabeled particles, classes are equally frequent (even), or the most frequent one is 7 or 50 times as
