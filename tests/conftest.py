@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from tomosift.averaging import class_averages, multireference_alignment
 from tomosift.averaging.alignment_input import prepare_alignment
@@ -21,6 +23,8 @@ from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.inference.classifier import fit_embedder
 from tomosift.inference.model_files import shipped_decoder
+from tomosift.models import recentering
+from tomosift.models.center_finder import CENTER_GRID
 from tomosift.models.embedder import Embedder
 from tomosift.models.encoders import build_encoder
 from tomosift.particles import Particles
@@ -50,6 +54,21 @@ def few_rotations() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (class_averages, multireference_alignment):
             patch.setattr(module, "search_rotations", lambda: rotations)
+        yield
+
+
+class _FlatCenterFinder(nn.Module):
+    """A center finder to which every center is equally likely."""
+
+    def forward(self, small: Float[Tensor, "b 16 16 16"]) -> Float[Tensor, "b 32 32 32"]:
+        return small.new_zeros(len(small), *3 * (CENTER_GRID,))
+
+
+@pytest.fixture(scope="module")
+def without_center_finder() -> Iterator[None]:
+    """Centers are those of shell power alone: enough for a few particles, and half of the time of short trainings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recentering, "center_finder", lambda device: _FlatCenterFinder())
         yield
 
 

@@ -26,6 +26,11 @@ def draw_shape(shape: str, rng: np.random.Generator, size: int = 16) -> np.ndarr
     return density / density.std() + rng.normal(size=density.shape)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _fast_recentering(without_center_finder: None) -> None:
+    """The shapes lie at the center of their boxes."""
+
+
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory, write_subtomograms: Callable[..., Subtomograms]) -> Subtomograms:
     """Three shapes, 40 of each, 16^3, SNR 1, in four tomograms, with masks."""
