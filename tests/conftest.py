@@ -49,8 +49,8 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="module")
 def few_rotations() -> Iterator[None]:
-    """Pose searches try 600 rotations, some 27 degrees apart, instead of 1,500: enough for smooth particles."""
-    rotations = random_rotations(600, torch.Generator().manual_seed(1))
+    """Pose searches try 300 rotations, some 35 degrees apart, instead of 1,500: enough for smooth particles."""
+    rotations = random_rotations(300, torch.Generator().manual_seed(1))
     with pytest.MonkeyPatch.context() as patch:
         for module in (class_averages, multireference_alignment):
             patch.setattr(module, "search_rotations", lambda: rotations)
