@@ -27,6 +27,7 @@ from tomosift.models import recentering
 from tomosift.models.center_finder import CENTER_GRID
 from tomosift.models.embedder import Embedder
 from tomosift.models.encoders import build_encoder
+from tomosift.models.encoders.radial import Radial
 from tomosift.particles import Particles
 from tomosift.physics.rotation import random_rotations, rotate_upsampled, upsample
 from tomosift.physics.wedge import apply_mask, wedge_mask
@@ -65,9 +66,10 @@ class _FlatCenterFinder(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def without_center_finder() -> Iterator[None]:
-    """Centers are those of shell power alone: enough for a few particles, and half of the time of short trainings."""
+def fast_recentering() -> Iterator[None]:
+    """Two candidates for each center, by shell power alone: recentering is most of the time of a short training."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Radial, "center_candidates", 2)
         patch.setattr(recentering, "center_finder", lambda device: _FlatCenterFinder())
         yield
 

@@ -16,7 +16,7 @@ from tomosift.inference.model_files import load_classifier
 from tomosift.io.volumes import open_volume
 from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
-pytestmark = pytest.mark.usefixtures("few_rotations", "without_center_finder")
+pytestmark = pytest.mark.usefixtures("few_rotations", "fast_recentering")
 
 Refuse = Callable[..., str]
 CLASSES = ("apoferritin", "groel", "ribosome-70s")

@@ -17,7 +17,7 @@ from tomosift.inference.prediction import predict_by_embeddings
 from tomosift.io.particles import csv
 from tomosift.particles import Particles
 
-pytestmark = pytest.mark.usefixtures("few_rotations", "without_center_finder")
+pytestmark = pytest.mark.usefixtures("few_rotations", "fast_recentering")
 
 Refuse = Callable[..., str]
 TINY = [

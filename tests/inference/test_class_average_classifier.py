@@ -22,7 +22,7 @@ from tomosift.physics.imaging import lab_protocol
 from tomosift.progress import Monitor, Progress, ignore_progress
 from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 
-pytestmark = pytest.mark.usefixtures("few_rotations", "without_center_finder")
+pytestmark = pytest.mark.usefixtures("few_rotations", "fast_recentering")
 
 CLASSES, EACH = ("apoferritin", "groel", "ribosome-70s"), 20
 IMAGING = replace(lab_protocol(), shift_voxels=(-1.0, 1.0), snr=(0.5, 0.5))

@@ -27,7 +27,7 @@ def draw_shape(shape: str, rng: np.random.Generator, size: int = 16) -> np.ndarr
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _fast_recentering(without_center_finder: None) -> None:
+def _fast_recentering(fast_recentering: None) -> None:
     """The shapes lie at the center of their boxes."""
 
 

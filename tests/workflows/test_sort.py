@@ -17,7 +17,7 @@ from tomosift.models.encoder import Encoder
 from tomosift.progress import Monitor
 from tomosift.workflows.sort import Pretraining, _classify_and_report, _needs_pretraining
 
-pytestmark = pytest.mark.usefixtures("few_rotations", "without_center_finder")
+pytestmark = pytest.mark.usefixtures("few_rotations", "fast_recentering")
 
 
 @pytest.mark.parametrize(

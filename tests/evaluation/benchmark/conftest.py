@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _fast_recentering(without_center_finder: None) -> None:
+def _fast_recentering(fast_recentering: None) -> None:
     """Entries have to run here; their accuracy is the subject of the benchmark itself."""
