@@ -16,6 +16,8 @@ from tomosift.methods.supervised import Config
 from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training
 
+pytestmark = pytest.mark.usefixtures("fast_recentering")
+
 CLASSES = ("ribosome-70s", "apoferritin")
 PROGRAM = """
     import tomosift

@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,23 @@ import starfile
 from tomosift.cli.main import main
 from tomosift.data.labels import label_subtomograms
 from tomosift.data.subtomogram_set import open_subtomograms
+from tomosift.evaluation import known_structures
+
+pytestmark = pytest.mark.usefixtures("fast_recentering", "few_known_particles")
 
 
 @pytest.fixture(scope="module")
-def explored(chain: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def few_known_particles() -> Iterator[None]:
+    """Six simulated particles of each structure that clusters are compared with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(known_structures, "PER_CLASS", 6)
+        yield
+
+
+@pytest.fixture(scope="module")
+def explored(
+    fast_recentering: None, few_known_particles: None, chain: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     out = tmp_path_factory.mktemp("explored") / "out"
     words = ["--clusters", "3", "--structures", "ribosome-70s", "groel", "apoferritin"]
     main(["explore", str(chain.subtomograms), "--out", str(out), *words])

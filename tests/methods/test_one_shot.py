@@ -107,7 +107,7 @@ def shapes_without_masks(tmp_path: Path, write_subtomograms: Callable[..., Subto
 
 @pytest.mark.slow
 def test_masks_are_learned_and_lie_where_the_particles_are(balls: TrainingSets, tmp_path: Path) -> None:
-    config = replace(SMALL, training=Training(steps=60, batch_size=6))
+    config = replace(SMALL, training=Training(steps=40, batch_size=6))
     model = methods.train("one_shot", config, balls, tmp_path / "run", 0)
     predicted = np.concatenate(list(predict_masks(model, balls.labeled))) > 0.5
     assert dice(predicted, balls.labeled.masks(np.arange(len(balls.labeled)))) > 0.75

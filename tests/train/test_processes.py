@@ -25,6 +25,7 @@ from tomosift.data.subtomogram_set import open_subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.inference.model_files import load_classifier
 from tomosift.methods import METHODS, contrastive, metric, supervised
+from tomosift.models.encoders.radial import Radial
 from tomosift.particles import Particles
 from tomosift.physics.augmentation import ViewRanges
 from tomosift.rng import ShardGenerator, draw_normal, draw_uniform
@@ -110,6 +111,7 @@ def train_case(case: str, folder: Path, runs: Path, processes: int, kill_at: int
         # Two files of features, one for each process, and few subtomograms afterwards.
         patch.object(metric, "BLOCK_COMPLEXES", 8),
         patch.object(held_out_complexes, "_PARTICLES_PER_COMPLEX", 8),
+        patch.object(Radial, "center_candidates", 1),
         patch.object(Fabric, "clip_gradients", clip_and_record),
         patch.object(_Trainer, "descend", descend_and_record),
         # Where the true gradient is zero, as before a head that subtracts means, AdamW blows rounding up to a step.

@@ -87,16 +87,16 @@ def test_scan_equals_pick(world: Any, tmp_path: Path) -> None:
     tomogram = world.folder / "tomograms" / "tomogram_001.mrc"
     labels, options = world.paths.particles_truth, ("--radius", 100, "--seed", 2)
     detector = DetectorConfig(
-        init=None, voxel_spacing_angstrom=16.0, box_size=16, background_points=3000, self_training_rounds=0
+        init=None, voxel_spacing_angstrom=16.0, box_size=16, background_points=1500, self_training_rounds=0
     )
-    detector = replace(detector, training=replace(detector.training, steps=60, batch_size=64))
+    detector = replace(detector, training=replace(detector.training, steps=40, batch_size=64))
     settings = {
         "model": None,
         "voxel-spacing": 16.0,
         "box-size": 16,
-        "background-points": 3000,
+        "background-points": 1500,
         "self-training-rounds": 0,
-        "training.steps": 60,
+        "training.steps": 40,
         "training.batch-size": 64,
     }
     words = [word for name, value in settings.items() for word in (f"--detector.{name}", value)]
