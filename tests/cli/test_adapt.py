@@ -16,7 +16,7 @@ from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subt
 from tomosift.train.loop import Training
 from tomosift.train.run import read_json
 
-pytestmark = pytest.mark.usefixtures("fast_recentering")
+pytestmark = pytest.mark.usefixtures("few_rotations", "fast_recentering")
 
 CLASSES = ("ribosome-70s", "apoferritin")
 

@@ -67,7 +67,7 @@ def _short(name: str, steps: int) -> Any:
         config = replace(config, ways=3, shots=2, queries=3)
     if name == "metric":
         config = replace(
-            config, box_size=16, complexes=32, particles_per_complex=4, classes_per_batch=8, plda_complexes=2
+            config, box_size=16, complexes=16, particles_per_complex=4, classes_per_batch=8, plda_complexes=2
         )
     if name == "domain_adversarial":
         config = replace(config, init=None, warp_width=2, source_steps=2, discriminator_steps=2)

@@ -30,7 +30,7 @@ from tomosift.physics.augmentation import ABLATION_GROUPS
 from tomosift.simulation.structures.atlas import atlas_names
 
 ROW = Row("lab-ten", 0.1, "cssl", "5", 5.0, 0, 0.91, 0.9, 0.03, None, 720, 12.5)
-SMALL = Protocol("Two unlike complexes.", ("ribosome-70s", "albumin"), budgets=("2", "all"), per_class=80, box_size=16)
+SMALL = Protocol("Two unlike complexes.", ("ribosome-70s", "albumin"), budgets=("2", "all"), per_class=48, box_size=16)
 
 
 @pytest.fixture
