@@ -65,7 +65,7 @@ def render_command(words: str, command: Callable[..., None]) -> str:
     parser = read_parser(command)
     actions = [action for action in parser._actions if action.dest != "help"]
     rows = ["| option | type | default | meaning |", "|---|---|---|---|", *map(format_option, actions)]
-    parts = [f"## {words}", (parser.description or "").replace("``", "`"), *(["\n".join(rows)] if actions else [])]
+    parts = [f"## {words}", parser.description or "", *(["\n".join(rows)] if actions else [])]
     return "\n\n".join(parts)
 
 

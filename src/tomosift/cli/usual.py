@@ -124,8 +124,8 @@ def _restore_type(value: Any) -> Any:
 
 
 def _format_docstring(text: str, hint: str) -> str:
-    """Return a docstring in which each paragraph and argument is one line, with a hint before the arguments."""
-    before, mark, arguments = inspect.cleandoc(text).partition("\nArgs:\n")
+    """Return a docstring for a terminal: each paragraph and argument is one line, with a hint before the arguments."""
+    before, mark, arguments = inspect.cleandoc(text).replace("``", "`").partition("\nArgs:\n")
     paragraphs = [" ".join(paragraph.split()) for paragraph in before.strip().split("\n\n")]
     lines: list[str] = []
     for line in arguments.splitlines():
