@@ -16,10 +16,16 @@ class Grid:
 
     shape_zyx: tuple[int, int, int]
     voxel_spacing_angstrom: float
+    stated_extent_zyx_angstrom: tuple[float, float, float] | None = None
+    """Edge lengths as a table of tomograms states them, in unbinned pixels; a binned volume may be rounded."""
+    aliases: tuple[str, ...] = field(default=(), compare=False)
+    """Other names of the tomogram, such as the path of its volume; see `tomosift.io.tomogram_names`."""
 
     @property
     def extent_zyx_angstrom(self) -> NDArray[np.float64]:
-        """(3,) edge lengths: size times voxel spacing."""
+        """(3,) edge lengths: as stated, else size times voxel spacing."""
+        if self.stated_extent_zyx_angstrom is not None:
+            return np.asarray(self.stated_extent_zyx_angstrom, dtype=np.float64)
         return np.asarray(self.shape_zyx, dtype=np.float64) * self.voxel_spacing_angstrom
 
 
@@ -75,6 +81,10 @@ class Particles:
     source: str = ""
     """Dialect the table was read from (``relion3``, ``relion31``, ``relion4``, ``relion5``, ``dynamo`` ...). A writer
     of the same dialect writes ``columns`` verbatim; empty once positions or rotations were changed."""
+    notes: tuple[str, ...] = ()
+    """What a reader took for granted, as sentences for the user."""
+    is_named_by_file: bool = False
+    """Whether the table names no tomogram, so ``tomogram`` is the name of its file."""
 
     def __post_init__(self) -> None:
         n = len(self.particle_id)
@@ -160,6 +170,10 @@ class Particles:
             score=self.score[rows],
             columns=self.columns.iloc[rows if rows.dtype != bool else np.flatnonzero(rows)].reset_index(drop=True),
         )
+
+    def with_notes(self, *sentences: str) -> "Particles":
+        """Return the same particles with more notes; an empty sentence is no note."""
+        return replace(self, notes=(*self.notes, *(one for one in sentences if one)))
 
     def with_columns(self, added: Mapping[str, NDArray[Any]]) -> "Particles":
         """Return the same particles with columns added or replaced; geometry and source stay as they are."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.data.extraction.tomograms import canonical_name
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.io.particles import read_particles
+from tomosift.io.tomogram_names import match_names
 from tomosift.particles import Grid, Particles
 
 _NAME_COLUMNS = ("rlnTomoParticleName", "rlnImageName", "tomosiftParticleId")
@@ -202,8 +202,10 @@ def _match_by_position(
     def is_finite(position: NDArray[np.float64]) -> NDArray[np.bool_]:
         return np.asarray(np.isfinite(position).all(axis=1))
 
-    particle_tomogram = np.array([canonical_name(str(name)) for name in particles.tomogram], dtype=object)
-    label_tomogram = np.array([canonical_name(str(name)) for name in labels.tomogram[labeled]], dtype=object)
+    names = [str(name) for name in labels.tomogram[labeled]]
+    match = match_names(names, {str(name): [] for name in particles.tomogram})
+    particle_tomogram = particles.tomogram.astype(str)
+    label_tomogram = np.array([match.key_of.get(name, name) for name in names], dtype=object)
     rows = np.full(len(labeled), -1)
     distances = np.full(len(labeled), np.inf)
     for tomogram in np.unique(label_tomogram.astype(str)):

@@ -99,7 +99,11 @@ class Subtomograms:
         """Voxel grid of each tomogram that the set was cut from, as far as its provenance records it."""
         tomograms = self.provenance.get("tomograms", {})
         return {
-            name: Grid(tuple(entry["shape_zyx"]), float(entry["voxel_spacing_angstrom"]))
+            name: Grid(
+                tuple(entry["shape_zyx"]),
+                float(entry["voxel_spacing_angstrom"]),
+                aliases=(str(entry.get("path", name)),),
+            )
             for name, entry in tomograms.items()
             if "shape_zyx" in entry
         }

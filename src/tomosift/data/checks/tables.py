@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.data.checks.findings import Finding, count_noun, join_names
-from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
+from tomosift.data.extraction.tomograms import Tomogram, find_tomograms
 from tomosift.particles import Particles
 
 FEWEST_LABELS = 5
@@ -35,26 +35,17 @@ def check_numbers(particles: Particles) -> Finding:
 
 def check_names(particles: Particles, tomograms: Mapping[str, Tomogram]) -> tuple[Finding, dict[str, str]]:
     """Check that every tomogram name has a tomogram; also return name -> key of those that have one."""
-    names = [str(name) for name in dict.fromkeys(particles.tomogram)]
-    key_of: dict[str, str] = {}
-    without: list[str] = []
-    for name in names:
-        try:
-            key_of |= match_tomograms([name], tomograms)
-        except ValueError:
-            without.append(name)
+    match = find_tomograms([str(name) for name in particles.tomogram], tomograms)
+    key_of, without = match.key_of, [*match.missing, *match.ambiguous]
     unused = sorted(set(tomograms) - set(key_of.values()))
     measured = {"matched": len(key_of), "unmatched": without, "without_picks": unused}
-    if without:
-        try:
-            match_tomograms(names, tomograms)
-        except ValueError as error:
-            return Finding("names", "error", str(error), measured), key_of
+    if fault := match.describe_fault(list(tomograms)):
+        return Finding("names", "error", fault, measured), key_of
     if unused:
         tomograms_without = f"{count_noun(len(unused), 'tomogram')} have no picks ({join_names(unused)})"
         sentence = f"every name in the table has its tomogram; {tomograms_without}"
         return Finding("names", "note", sentence, measured), key_of
-    sentence = f"all {count_noun(len(names), 'tomogram name')} in the table have a tomogram"
+    sentence = f"all {count_noun(len(key_of), 'tomogram name')} in the table have a tomogram"
     return Finding("names", "ok", sentence, measured), key_of
 
 

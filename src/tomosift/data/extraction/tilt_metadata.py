@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tomosift.acquisition import Acquisition
-from tomosift.data.extraction.tomograms import canonical_name
 from tomosift.errors import FormatError
 from tomosift.io.tilt_series import read_acquisition
+from tomosift.io.tomogram_names import canonical_name
 
 TILT_SUFFIXES = (".aln", ".tlt", ".xml", ".mdoc", ".rawtlt")
 """In order of trust: angles that an alignment wrote come before those requested from the microscope."""

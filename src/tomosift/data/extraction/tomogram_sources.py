@@ -10,8 +10,9 @@ from tomosift.acquisition import Acquisition
 from tomosift.data.extraction.copick_tomograms import open_copick_tomograms
 from tomosift.data.extraction.half_tomograms import find_half_tomograms
 from tomosift.data.extraction.tilt_metadata import find_acquisitions
-from tomosift.data.extraction.tomograms import Tomogram, canonical_name, open_tomogram
+from tomosift.data.extraction.tomograms import Tomogram, open_tomogram
 from tomosift.errors import FormatError
+from tomosift.io.tomogram_names import canonical_name
 from tomosift.io.tomogram_tables import TomogramEntry, read_tomogram_table
 from tomosift.io.volumes import is_volume_path, open_volume
 from tomosift.particles import Grid
@@ -100,17 +101,11 @@ def open_tomograms(
 
 
 def collect_grids(tomograms: Mapping[str, Tomogram]) -> dict[str, Grid]:
-    """Return the grid of every tomogram under each name that a particle table may use for it, where that is unique.
+    """Return the grid of every tomogram, with the path of its volume among its names.
 
-    Readers of centered coordinates need them. The names are keys, file stems and canonical names (see
-    `match_tomograms`).
+    Readers of centered coordinates need them; `tomosift.io.tomogram_names` finds the one that a table means.
     """
-    aliases: dict[str, list[str]] = {}
-    for key, tomogram in tomograms.items():
-        for alias in {tomogram.path.stem, tomogram.path.name, canonical_name(key), canonical_name(tomogram.path.name)}:
-            aliases.setdefault(alias, []).append(key)
-    grids = {alias: tomograms[keys[0]].grid for alias, keys in aliases.items() if len(keys) == 1}
-    return grids | {key: tomogram.grid for key, tomogram in tomograms.items()}
+    return {key: replace(tomogram.grid, aliases=(str(tomogram.path),)) for key, tomogram in tomograms.items()}
 
 
 def _sort_sources(

@@ -1,6 +1,5 @@
 """Tomograms on disk, from which particles are cropped."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import erf, sqrt
@@ -14,15 +13,13 @@ from tomosift.acquisition import Acquisition
 from tomosift.conventions import center_index
 from tomosift.data.extraction.crop import crop_box
 from tomosift.errors import FormatError
-from tomosift.io.volumes import VOLUME_SUFFIXES, Volume, open_volume
+from tomosift.io.tomogram_names import NameMatch, match_names
+from tomosift.io.volumes import Volume, open_volume
 from tomosift.particles import Grid
 
 UNKNOWN_ACQUISITION = Acquisition(np.zeros(0), np.zeros(0), np.zeros(0))
 SIGNIFICANT = 4.0
 """Standard errors of the mean difference between center and rim from which on its sign is reported."""
-_FRAME_SUFFIXES = (".tomostar", ".star", ".xml", ".mdoc", ".gz", ".bz2")
-_PREFIXES = ("rec_",)
-_TRAILERS = re.compile(r"(_\d+(\.\d+)?apx|_rec|_vol|_bin\d+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,37 +157,8 @@ def _centers_of_whole_boxes(
     return np.asarray(centers[is_whole])
 
 
-def canonical_name(name: str) -> str:
-    """Return a tomogram's name without folders and without what programs add to it.
-
-    Removes suffixes of volumes and frame series, ``rec_`` before and ``_10.00Apx``, ``_rec``, ``_Vol``, ``_bin4`` after
-    the name.
-
-    Examples
-    --------
-    >>> from tomosift.data.extraction.tomograms import canonical_name
-    >>> canonical_name("reconstruction/TS_01_10.00Apx.mrc"), canonical_name("rec_TS_01.mrc")
-    ('TS_01', 'TS_01')
-    """
-    left = re.split(r"[\\/]", name.strip())[-1]
-    while True:
-        before = left
-        for suffix in (*VOLUME_SUFFIXES, *_FRAME_SUFFIXES):
-            if left.lower().endswith(suffix) and len(left) > len(suffix):
-                left = left[: -len(suffix)]
-        for prefix in _PREFIXES:
-            if left.lower().startswith(prefix) and len(left) > len(prefix):
-                left = left[len(prefix) :]
-        left = _TRAILERS.sub("", left) or left
-        if left == before:
-            return left
-
-
-def match_tomograms(names: Iterable[str], tomograms: Mapping[str, Tomogram]) -> dict[str, str]:
-    """Return the key of the tomogram behind each name that particles use.
-
-    Exact names come first, then equal file names without suffix, then equal `canonical_name`; each only where it is
-    unique.
+def find_tomograms(names: Iterable[str], tomograms: Mapping[str, Tomogram]) -> NameMatch:
+    """Find the tomogram behind each name that particles use, by the rule of `tomosift.io.tomogram_names`.
 
     Parameters
     ----------
@@ -198,47 +166,19 @@ def match_tomograms(names: Iterable[str], tomograms: Mapping[str, Tomogram]) -> 
         Tomogram names of the particles.
     tomograms
         By name, as of `open_tomograms`.
+    """
+    return match_names(names, {key: [str(tomogram.path)] for key, tomogram in tomograms.items()})
+
+
+def match_tomograms(names: Iterable[str], tomograms: Mapping[str, Tomogram]) -> dict[str, str]:
+    """Return the key of the tomogram behind each name that particles use.
 
     Raises
     ------
     ValueError
         A name has no tomogram, or several; the message lists both sides.
     """
-    unique_names = list(dict.fromkeys(names))
-    by_stem: dict[str, list[str]] = {}
-    by_core: dict[str, list[str]] = {}
-    for key, tomogram in tomograms.items():
-        for stem in {Path(key).stem, tomogram.path.stem, tomogram.path.name, key}:
-            by_stem.setdefault(stem, []).append(key)
-        for core in {canonical_name(key), canonical_name(tomogram.path.name)}:
-            by_core.setdefault(core, []).append(key)
-    key_of: dict[str, str] = {}
-    ambiguous: dict[str, list[str]] = {}
-    for name in unique_names:
-        candidates = (
-            [name]
-            if name in tomograms
-            else by_stem.get(name) or by_stem.get(Path(name).stem) or by_core.get(canonical_name(name), [])
-        )
-        if len(candidates) == 1:
-            key_of[name] = candidates[0]
-        elif candidates:
-            ambiguous[name] = candidates
-    if ambiguous:
-        name, keys = next(iter(ambiguous.items()))
-        raise ValueError(
-            f"{len(ambiguous)} tomogram names of the particles fit several tomograms, for example {name!r} fits "
-            f"{_join_names(keys)}; give only one version of each tomogram"
-        )
-    if missing := [name for name in unique_names if name not in key_of]:
-        raise ValueError(
-            f"{len(missing)} of {len(unique_names)} tomogram names of the particles have no tomogram: "
-            f"{_join_names(missing)}; the tomograms are {_join_names(list(tomograms)) or 'none'}; "
-            "rename one side or give the missing tomograms"
-        )
-    return key_of
-
-
-def _join_names(names: list[str], most: int = 5) -> str:
-    shown = ", ".join(repr(name) for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+    match = find_tomograms(names, tomograms)
+    if fault := match.describe_fault(list(tomograms)):
+        raise ValueError(fault)
+    return match.key_of

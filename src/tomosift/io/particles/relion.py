@@ -17,6 +17,7 @@ from tomosift.io.particles.registry import Format, Opening
 from tomosift.io.particles.relion_blocks import Dialect, derive_blocks, find_particle_block
 from tomosift.io.particles.relion_columns import Center
 from tomosift.io.star_text import read_star, write_star
+from tomosift.io.tomogram_names import match_names
 from tomosift.particles import Grid, Particles
 
 
@@ -152,9 +153,9 @@ def write_particles(
 
 
 def _has_all_grids(particles: Particles, grids: Mapping[str, Grid] | None) -> bool:
-    """Whether there is a grid for every tomogram, with or without Warp's ``.tomostar``."""
-    names = {name.removesuffix(".tomostar") for name in grids or {}}
-    return all(str(name).removesuffix(".tomostar") in names for name in set(particles.tomogram))
+    """Whether there is a grid for every tomogram."""
+    known = {key: grid.aliases for key, grid in (grids or {}).items()}
+    return len(match_names(map(str, particles.tomogram), known).key_of) == len(set(map(str, particles.tomogram)))
 
 
 def _add_class_and_score(path: Path, columns: pd.DataFrame, particles: Particles) -> pd.DataFrame:

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
 from tomosift.io.angles import from_relion
+from tomosift.io.tomogram_names import match_names
 from tomosift.particles import Grid, Particles
 
 Center = Literal["relion", "relion-python"]
@@ -235,13 +236,13 @@ def counted_ids(names: NDArray[np.object_]) -> NDArray[np.object_]:
 
 
 def grid_of(path: Path, name: str, grids: Mapping[str, Grid]) -> Grid:
-    """Return the grid of a tomogram, whether or not its name has Warp's ``.tomostar``; `FormatError` without one."""
-    plain = name.removesuffix(".tomostar")
-    for key in (name, plain, f"{plain}.tomostar"):
-        if key in grids:
-            return grids[key]
-    known = ", ".join(list(grids)[:5]) or "none"
-    raise FormatError(path, f"size of tomogram {name}", "unknown", f"a tomogram among those given ({known})",
+    """Return the grid of a tomogram by the rule of `tomosift.io.tomogram_names`; `FormatError` without one."""
+    match = match_names([name], {key: grid.aliases for key, grid in grids.items()})
+    if name in match.key_of:
+        return grids[match.key_of[name]]
+    known = ", ".join(match.ambiguous.get(name, list(grids))[:5]) or "none"
+    got = "ambiguous" if match.ambiguous else "unknown"
+    raise FormatError(path, f"size of tomogram {name}", got, f"one tomogram among those given ({known})",
                       "give the tomograms, or their tomograms.star, with --tomograms")  # fmt: skip
 
 
