@@ -179,6 +179,10 @@ class Particles:
         """Return the same particles with columns added or replaced; geometry and source stay as they are."""
         return replace(self, columns=self.columns.assign(**added))
 
+    def with_tomograms(self, tomogram: NDArray[Any]) -> "Particles":
+        """Return the same particles with other names of their tomograms."""
+        return replace(self, tomogram=tomogram, is_named_by_file=False)
+
     def with_geometry(
         self, position_zyx_angstrom: NDArray[np.float64] | None = None, rotation: NDArray[np.float64] | None = None
     ) -> "Particles":

@@ -17,6 +17,10 @@ def ignore_progress(done: int, total: int, note: str = "") -> None:
     """Report nothing."""
 
 
+def ignore_message(sentence: str) -> None:
+    """Report nothing."""
+
+
 class Monitor:
     """What a workflow tells its caller; this one is silent, the one of the command line prints.
 

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from tomosift.data.labels import (
     apply_pseudo_labels,
     choose_unlabeled_rows,
+    count_classes,
     is_member,
     label_subtomograms,
+    read_labels,
     transfer_labels,
 )
 from tomosift.data.set_writer import SubtomogramWriter
@@ -52,16 +54,36 @@ def test_rows_without_a_class_label_nothing() -> None:
     assert transfer_labels(found, labels_at(found, [0, 1, 2], ["", "b", ""])).tolist() == ["", "b", "", "", "", ""]
 
 
-def test_names_take_precedence_over_positions() -> None:
-    found = named(particles(), [f"TS/{k}" for k in range(6)])
+def test_names_decide_among_close_particles() -> None:
+    found = named(particles().with_geometry(np.arange(18.0).reshape(6, 3)), [f"TS/{k}" for k in range(6)])
     labels = named(labels_at(found, [0], ["a"]), ["TS/4"])
     assert transfer_labels(found, labels).tolist() == ["", "", "", "", "a", ""]
 
 
+def test_names_that_belong_to_other_places_are_passed_over_and_noted() -> None:
+    found = named(particles(), [f"TS/{k}" for k in range(6)])
+    labels = named(labels_at(found, [0, 3], ["a", "b"]), ["TS/4", "TS/3"])
+    notes: list[str] = []
+    assert transfer_labels(found, labels, report=notes.append).tolist() == ["a", "", "", "b", "", ""]
+    assert "1 of 2 labels have the name of a particle at another place" in notes[0]
+
+
+def test_names_and_places_that_contradict_each_other_are_refused() -> None:
+    found = named(particles(), [f"TS/{k}" for k in range(6)])
+    labels = named(labels_at(found, [0], ["a"], offset=40.0), ["TS/4"])
+    with pytest.raises(ValueError, match="name of a particle at another place, and 1 of 1 labels belong"):
+        transfer_labels(found, labels)
+
+
+def test_names_decide_where_places_are_unknown() -> None:
+    found = named(particles().with_geometry(np.full((6, 3), np.nan)), list("uvwxyz"))
+    assert transfer_labels(found, named(labels_at(particles(), [0], ["a"]), ["w"])).tolist()[2] == "a"
+
+
 @pytest.mark.parametrize("column", ["rlnTomoParticleName", "rlnImageName", "tomosiftParticleId"])
 def test_any_of_the_name_columns_matches(column: str) -> None:
-    found = named(particles(), list("uvwxyz"), column)
-    assert transfer_labels(found, named(labels_at(found, [0], ["a"]), ["z"], column)).tolist()[-1] == "a"
+    found = named(particles().with_geometry(np.zeros((6, 3))), list("uvwxyz"), column)
+    assert transfer_labels(found, named(labels_at(found, [5], ["a"]), ["z"], column)).tolist()[-1] == "a"
 
 
 def test_names_that_are_not_unique_are_ignored() -> None:
@@ -78,7 +100,7 @@ def test_names_of_other_files_are_ignored() -> None:
 
 def test_names_decide_with_a_tomogram_spelled_differently() -> None:
     found = named(particles(), list("uvwxyz"))
-    labels = named(replace(labels_at(found, [0], ["a"]), tomogram=np.array(["other"], dtype=object)), ["w"])
+    labels = named(replace(labels_at(found, [2], ["a"]), tomogram=np.array(["other"], dtype=object)), ["w"])
     assert transfer_labels(found, labels).tolist() == ["", "", "a", "", "", ""]
 
 
@@ -100,8 +122,25 @@ def test_tolerance_includes_its_own_length() -> None:
 def test_particles_of_other_tomograms_are_not_near() -> None:
     found = particles()
     labels = replace(labels_at(found, [0], ["a"]), tomogram=np.array(["TS_07"], dtype=object))
-    with pytest.raises(ValueError, match="in another tomogram"):
+    with pytest.raises(ValueError, match="1 of 1 labels lie in TS_07, of which there is no particle"):
         transfer_labels(found, labels)
+
+
+def test_labels_without_a_tomogram_lie_in_the_only_one() -> None:
+    found = particles().select(np.array([0, 2, 4]))
+    labels = replace(labels_at(found, [1], ["a"]), tomogram=np.array(["picks"], dtype=object), is_named_by_file=True)
+    assert transfer_labels(found, labels).tolist() == ["", "a", ""]
+    with pytest.raises(ValueError, match="names no tomogram"):
+        transfer_labels(particles(), labels)
+
+
+def test_namesakes_in_two_folders_keep_their_labels() -> None:
+    position = np.zeros((2, 3))
+    found = Particles.create(["grid1/TS_01", "grid2/TS_01"], position)
+    labels = Particles.create(["grid2/TS_01"], position[:1], class_name=["a"])
+    assert transfer_labels(found, labels).tolist() == ["", "a"]
+    with pytest.raises(ValueError, match="ambiguous"):
+        transfer_labels(found, replace(labels, tomogram=np.array(["TS_01"], dtype=object)))
 
 
 def test_positions_that_are_unknown_are_refused() -> None:
@@ -171,3 +210,26 @@ def test_a_set_takes_labels_from_a_file_or_a_table_and_no_others(boxes: Subtomog
     assert label_subtomograms(boxes, labels, column="other").labeled_rows.tolist() == [0]
     with pytest.raises(ValueError, match="has no column absent"):
         label_subtomograms(boxes, tmp_path / "labels.csv", column="absent")
+
+
+def test_reading_labels_reports_what_is_doubtful(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("tomogram,x_angstrom,y_angstrom,z_angstrom,class,n\nA,1,2,3,a ,1\nA,4,5,6,a,0\nA,7,8,9,b,2\n")
+    notes: list[str] = []
+    assert count_classes(read_labels(path, None, None, {}, notes.append)) == {"a": 2, "b": 1}
+    assert any("b has one label only" in note for note in notes)
+    assert count_classes(read_labels(path, "n", None, {})) == {"class 0": 1, "class 1": 1, "class 2": 1}
+
+
+def test_labels_without_any_class_are_refused_with_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("tomogram,x_angstrom,y_angstrom,z_angstrom,class\nA,1,2,3,nan\nA,4,5,6,\n")
+    with pytest.raises(ValueError, match=r"labels.csv names no class among 2 particles"):
+        read_labels(path, None, None, {})
+
+
+def test_numbers_of_classes_come_from_their_column(tmp_path: Path) -> None:
+    path = tmp_path / "labels.star"
+    labels = particles().with_columns({"rlnClassNumber": np.array([0, 2, 7, 2, 0, 0])})
+    write_particles(path, labels, voxel_spacing_angstrom=10.0)
+    assert count_classes(read_labels(path, "rlnClassNumber", None, {})) == {"class 2": 2, "class 7": 1}

@@ -1,6 +1,6 @@
 """Labels for particles: which class each one has, when labels and picks come in two files or sets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomosift.data.checks.label_places import find_labeled_rows
+from tomosift.data.predictions import probability_column
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.io.particles import read_particles
-from tomosift.io.tomogram_names import match_names
+from tomosift.io.particles.class_values import clean_class_names, name_numbered_classes
 from tomosift.particles import Grid, Particles
+from tomosift.progress import ignore_message
 
-_NAME_COLUMNS = ("rlnTomoParticleName", "rlnImageName", "tomosiftParticleId")
+Report = Callable[[str], None]
 
 
 def read_labels(
-    path: Path, column: str | None, voxel_spacing_angstrom: float | None, grids: Mapping[str, Grid]
+    path: Path,
+    column: str | None,
+    voxel_spacing_angstrom: float | None,
+    grids: Mapping[str, Grid],
+    report: Report = ignore_message,
 ) -> Particles:
     """Read particles with their classes from a label file.
 
@@ -31,21 +38,47 @@ def read_labels(
         Pixel edge of the coordinates, where a table in pixels does not state it.
     grids
         Voxel grids by tomogram name, for formats whose coordinates count from the center.
+    report
+        Called with each sentence on what was taken for granted.
 
     Raises
     ------
     ValueError
-        The table has no such column.
+        The table has no such column, or names no class.
     """
     labels = read_particles(path, voxel_spacing_angstrom=voxel_spacing_angstrom, grids=grids)
-    return labels if column is None else _take_classes(labels, column, str(path))
+    if column is not None:
+        labels = _take_classes(labels, column, str(path))
+    for note in labels.notes:
+        report(f"{path}: {note}")
+    counts = count_classes(labels)
+    if not counts:
+        raise ValueError(
+            f"{path} names no class among {len(labels)} particles; add a column tomosiftClass (STAR) or class (CSV), "
+            "or name the column with --label-column"
+        )
+    columns = [probability_column(name) for name in counts]
+    if twice := sorted(name for name in counts if columns.count(probability_column(name)) > 1):
+        raise ValueError(f"{path}: classes {' and '.join(map(repr, twice))} differ in blanks alone; rename one of them")
+    if single := [name for name, count in counts.items() if count == 1]:
+        report(f"{path}: note: {', '.join(single[:8])} {'has' if len(single) == 1 else 'have'} one label only")
+    return labels
+
+
+def count_classes(labels: Particles) -> dict[str, int]:
+    """Return the number of labels of each class, in the order of their names."""
+    names, counts = np.unique([str(name) for name in labels.class_name if name], return_counts=True)
+    return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
 def _take_classes(labels: Particles, column: str, source: str) -> Particles:
     """Take the class names from another column."""
     if column not in labels.columns:
         raise ValueError(f"{source} has no column {column}; it has {', '.join(map(str, labels.columns.columns))}")
-    return replace(labels, class_name=np.array([str(value) for value in labels.columns[column]], dtype=object))
+    class_name, notes = clean_class_names(name_numbered_classes(column, labels.columns[column]))
+    # Notes on the classes of the other column say nothing about these.
+    others = [note for note in labels.notes if note not in clean_class_names(labels.class_name)[1]]
+    return replace(labels, class_name=class_name, notes=(*others, *notes))
 
 
 def label_subtomograms(
@@ -54,6 +87,7 @@ def label_subtomograms(
     column: str | None = None,
     tolerance_angstrom: float = 30.0,
     voxel_spacing_angstrom: float | None = None,
+    report: Report = ignore_message,
 ) -> Subtomograms:
     """Return the set with the labels of a table, and no others.
 
@@ -67,6 +101,8 @@ def label_subtomograms(
         Largest distance between a label and its particle; see `transfer_labels`.
     voxel_spacing_angstrom
         Pixel edge of the coordinates, where a table in pixels does not state it.
+    report
+        Called with each sentence on what was taken for granted.
 
     Raises
     ------
@@ -74,17 +110,20 @@ def label_subtomograms(
         The table has no such column, or see `transfer_labels`.
     """
     if not isinstance(labels, Particles):
-        labels = read_labels(Path(labels), column, voxel_spacing_angstrom, subtomograms.grids)
+        labels = read_labels(Path(labels), column, voxel_spacing_angstrom, subtomograms.grids, report)
     elif column is not None:
         labels = _take_classes(labels, column, labels.source or "the label table")
-    return subtomograms.with_labels(transfer_labels(subtomograms.particles, labels, tolerance_angstrom))
+    return subtomograms.with_labels(transfer_labels(subtomograms.particles, labels, tolerance_angstrom, report))
 
 
-def transfer_labels(particles: Particles, labels: Particles, tolerance_angstrom: float = 30.0) -> NDArray[Any]:
+def transfer_labels(
+    particles: Particles, labels: Particles, tolerance_angstrom: float = 30.0, report: Report = ignore_message
+) -> NDArray[Any]:
     """Return the class name of each particle, empty where no label belongs to it.
 
     A label belongs to the particle of the same name where both tables name their particles (``rlnTomoParticleName`` or
-    ``rlnImageName``), otherwise to the nearest particle of the same tomogram within the tolerance.
+    ``rlnImageName``) and all these particles are at the places of their labels. Otherwise it belongs to the nearest
+    particle of the same tomogram within the tolerance; programs count names anew, so names alone do not decide.
 
     Parameters
     ----------
@@ -94,6 +133,8 @@ def transfer_labels(particles: Particles, labels: Particles, tolerance_angstrom:
         Particles with classes; those without one are ignored.
     tolerance_angstrom
         Largest distance between a label and its particle.
+    report
+        Called with a sentence where labels are matched by place although they have names.
 
     Returns
     -------
@@ -115,15 +156,12 @@ def transfer_labels(particles: Particles, labels: Particles, tolerance_angstrom:
     >>> transfer_labels(picks, labels).tolist()
     ['', 'ribosome']
     """
-    labeled = np.flatnonzero(labels.class_name.astype(str) != "")
-    if not len(labeled):
+    labels = labels.select(np.flatnonzero(labels.class_name.astype(str) != ""))
+    if not len(labels):
         raise ValueError("the label file names no class; add a column tomosiftClass (STAR) or class (CSV)")
-    rows = _match_by_name(particles, labels, labeled)
-    if rows is None:
-        rows = _match_by_position(particles, labels, labeled, tolerance_angstrom)
+    rows = find_labeled_rows(particles, labels, tolerance_angstrom, report)
     class_name = np.full(len(particles), "", dtype=object)
-    for label, row in zip(labeled, rows, strict=True):
-        name = str(labels.class_name[label])
+    for name, row in zip(map(str, labels.class_name), rows, strict=True):
         if class_name[row] not in ("", name):
             raise ValueError(
                 f"particle {particles.particle_id[row]} is labeled {class_name[row]} and {name}; keep one of the two"
@@ -180,49 +218,3 @@ def apply_pseudo_labels(
     rows = np.flatnonzero(label >= 0)
     names = np.array(labeled.class_names, dtype=object)[label[rows]]
     return subtomograms.select(rows).with_labels(names, labeled.class_names), rows
-
-
-def _match_by_name(particles: Particles, labels: Particles, labeled: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Row of the particle of each label, or None where the two tables do not name their particles alike."""
-    for column in _NAME_COLUMNS:
-        if column in particles.columns and column in labels.columns:
-            row_of = {str(name): row for row, name in enumerate(particles.columns[column])}
-            names = [str(name) for name in labels.columns[column].iloc[labeled]]
-            if len(row_of) == len(particles) and all(name in row_of for name in names):
-                return np.array([row_of[name] for name in names], dtype=np.int64)
-    return None
-
-
-def _match_by_position(
-    particles: Particles, labels: Particles, labeled: NDArray[np.int64], tolerance_angstrom: float
-) -> NDArray[np.int64]:
-    """Row of the nearest particle to each label, in the same tomogram and within the tolerance."""
-    from scipy.spatial import cKDTree
-
-    def is_finite(position: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return np.asarray(np.isfinite(position).all(axis=1))
-
-    names = [str(name) for name in labels.tomogram[labeled]]
-    match = match_names(names, {str(name): [] for name in particles.tomogram})
-    particle_tomogram = particles.tomogram.astype(str)
-    label_tomogram = np.array([match.key_of.get(name, name) for name in names], dtype=object)
-    rows = np.full(len(labeled), -1)
-    distances = np.full(len(labeled), np.inf)
-    for tomogram in np.unique(label_tomogram.astype(str)):
-        mine = np.flatnonzero((particle_tomogram == tomogram) & is_finite(particles.position_zyx_angstrom))
-        theirs = np.flatnonzero((label_tomogram == tomogram) & is_finite(labels.position_zyx_angstrom[labeled]))
-        if len(mine) and len(theirs):
-            tree = cKDTree(particles.position_zyx_angstrom[mine])
-            distances[theirs], nearest = tree.query(labels.position_zyx_angstrom[labeled[theirs]])
-            rows[theirs] = mine[nearest]
-    far = np.flatnonzero(~(distances <= tolerance_angstrom))
-    if len(far):
-        first = far[0]
-        has_nearest = np.isfinite(distances[first])
-        distance = f"{distances[first]:.0f} A away" if has_nearest else "in another tomogram or at an unknown position"
-        raise ValueError(
-            f"{len(far)} of {len(labeled)} labels belong to no particle within {tolerance_angstrom:g} A; the first is "
-            f"{labels.particle_id[labeled[first]]}, whose nearest particle is {distance}; check that labels and picks "
-            "use the same tomogram names, units and center, or raise --label-tolerance"
-        )
-    return rows

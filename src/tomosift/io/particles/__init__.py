@@ -5,9 +5,11 @@ The formats are found among the modules of this room, see `tomosift.io.particles
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tomosift.io.particles.class_values import clean_class_names
 from tomosift.io.particles.registry import (
     detect_format,
     find_formats,
@@ -80,7 +82,8 @@ def read_particles(
     path = Path(path)
     module = load_module(format or detect_format(path))
     particles: Particles = module.read_particles(path, voxel_spacing_angstrom=voxel_spacing_angstrom, grids=grids)
-    return particles
+    class_name, notes = clean_class_names(particles.class_name)
+    return replace(particles, class_name=class_name).with_notes(*notes)
 
 
 def write_particles(
