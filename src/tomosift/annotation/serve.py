@@ -33,6 +33,7 @@ def serve(
     store: Path | None = None,
     classes: Sequence[str] = (),
     labels: Path | None = None,
+    picks_spacing_angstrom: float | None = None,
     opens_browser: bool = True,
     monitor: Monitor = _SILENT,
 ) -> None:
@@ -56,6 +57,8 @@ def serve(
         Initial classes; by default those of the set.
     labels
         Particle table whose classes are imported first.
+    picks_spacing_angstrom
+        Pixel size of that table in Angstrom, where it is in pixels and does not state it.
     opens_browser
         Whether to open the page in the browser.
     monitor
@@ -77,7 +80,7 @@ def serve(
     path = store or folder.parent / f"{folder.name}-labels" / _STORE
     with _open_socket(host, port) as listener:
         annotator = annotator or _user_name()
-        session = open_session(subtomograms, model, path, annotator, classes, labels, monitor)
+        session = open_session(subtomograms, model, path, annotator, classes, labels, picks_spacing_angstrom, monitor)
         _serve_session(session, listener, host, opens_browser, monitor)
     monitor.message(f"{path}: labels are safe; the same command goes on with them")
 
@@ -89,11 +92,14 @@ def open_session(
     annotator: str,
     classes: Sequence[str] = (),
     labels: Path | None = None,
+    picks_spacing_angstrom: float | None = None,
     monitor: Monitor = _SILENT,
 ) -> LabelingSession:
     """Open the store of a set and build a session on it, whose learner is not started yet; see `serve`."""
     model_digest(model)  # a missing model is reported before the page opens
-    table = read_labels(labels, None, None, subtomograms.grids) if labels is not None else None
+    table = None
+    if labels is not None:
+        table = read_labels(labels, None, picks_spacing_angstrom, subtomograms.grids, monitor.message)
     digest = set_digest(subtomograms)
     opened = Store(store, digest, subtomograms.particles.particle_id)
     for name in classes or subtomograms.class_names:

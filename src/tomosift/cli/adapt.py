@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tomosift.cli.options import LabelColumn, LabelTolerance, Seed, Set, Structures
+from tomosift.cli.options import LabelColumn, LabelTolerance, PicksSpacing, Seed, Set, Structures
 from tomosift.cli.terminal import TerminalMonitor, print_class_counts
 from tomosift.cli.usual import usual_options
 from tomosift.objectives.domain_adversarial import Features
@@ -19,6 +19,7 @@ def command(
     labels: Path | None = None,
     label_column: LabelColumn = None,
     label_tolerance: LabelTolerance = 30.0,
+    picks_spacing: PicksSpacing = None,
     structures: Structures = (),
     features: Features = "class-wise",
     warps: bool = True,
@@ -48,6 +49,7 @@ def command(
         labels=labels,
         label_column=label_column,
         label_tolerance_angstrom=label_tolerance,
+        picks_spacing_angstrom=picks_spacing,
         structures=structures,
         features=features,
         warps=warps,

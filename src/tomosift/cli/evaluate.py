@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tomosift.cli.options import LabelColumn, LabelTolerance, Set
+from tomosift.cli.options import LabelColumn, LabelTolerance, PicksSpacing, Set
 from tomosift.cli.terminal import TerminalMonitor, print_message
 from tomosift.workflows.evaluate import evaluate
 
@@ -15,6 +15,7 @@ def command(
     labels: Path | None = None,
     label_column: LabelColumn = None,
     label_tolerance: LabelTolerance = 30.0,
+    picks_spacing: PicksSpacing = None,
     compare: tuple[Path, ...] = (),
     title: str = "",
 ) -> None:
@@ -34,6 +35,7 @@ def command(
         labels=labels,
         label_column=label_column,
         label_tolerance_angstrom=label_tolerance,
+        picks_spacing_angstrom=picks_spacing,
         compare=compare,
         title=title,
         monitor=TerminalMonitor(),

@@ -5,14 +5,15 @@ from typing import Annotated
 
 import tyro
 
-from tomosift.cli.options import Inverted, PicksSpacing, TiltRange, Tomograms, TomogramSpacing
+from tomosift.cli.options import Tomograms
 from tomosift.cli.terminal import TerminalMonitor, print_message
 from tomosift.cli.usual import usual_options
 from tomosift.compute.engine import Engine
 from tomosift.workflows.extract import Borders, describe_set, extract_subtomograms
+from tomosift.workflows.inputs import InputSettings
 
 
-@usual_options("tomograms", "voxel_spacing", "box_size", "borders", "inverted", "tilt_range", "empty")
+@usual_options("tomograms", "voxel_spacing", "box_size", "borders", "inputs.inverted", "inputs.tilt_range", "empty")
 def command(
     picks: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PICKS")],
     /,
@@ -21,10 +22,8 @@ def command(
     voxel_spacing: float | None = None,
     box_size: int | None = None,
     borders: Borders = "pad",
-    inverted: Inverted = False,
-    tilt_range: TiltRange = None,
-    picks_spacing: PicksSpacing = None,
-    tomogram_spacing: TomogramSpacing = None,
+    inputs: Annotated[InputSettings, tyro.conf.arg(name="")] = InputSettings(),
+    remake: bool = False,
     empty: int = 0,
     empty_distance: float = 160.0,
     engine: Annotated[Engine, tyro.conf.arg(name="")] = Engine(),
@@ -39,6 +38,7 @@ def command(
         voxel_spacing: Voxel spacing of the subtomograms in Angstrom; by default 10, or that of imported ones.
         box_size: Box size in voxels; by default 32, or that of imported subtomograms.
         borders: Fill subtomograms that reach beyond the tomogram with the local mean, or leave them out.
+        remake: Make the set again where OUT holds one of other picks, tomograms or settings; else that is an error.
         empty: Extract this many subtomograms at random positions away from all picks instead.
         empty_distance: Smallest distance in Angstrom between such a position and any pick.
         engine: Where tomograms are cropped: without workers in this process, by one thread for each processor; with
@@ -51,10 +51,8 @@ def command(
         voxel_spacing_angstrom=voxel_spacing,
         box_size=box_size,
         borders=borders,
-        is_inverted=inverted,
-        tilt_range_deg=tilt_range,
-        picks_spacing_angstrom=picks_spacing,
-        tomogram_spacing_angstrom=tomogram_spacing,
+        inputs=inputs,
+        remake=remake,
         empty=empty,
         empty_distance_angstrom=empty_distance,
         engine=engine,

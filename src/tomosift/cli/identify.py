@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from tomosift.cli.options import LabelColumn, LabelTolerance, MinConfidence, MinSimilarity, Set
+from tomosift.cli.options import LabelColumn, LabelTolerance, MinConfidence, MinSimilarity, PicksSpacing, Set
 from tomosift.cli.terminal import TerminalMonitor, print_class_counts
 from tomosift.cli.usual import usual_options
 from tomosift.workflows.identify import identify
@@ -18,6 +18,7 @@ def command(
     model: Path = Path("general"),
     label_column: LabelColumn = None,
     label_tolerance: LabelTolerance = 30.0,
+    picks_spacing: PicksSpacing = None,
     min_confidence: MinConfidence = 0.0,
     min_similarity: MinSimilarity = -1.0,
     class_averages: Literal["auto", "never"] = "auto",
@@ -52,6 +53,7 @@ def command(
         model=model,
         label_column=label_column,
         label_tolerance_angstrom=label_tolerance,
+        picks_spacing_angstrom=picks_spacing,
         min_confidence=min_confidence,
         min_similarity=min_similarity,
         class_averages=class_averages,

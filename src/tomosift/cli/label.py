@@ -20,6 +20,7 @@ def command(
     store: Path | None = None,
     classes: tuple[str, ...] = (),
     labels: Path | None = None,
+    picks_spacing: PicksSpacing = None,
     browser: bool = True,
 ) -> None:
     """Label the subtomograms of a set one after the other on a page in the browser, until Ctrl+C.
@@ -48,6 +49,7 @@ def command(
         store,
         classes,
         labels,
+        picks_spacing,
         browser,
         TerminalMonitor(),
     )

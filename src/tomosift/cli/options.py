@@ -25,18 +25,9 @@ MinSimilarity = Annotated[
         "a random particle)."
     ),
 ]
-Inverted = Annotated[bool, tyro.conf.arg(help="The tomograms have dark protein; the sign of their density is turned.")]
-TiltRange = Annotated[
-    tuple[float, float] | None,
-    tyro.conf.arg(help="Lowest and highest tilt angle in degrees, where no file states them."),
-]
 PicksSpacing = Annotated[
     float | None,
-    tyro.conf.arg(help="Pixel size of the picks in Angstrom, where a table in pixels does not state it."),
-]
-TomogramSpacing = Annotated[
-    float | None,
-    tyro.conf.arg(help="Voxel spacing of the tomograms in Angstrom, where their headers are wrong or silent."),
+    tyro.conf.arg(help="Pixel size of the labels in Angstrom, where a table in pixels does not state it."),
 ]
 Structures = Annotated[
     tuple[str, ...], tyro.conf.arg(help="Names of the atlas, or structure or map files; their names become classes.")

@@ -6,15 +6,18 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from tomosift.cli.options import Inverted, LabelColumn, PicksSpacing, Seed, TomogramSpacing
+from tomosift.cli.options import LabelColumn, Seed
 from tomosift.cli.terminal import TerminalMonitor, print_table
 from tomosift.cli.usual import usual_options
 from tomosift.compute.engine import Engine
 from tomosift.picking.config import Config
+from tomosift.workflows.inputs import InputSettings
 from tomosift.workflows.pick import pick
 
 
-@usual_options("labels", "label_tomograms", "model", "label_column", "min_confidence", "inverted", "radius", "seed")
+@usual_options(
+    "labels", "label_tomograms", "model", "label_column", "min_confidence", "inputs.inverted", "radius", "seed"
+)
 def command(
     tomograms: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TOMOGRAMS")],
     /,
@@ -30,9 +33,7 @@ def command(
     stride: int | None = None,
     maps: bool = False,
     table: str = "particles.star",
-    inverted: Inverted = False,
-    tomogram_spacing: TomogramSpacing = None,
-    picks_spacing: PicksSpacing = None,
+    inputs: Annotated[InputSettings, tyro.conf.arg(name="")] = InputSettings(),
     detector: Config = Config(),
     engine: Annotated[Engine, tyro.conf.arg(name="")] = Engine(),
     seed: Seed = 0,
@@ -74,9 +75,7 @@ def command(
         stride=stride,
         maps=maps,
         table=table,
-        is_inverted=inverted,
-        tomogram_spacing_angstrom=tomogram_spacing,
-        picks_spacing_angstrom=picks_spacing,
+        inputs=inputs,
         detector=detector,
         engine=engine,
         seed=seed,

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import tyro
 
 from tomosift import methods
-from tomosift.cli.options import LabelColumn, LabelTolerance, Seed
-from tomosift.cli.terminal import print_message, progress_bar
+from tomosift.cli.options import LabelColumn, LabelTolerance, PicksSpacing, Seed
+from tomosift.cli.terminal import TerminalMonitor, print_message, progress_bar
 from tomosift.cli.usual import set_signature, usual_options
 from tomosift.train.processes import is_first_process
 from tomosift.workflows.train import open_training_sets
@@ -44,6 +44,7 @@ def _list_parameters(name: str) -> list[inspect.Parameter]:
         optional["labels"] = (Path | None, None)
         optional["label_column"] = (LabelColumn, None)
         optional["label_tolerance"] = (LabelTolerance, 30.0)
+        optional["picks_spacing"] = (PicksSpacing, None)
         if validation == "table":
             optional["validation"] = (Path | None, None)
         if validation == "classes":
@@ -92,13 +93,22 @@ def _run(
     from_config: Path | None = None,
     subtomograms: Path | None = None,
     label_tolerance: float = 30.0,
+    picks_spacing: float | None = None,
     **options: Any,
 ) -> None:
     if from_config is not None:
         config = methods.read_config(name, from_config)
     data = None
     if subtomograms is not None:
-        data = open_training_sets(name, subtomograms, config, label_tolerance_angstrom=label_tolerance, **options)
+        data = open_training_sets(
+            name,
+            subtomograms,
+            config,
+            label_tolerance_angstrom=label_tolerance,
+            picks_spacing_angstrom=picks_spacing,
+            monitor=TerminalMonitor(),
+            **options,
+        )
     config = replace(config, training=config.training.match_launcher())
     methods.start_processes(name, config)
     if not is_first_process():

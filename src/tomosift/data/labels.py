@@ -50,7 +50,7 @@ def read_labels(
     if column is not None:
         labels = _take_classes(labels, column, str(path))
     for note in labels.notes:
-        report(f"{path}: {note}")
+        report(f"note: {path}: {note}")
     counts = count_classes(labels)
     if not counts:
         raise ValueError(
@@ -61,7 +61,7 @@ def read_labels(
     if twice := sorted(name for name in counts if columns.count(probability_column(name)) > 1):
         raise ValueError(f"{path}: classes {' and '.join(map(repr, twice))} differ in blanks alone; rename one of them")
     if single := [name for name, count in counts.items() if count == 1]:
-        report(f"{path}: note: {', '.join(single[:8])} {'has' if len(single) == 1 else 'have'} one label only")
+        report(f"note: {path}: {', '.join(single[:8])} {'has' if len(single) == 1 else 'have'} one label only")
     return labels
 
 

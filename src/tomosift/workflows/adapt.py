@@ -1,6 +1,6 @@
 """Adapt a model to an unlabeled set: from another labeled set, or from simulations of known structures (Cryo-Shift)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ def adapt(
     labels: Particles | Path | str | None = None,
     label_column: str | None = None,
     label_tolerance_angstrom: float = 30.0,
+    picks_spacing_angstrom: float | None = None,
     structures: Sequence[str] = (),
     features: Features = "class-wise",
     warps: bool = True,
@@ -61,8 +62,9 @@ def adapt(
         Folder for everything that is made; an interrupted call resumes.
     source
         Labeled source set, instead of the one that the run was trained on.
-    labels, label_column, label_tolerance_angstrom
-        Labels of the source; by default the classes that the set came with.
+    labels, label_column, label_tolerance_angstrom, picks_spacing_angstrom
+        Labels of the source; by default the classes that the set came with. As in
+        `tomosift.data.labels.label_subtomograms`.
     structures
         Names of the atlas, structure or map files, from which the source is simulated.
     features
@@ -99,7 +101,14 @@ def adapt(
         raise ValueError("--labels belong to particles of a --source, not to --structures, whose names are the classes")
     labeled = subtomograms.empty()
     if not structures:
-        labeled = _open_source(model, source, labels, label_column, label_tolerance_angstrom)
+
+        def label(unlabeled: Subtomograms) -> Subtomograms:
+            if labels is None:
+                return unlabeled
+            settings = (label_column, label_tolerance_angstrom, picks_spacing_angstrom)
+            return label_subtomograms(unlabeled, labels, *settings, monitor.message)
+
+        labeled = _open_source(model, source, label)
     data = TrainingSets.from_domains(labeled, subtomograms)
     config = Config(init=model, structures=tuple(structures), features=features, warps=warps)
     config = replace(config, training=replace(config.training, steps=steps))
@@ -122,17 +131,9 @@ def adapt(
 def _open_source(
     model: Path,
     source: Path | str | Subtomograms | None,
-    labels: Particles | Path | str | None,
-    column: str | None,
-    tolerance_angstrom: float,
+    label: Callable[[Subtomograms], Subtomograms],
 ) -> Subtomograms:
-    """The given source set, or the one that the run was trained on, if it is unchanged."""
-
-    def label(subtomograms: Subtomograms) -> Subtomograms:
-        if labels is None:
-            return subtomograms
-        return label_subtomograms(subtomograms, labels, column, tolerance_angstrom)
-
+    """The given source set, or the one that the run was trained on, if it is unchanged; with labels."""
     if source is not None:
         return label(source if isinstance(source, Subtomograms) else open_subtomograms(Path(source)))
     if str(model) in shipped_models():

@@ -3,28 +3,28 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tomosift.conventions import WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.checks.findings import Finding
-from tomosift.data.checks.preflight import run_preflight
-from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
-from tomosift.io.particles import read_particles
+from tomosift.data.checks.label_counts import check_labels
+from tomosift.data.extraction.tomogram_sources import collect_grids
+from tomosift.data.labels import read_labels
 from tomosift.progress import Monitor
+from tomosift.workflows.inputs import InputSettings, open_inputs
 
 
 def check(
     picks: Path | str,
     tomograms: Path | str | Sequence[Path | str],
     *,
+    labels: Path | str | None = None,
+    label_column: str | None = None,
+    label_tolerance_angstrom: float = 30.0,
     voxel_spacing_angstrom: float | None = None,
     box_size: int = 32,
     particle_diameter_angstrom: float | None = None,
-    is_inverted: bool = False,
-    tilt_range_deg: tuple[float, float] | None = None,
-    picks_spacing_angstrom: float | None = None,
-    tomogram_spacing_angstrom: float | None = None,
+    inputs: InputSettings = InputSettings(),
     monitor: Monitor | None = None,
 ) -> tuple[Finding, ...]:
-    """Check picks and tomograms; return one finding for each question.
+    """Check picks, tomograms and labels; return one finding for each question.
 
     Parameters
     ----------
@@ -32,18 +32,17 @@ def check(
         Particle table of any known format.
     tomograms
         Tomogram files, or a folder, a RELION tomograms.star or a copick configuration.
+    labels, label_column, label_tolerance_angstrom
+        Particle table with a class for a few of the picks, to be checked as well; its column of classes, and the
+        largest distance between a label and its particle.
     voxel_spacing_angstrom
         Of the subtomograms to be extracted; None takes 10, or that of the coarsest tomogram.
     box_size
         Of the subtomograms, in voxels.
     particle_diameter_angstrom
         Longest extent of the particles; None measures it in the mean of the subtomograms.
-    is_inverted
-        The tomograms have dark protein.
-    tilt_range_deg
-        Lowest and highest tilt angle, where no file states them.
-    picks_spacing_angstrom, tomogram_spacing_angstrom
-        Pixel size of the picks and voxel spacing of the tomograms, where the files do not state them.
+    inputs
+        What the files do not state.
     monitor
         Shows messages.
 
@@ -54,22 +53,20 @@ def check(
     """
     _check_lengths(voxel_spacing_angstrom, box_size, particle_diameter_angstrom)
     monitor = monitor or Monitor()
-    opened = open_tomograms(
-        tomograms, tomogram_spacing_angstrom, is_inverted, tilt_range_deg=tilt_range_deg, report=monitor.message
-    )
-    particles = read_particles(
-        Path(picks),
-        voxel_spacing_angstrom=picks_spacing_angstrom or tomogram_spacing_angstrom,
-        grids=collect_grids(opened),
-    )
-    coarsest = max(tomogram.grid.voxel_spacing_angstrom for tomogram in opened.values())
-    return run_preflight(
-        particles,
-        opened,
+    opened = open_inputs(
+        picks,
+        tomograms,
+        inputs,
+        monitor,
         box_size=box_size,
-        voxel_spacing_angstrom=voxel_spacing_angstrom or max(coarsest, WORKING_VOXEL_SPACING_ANGSTROM),
+        voxel_spacing_angstrom=voxel_spacing_angstrom,
         particle_diameter_angstrom=particle_diameter_angstrom,
     )
+    if labels is None:
+        return opened.findings
+    grids = collect_grids(opened.tomograms)
+    given = read_labels(Path(labels), label_column, inputs.picks_spacing, grids, monitor.message)
+    return (*opened.findings, *check_labels(opened.particles, given, label_tolerance_angstrom))
 
 
 def _check_lengths(

@@ -31,6 +31,7 @@ def evaluate(
     labels: Particles | Path | str | None = None,
     label_column: str | None = None,
     label_tolerance_angstrom: float = 30.0,
+    picks_spacing_angstrom: float | None = None,
     compare: Sequence[Path | str] = (),
     title: str = "",
     monitor: Monitor | None = None,
@@ -49,6 +50,8 @@ def evaluate(
         Particles with their true classes, or a table of them; None uses the classes that the set came with.
     label_column, label_tolerance_angstrom
         As in `tomosift.data.labels.label_subtomograms`.
+    picks_spacing_angstrom
+        Pixel size of the labels, where a table in pixels does not state it.
     compare
         Further runs, evaluated on the same particles.
     title
@@ -56,10 +59,13 @@ def evaluate(
     monitor
         Shows stages and messages.
     """
+    monitor = monitor or Monitor()
     if not isinstance(subtomograms, Subtomograms):
         subtomograms = open_subtomograms(Path(subtomograms))
     if labels is not None:
-        subtomograms = label_subtomograms(subtomograms, labels, label_column, label_tolerance_angstrom)
+        subtomograms = label_subtomograms(
+            subtomograms, labels, label_column, label_tolerance_angstrom, picks_spacing_angstrom, monitor.message
+        )
     report = report_on_run(Path(model), subtomograms, None, [Path(run) for run in compare], title, monitor)
     write_report(Path(out), report)
     return report

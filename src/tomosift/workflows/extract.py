@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,15 +10,13 @@ from tomosift.compute.engine import Engine, for_each
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG, WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.extraction.empty_positions import sample_empty_positions
 from tomosift.data.extraction.extract import extract
+from tomosift.data.extraction.extraction_plan import check_settings
 from tomosift.data.extraction.import_subtomograms import import_subtomograms
 from tomosift.data.extraction.parallel_extraction import crop_tomogram, extract_in_parallel
-from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
-from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.subtomogram_set import Subtomograms
-from tomosift.io.particles import read_particles
 from tomosift.io.subtomogram_files import open_subtomogram_files
-from tomosift.particles import Particles
 from tomosift.progress import Monitor
+from tomosift.workflows.inputs import Inputs, InputSettings, open_inputs
 
 Borders = Literal["pad", "drop"]
 
@@ -26,21 +24,15 @@ _BOX_SIZE = 32
 
 
 @dataclass(frozen=True)
-class ExtractionSettings:
-    """How subtomograms are extracted."""
+class ExtractionSettings(InputSettings):
+    """How subtomograms are extracted, and what picks and tomograms do not state themselves."""
 
     voxel_spacing: float = WORKING_VOXEL_SPACING_ANGSTROM
     """Voxel spacing of the subtomograms in Angstrom; tomograms are rescaled to it."""
     box_size: int = _BOX_SIZE
     """Box size in voxels; 1.5 to 2.5 particle diameters work well."""
-    inverted: bool = False
-    """The tomograms have dark protein; the sign of their density is turned."""
-    tilt_range: tuple[float, float] | None = None
-    """Lowest and highest tilt angle in degrees, where no file states them."""
-    picks_spacing: float | None = None
-    """Pixel size of the picks in Angstrom, where a table in pixels does not state it."""
-    tomogram_spacing: float | None = None
-    """Voxel spacing of the tomograms in Angstrom, where their headers are wrong or silent."""
+    remake: bool = False
+    """Make the set again where the folder holds one of other picks, tomograms or settings."""
 
 
 def extract_subtomograms(
@@ -51,16 +43,16 @@ def extract_subtomograms(
     voxel_spacing_angstrom: float | None = None,
     box_size: int | None = None,
     borders: Borders = "pad",
-    is_inverted: bool = False,
-    tilt_range_deg: tuple[float, float] | None = None,
-    picks_spacing_angstrom: float | None = None,
-    tomogram_spacing_angstrom: float | None = None,
+    inputs: InputSettings = InputSettings(),
+    remake: bool = False,
     empty: int = 0,
     empty_distance_angstrom: float = 160.0,
     engine: Engine | None = None,
     monitor: Monitor | None = None,
 ) -> Subtomograms:
     """Extract a subtomogram around every pick of a table, or import subtomograms that another program extracted.
+
+    Picks and tomograms are checked first, as by `check`; an error of the check stops the extraction.
 
     Parameters
     ----------
@@ -74,12 +66,10 @@ def extract_subtomograms(
         Of the subtomograms; None takes 10 A and 32 voxels for tomograms, those of the files for imported subtomograms.
     borders
         Fill subtomograms that reach beyond their tomogram with the local mean, or leave the particles out.
-    is_inverted
-        The files have dark protein.
-    tilt_range_deg
-        Lowest and highest tilt angle, where no file states them.
-    picks_spacing_angstrom, tomogram_spacing_angstrom
-        Pixel size of the picks and voxel spacing of the tomograms, where the files do not state them.
+    inputs
+        What the files do not state.
+    remake
+        Make the set again where the folder holds one of other picks, tomograms or settings; else that is an error.
     empty
         Number of random positions, away from all picks, that are extracted instead of the picks.
     empty_distance_angstrom
@@ -92,82 +82,77 @@ def extract_subtomograms(
     Raises
     ------
     ValueError
-        Empty positions are requested without tomograms, no subtomogram is extracted, or the folder holds another set.
+        The check finds an error, empty positions are requested without tomograms, most picks give no subtomogram, or
+        the folder holds another set.
     """
     out, engine, monitor = Path(out), engine or Engine(), monitor or Monitor()
     engine.check()  # nothing else refuses its settings where it is not used
     if not tomograms:
         if empty:
             raise ValueError("empty positions are sampled from tomograms; give them with --tomograms")
-        return _import(
-            Path(picks),
-            out,
-            voxel_spacing_angstrom,
-            box_size,
-            tilt_range_deg,
-            is_inverted,
-            picks_spacing_angstrom,
-            monitor,
-        )
-    opened = open_tomograms(
-        tomograms, tomogram_spacing_angstrom, is_inverted, tilt_range_deg=tilt_range_deg, report=monitor.message
+        return _import(Path(picks), out, voxel_spacing_angstrom, box_size, inputs, remake, monitor)
+    settings = ExtractionSettings(
+        **asdict(inputs),
+        voxel_spacing=WORKING_VOXEL_SPACING_ANGSTROM if voxel_spacing_angstrom is None else voxel_spacing_angstrom,
+        box_size=_BOX_SIZE if box_size is None else box_size,
+        remake=remake,
     )
-    grids = collect_grids(opened)
-    particles = read_particles(Path(picks), voxel_spacing_angstrom=picks_spacing_angstrom, grids=grids)
-    spacing = WORKING_VOXEL_SPACING_ANGSTROM if voxel_spacing_angstrom is None else voxel_spacing_angstrom
-    edge = _BOX_SIZE if box_size is None else box_size
+    check_settings(settings.box_size, settings.voxel_spacing)
+    opened = open_inputs(
+        picks,
+        tomograms,
+        settings,
+        monitor,
+        box_size=settings.box_size,
+        voxel_spacing_angstrom=settings.voxel_spacing,
+    )
+    opened.stop_at_errors(settings, monitor)
     if empty:
-        margin = 0.5 * edge * spacing
-        particles = sample_empty_positions(particles, opened, empty, empty_distance_angstrom, margin, seed=0)
+        margin = 0.5 * settings.box_size * settings.voxel_spacing
+        particles = sample_empty_positions(
+            opened.particles, opened.tomograms, empty, empty_distance_angstrom, margin, seed=0
+        )
+        opened = replace(opened, particles=particles)
     if engine.is_shared:
-        return _extract_in_tasks(particles, opened, out, spacing, edge, borders, engine, monitor)
-    return extract_in_threads(particles, opened, out, spacing, edge, borders, monitor)
+        return _extract_in_tasks(opened, out, settings, borders, engine, monitor)
+    return extract_in_threads(opened, out, settings, borders, monitor)
 
 
 def extract_in_threads(
-    particles: Particles,
-    tomograms: dict[str, Tomogram],
-    out: Path,
-    voxel_spacing_angstrom: float,
-    box_size: int,
-    borders: Borders,
-    monitor: Monitor,
+    inputs: Inputs, out: Path, settings: ExtractionSettings, borders: Borders, monitor: Monitor
 ) -> Subtomograms:
     """Extract in this process, by one thread for each processor; parameters as of `extract`."""
     with monitor.stage("extract", "subtomograms") as progress:
         return extract(
-            particles,
-            tomograms,
+            inputs.particles,
+            inputs.tomograms,
             out,
-            voxel_spacing_angstrom=voxel_spacing_angstrom,
-            box_size=box_size,
+            voxel_spacing_angstrom=settings.voxel_spacing,
+            box_size=settings.box_size,
             borders=borders,
             workers=os.cpu_count() or 1,
+            remake=settings.remake,
+            force=settings.force,
             progress=progress,
         )
 
 
 def _extract_in_tasks(
-    particles: Particles,
-    tomograms: dict[str, Tomogram],
-    out: Path,
-    voxel_spacing_angstrom: float,
-    box_size: int,
-    borders: Borders,
-    engine: Engine,
-    monitor: Monitor,
+    inputs: Inputs, out: Path, settings: ExtractionSettings, borders: Borders, engine: Engine, monitor: Monitor
 ) -> Subtomograms:
     """Extract one tomogram to a task."""
     with monitor.stage("extract", "tomograms") as progress:
         return extract_in_parallel(
-            particles,
-            tomograms,
+            inputs.particles,
+            inputs.tomograms,
             out,
             lambda tasks: for_each(crop_tomogram, tasks, engine, progress),
-            voxel_spacing_angstrom=voxel_spacing_angstrom,
-            box_size=box_size,
+            voxel_spacing_angstrom=settings.voxel_spacing,
+            box_size=settings.box_size,
             borders=borders,
             threads=engine.slurm_cores if engine.slurm else 1,
+            remake=settings.remake,
+            force=settings.force,
         )
 
 
@@ -176,21 +161,21 @@ def _import(
     out: Path,
     voxel_spacing_angstrom: float | None,
     box_size: int | None,
-    tilt_range_deg: tuple[float, float] | None,
-    is_inverted: bool,
-    source_spacing_angstrom: float | None,
+    inputs: InputSettings,
+    remake: bool,
     monitor: Monitor,
 ) -> Subtomograms:
     """Import subtomograms that another program extracted."""
-    opened = open_subtomogram_files(files, voxel_spacing_angstrom=source_spacing_angstrom)
+    opened = open_subtomogram_files(files, voxel_spacing_angstrom=inputs.picks_spacing)
     with monitor.stage("import", "subtomograms") as progress:
         return import_subtomograms(
             opened,
             out,
             voxel_spacing_angstrom=voxel_spacing_angstrom,
             box_size=box_size,
-            tilt_range_deg=tilt_range_deg or DEFAULT_TILT_RANGE_DEG,
-            is_inverted=is_inverted,
+            tilt_range_deg=inputs.tilt_range or DEFAULT_TILT_RANGE_DEG,
+            is_inverted=inputs.inverted,
+            remake=remake,
             progress=progress,
         )
 

@@ -45,6 +45,7 @@ def identify(
     model: Path | str = "general",
     label_column: str | None = None,
     label_tolerance_angstrom: float = 30.0,
+    picks_spacing_angstrom: float | None = None,
     min_confidence: float = 0.0,
     min_similarity: float = -1.0,
     class_averages: Literal["auto", "never"] = "auto",
@@ -70,6 +71,8 @@ def identify(
         Shipped model, pretraining run, or a folder that ``save`` wrote, whose classes are kept and added to.
     label_column, label_tolerance_angstrom
         As in `tomosift.data.labels.label_subtomograms`.
+    picks_spacing_angstrom
+        Pixel size of the labels, where a table in pixels does not state it.
     min_confidence, min_similarity
         Particles below either are classified as "unknown".
     class_averages
@@ -107,7 +110,9 @@ def identify(
     base = load_classifier(Path(model))
     if masks is not None:
         check_masks(Path(masks), base, subtomograms)
-    support = _open_support(labels, subtomograms, label_column, label_tolerance_angstrom)
+    support = _open_support(
+        labels, subtomograms, label_column, label_tolerance_angstrom, picks_spacing_angstrom, monitor
+    )
     if base.card.class_names:
         check_same_spacing(
             subtomograms.voxel_spacing_angstrom,
@@ -137,6 +142,8 @@ def _open_support(
     subtomograms: Subtomograms,
     column: str | None,
     tolerance_angstrom: float,
+    picks_spacing_angstrom: float | None,
+    monitor: Monitor,
 ) -> Subtomograms:
     """Labeled particles of a table that matches the set, or of a set of their own."""
     if isinstance(labels, Path | str) and (Path(labels) / "set.json").exists():
@@ -150,7 +157,9 @@ def _open_support(
             f"the set {subtomograms.path} has",
         )
     else:
-        support = label_subtomograms(subtomograms, labels, column, tolerance_angstrom)
+        support = label_subtomograms(
+            subtomograms, labels, column, tolerance_angstrom, picks_spacing_angstrom, monitor.message
+        )
         source = "the label table" if isinstance(labels, Particles) else str(labels)
     support = support.select(support.labeled_rows)
     if not len(support):

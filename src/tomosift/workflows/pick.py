@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from tomosift.picking.self_training import concatenate_picks
 from tomosift.picking.tomogram_task import PickingTask, read_result, run_task
 from tomosift.progress import Monitor
 from tomosift.train.run import Run
+from tomosift.workflows.inputs import Inputs, InputSettings, check_inputs, open_sources
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +55,7 @@ def pick(
     stride: int | None = None,
     maps: bool = False,
     table: str = "particles.star",
-    is_inverted: bool = False,
-    tomogram_spacing_angstrom: float | None = None,
-    picks_spacing_angstrom: float | None = None,
+    inputs: InputSettings = InputSettings(),
     detector: Config = Config(),
     engine: Engine | None = None,
     seed: int = 0,
@@ -95,12 +94,8 @@ def pick(
         Also write the probability at every grid point, as OME-Zarr in ``maps/``.
     table
         Name of the particle table; its suffix names the format.
-    is_inverted
-        The tomograms have dark protein.
-    tomogram_spacing_angstrom
-        Voxel spacing of the tomograms, where their headers are wrong or silent.
-    picks_spacing_angstrom
-        Pixel size of the labels, where a table in pixels does not state it.
+    inputs
+        What labels and tomograms do not state.
     detector
         Settings of the training of a detector.
     engine
@@ -118,7 +113,8 @@ def pick(
     Raises
     ------
     ValueError
-        Labels and model are both given or both missing, a radius or confidence is out of range, or nothing is picked.
+        Labels and model are both given or both missing, the check of the labels finds an error, a radius or confidence
+        is out of range, or nothing is picked.
 
     Examples
     --------
@@ -133,19 +129,19 @@ def pick(
     if not 0 < min_confidence < 1:
         raise ValueError(f"min_confidence is {min_confidence:g}, expected a number between 0 and 1")
     format_to_write(out / table)  # an unknown suffix is refused before the work
-    opened = open_tomograms(tomograms, tomogram_spacing_angstrom, is_inverted, report=monitor.message)
+    opened = open_sources(tomograms, inputs, monitor)
     mask_of = {} if masks is None else _open_masks(Path(masks), opened)
     radii = dict(radii_angstrom or {})
     if labels is not None:
-        where = opened
-        if label_tomograms:
-            where = open_tomograms(
-                list(label_tomograms), tomogram_spacing_angstrom, is_inverted, report=monitor.message
-            )
-        picks = read_labels(Path(labels), label_column, picks_spacing_angstrom, collect_grids(where))
-        _check_radii(sorted({str(name) for name in picks.class_name} - {""}), radius_angstrom, radii)
+        where = open_sources(list(label_tomograms), inputs, monitor) if label_tomograms else opened
+        checked = _open_labels(Path(labels), label_column, where, inputs, detector, monitor)
+        # Tomograms without labels are of the same making as those with labels.
+        is_inverted = any(tomogram.is_inverted for tomogram in checked.tomograms.values())
+        opened = {name: replace(tomogram, is_inverted=is_inverted) for name, tomogram in opened.items()}
+        classes = sorted({str(name) for name in checked.particles.class_name} - {""})
+        _check_radii(classes, radius_angstrom, radii)
         model = out / "detector"
-        _train_detector(picks, where, detector, model, seed, monitor)
+        _train_detector(checked.particles, checked.tomograms, detector, model, seed, monitor)
     assert model is not None
     names, radius_of = _prepare_detector(Path(model), opened, stride, radius_angstrom, radii)
     tasks = [
@@ -158,6 +154,29 @@ def pick(
     write_picking_report(report, particles, opened, names, tasks[0].request)
     monitor.message(f"{report}: the report; open it in a browser")
     return PickResult(particles, tuple(names), out / table, report)
+
+
+def _open_labels(
+    labels: Path,
+    column: str | None,
+    tomograms: dict[str, Tomogram],
+    settings: InputSettings,
+    detector: Config,
+    monitor: Monitor,
+) -> Inputs:
+    """Labels with their tomograms, checked as picks are."""
+    picks = read_labels(labels, column, settings.picks_spacing, collect_grids(tomograms), monitor.message)
+    labeled = picks.select(np.flatnonzero(picks.class_name.astype(str) != ""))
+    checked = check_inputs(
+        labeled,
+        tomograms,
+        settings,
+        monitor,
+        box_size=detector.box_size,
+        voxel_spacing_angstrom=detector.voxel_spacing_angstrom,
+    )
+    checked.stop_at_errors(settings, monitor)
+    return checked
 
 
 def _prepare_detector(

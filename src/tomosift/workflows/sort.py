@@ -1,22 +1,21 @@
 """From picks, tomograms and a few labels to a class for every particle: the whole job in one call."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from tomosift import methods
 from tomosift.conventions import is_same_spacing
-from tomosift.data.checks.preflight import run_preflight
-from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
-from tomosift.data.extraction.tomograms import Tomogram
+from tomosift.data.extraction.extraction_plan import check_settings
+from tomosift.data.extraction.tomogram_sources import collect_grids
 from tomosift.data.labels import label_subtomograms, read_labels, transfer_labels
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.evaluation.report import write_report
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.model_files import GENERAL, load_card, load_classifier
-from tomosift.io.particles import read_particles
+from tomosift.io.particles import format_to_write
 from tomosift.methods.contrastive import Config as ContrastiveConfig
 from tomosift.methods.supervised import Config as SupervisedConfig
 from tomosift.particles import Particles
@@ -24,6 +23,7 @@ from tomosift.progress import Monitor
 from tomosift.workflows.classify import Classification, predict_with_progress, tabulate, write_classification
 from tomosift.workflows.evaluate import report_on_run
 from tomosift.workflows.extract import ExtractionSettings, describe_set, extract_in_threads
+from tomosift.workflows.inputs import open_inputs
 
 Pretraining = Literal["auto", "always", "never"]
 
@@ -113,23 +113,24 @@ def sort(
         result.classification.particles.class_name
     """
     picks, labels, out, monitor = Path(picks), Path(labels), Path(out), monitor or Monitor()
-    opened = open_tomograms(
+    check_settings(extraction.box_size, extraction.voxel_spacing)
+    table = out / f"classified{_table_suffix(picks)}"
+    format_to_write(table)  # an unknown suffix is refused before the work
+    opened = open_inputs(
+        picks,
         tomograms,
-        extraction.tomogram_spacing,
-        extraction.inverted,
-        tilt_range_deg=extraction.tilt_range,
-        report=monitor.message,
+        extraction,
+        monitor,
+        box_size=extraction.box_size,
+        voxel_spacing_angstrom=extraction.voxel_spacing,
     )
-    grids = collect_grids(opened)
-    particles = read_particles(picks, voxel_spacing_angstrom=extraction.picks_spacing, grids=grids)
-    _check(particles, opened, extraction, monitor)
-    given = read_labels(labels, label_column, extraction.picks_spacing, grids)
-    _check_classes(labels, particles, given, label_tolerance_angstrom)
-    subtomograms = extract_in_threads(
-        particles, opened, out / "subtomograms", extraction.voxel_spacing, extraction.box_size, "pad", monitor
-    )
+    grids = collect_grids(opened.tomograms)
+    given = read_labels(labels, label_column, extraction.picks_spacing, grids, monitor.message)
+    _check_classes(labels, opened.particles, given, label_tolerance_angstrom)
+    opened.stop_at_errors(extraction, monitor)
+    subtomograms = extract_in_threads(opened, out / "subtomograms", extraction, "pad", monitor)
     monitor.message(describe_set(subtomograms))
-    labeled = label_subtomograms(subtomograms, given, None, label_tolerance_angstrom)
+    labeled = label_subtomograms(subtomograms, given, None, label_tolerance_angstrom, report=monitor.message)
     monitor.message(_describe_labels(labeled))
     data = TrainingSets.from_labels(labeled.select(labeled.labeled_rows), subtomograms)
     start = finetune.init or GENERAL
@@ -148,21 +149,21 @@ def sort(
         evaluated = label_subtomograms(
             subtomograms, Path(truth), label_column, label_tolerance_angstrom, extraction.picks_spacing
         )
-    return _classify_and_report(picks, out, subtomograms, evaluated, compare, monitor)
+    return _classify_and_report(picks, table, subtomograms, evaluated, compare, monitor)
 
 
 def _classify_and_report(
     picks: Path,
-    out: Path,
+    table: Path,
     subtomograms: Subtomograms,
     evaluated: Subtomograms,
     compare: Sequence[Path],
     monitor: Monitor,
 ) -> SortResult:
     """One prediction, for the table and for the report."""
+    out = table.parent
     classifier = load_classifier(out / "classifier")
     prediction = predict_with_progress(classifier, subtomograms, monitor)
-    table = out / f"classified{_table_suffix(picks)}"
     particles = tabulate(prediction, classifier, subtomograms)
     write_classification(table, particles, prediction, subtomograms, monitor=monitor)
     title = f"{picks.name}: {len(subtomograms)} particles sorted"
@@ -188,23 +189,6 @@ def _needs_pretraining(
     known_spacing = load_card(finetune.init or GENERAL).voxel_spacing_angstrom
     is_known = is_same_spacing(voxel_spacing_angstrom, known_spacing)
     return not is_known or finetune.class_averages == "never" or pretrain != ContrastiveConfig()
-
-
-def _check(
-    particles: Particles, tomograms: Mapping[str, Tomogram], extraction: ExtractionSettings, monitor: Monitor
-) -> None:
-    findings = run_preflight(
-        particles,
-        dict(tomograms),
-        box_size=extraction.box_size,
-        voxel_spacing_angstrom=extraction.voxel_spacing,
-    )
-    for finding in findings:
-        if finding.level != "ok":
-            monitor.message(f"{finding.level}: {finding.sentence}")
-    errors = [finding.sentence for finding in findings if finding.level == "error"]
-    if errors:
-        raise ValueError(f"the check found {len(errors)} errors; the first: {errors[0]}")
 
 
 def _check_classes(path: Path, particles: Particles, labels: Particles, tolerance_angstrom: float) -> None:

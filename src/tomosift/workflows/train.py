@@ -11,6 +11,7 @@ from tomosift.data.labels import label_subtomograms
 from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.particles import Particles
+from tomosift.progress import Monitor
 
 
 def open_training_sets(
@@ -22,8 +23,10 @@ def open_training_sets(
     labels: Particles | Path | str | None = None,
     label_column: str | None = None,
     label_tolerance_angstrom: float = 30.0,
+    picks_spacing_angstrom: float | None = None,
     validation: Particles | Path | str | None = None,
     validation_classes: Sequence[str] = (),
+    monitor: Monitor | None = None,
 ) -> TrainingSets:
     """Open the training sets of a method, for `tomosift.methods.train`.
 
@@ -37,13 +40,15 @@ def open_training_sets(
         Settings of the method.
     source
         Labeled set of the source domain, for methods that have one.
-    labels, label_column, label_tolerance_angstrom
+    labels, label_column, label_tolerance_angstrom, picks_spacing_angstrom
         Labels of the set; None takes the classes that the set came with. As in
         `tomosift.data.labels.label_subtomograms`.
     validation
         Further labels of the set, which only stop and calibrate the training.
     validation_classes
         Classes that only stop the training, for methods that train by episodes.
+    monitor
+        Shows what is taken for granted about the labels.
 
     Raises
     ------
@@ -62,7 +67,8 @@ def open_training_sets(
         return TrainingSets.from_domains(labeled, subtomograms)
 
     def label(table: Particles | Path | str) -> Subtomograms:
-        return label_subtomograms(subtomograms, table, label_column, label_tolerance_angstrom)
+        settings = (label_column, label_tolerance_angstrom, picks_spacing_angstrom)
+        return label_subtomograms(subtomograms, table, *settings, (monitor or Monitor()).message)
 
     labeled = subtomograms if labels is None else label(labels)
     if declared.validation == "classes":

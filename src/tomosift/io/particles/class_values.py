@@ -35,7 +35,7 @@ def clean_class_names(values: NDArray[Any] | Sequence[Any]) -> tuple[NDArray[np.
     >>> names.tolist()
     ['ribosome', '', 'Ribosome']
     >>> notes
-    ("warning: class names differ in upper and lower case alone: 'Ribosome' and 'ribosome' are taken for two classes",)
+    ("class names differ in upper and lower case alone: 'Ribosome' and 'ribosome' are taken for two classes",)
     """
     texts = [("" if value is None else str(value)) for value in values]
     cleaned = {text: "" if text.strip().lower() in NO_CLASS else text.strip() for text in set(texts)}
@@ -44,13 +44,13 @@ def clean_class_names(values: NDArray[Any] | Sequence[Any]) -> tuple[NDArray[np.
     nothing = sorted({text.strip() for text, name in cleaned.items() if not name and text.strip()})
     if nothing:
         count = sum(not cleaned[text] and bool(text.strip()) for text in texts)
-        notes.append(f"note: {count} particles of class {', '.join(map(repr, nothing))} are taken for unlabeled")
+        notes.append(f"{count} particles of class {', '.join(map(repr, nothing))} are taken for unlabeled")
     same: dict[str, set[str]] = defaultdict(set)
     for name in cleaned.values():
         same[name.lower()].add(name)
     if alike := [sorted(group) for group in same.values() if len(group) > 1]:
         listed = "; ".join(" and ".join(map(repr, group)) for group in alike)
-        notes.append(f"warning: class names differ in upper and lower case alone: {listed} are taken for two classes")
+        notes.append(f"class names differ in upper and lower case alone: {listed} are taken for two classes")
     return names, tuple(notes)
 
 

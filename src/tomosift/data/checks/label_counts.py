@@ -1,0 +1,41 @@
+"""Do the labels fit the picks: classes, counts, and particles at their places?"""
+
+import numpy as np
+
+from tomosift.data.checks.findings import Finding, count_noun, join_names
+from tomosift.data.checks.label_places import find_labeled_rows
+from tomosift.data.checks.tables import check_classes
+from tomosift.particles import Particles
+
+
+def check_labels(particles: Particles, labels: Particles, tolerance_angstrom: float) -> tuple[Finding, ...]:
+    """Check labels against the picks: classes with their counts, and the particle of each label.
+
+    Parameters
+    ----------
+    particles, labels
+        The picks and the labels.
+    tolerance_angstrom
+        Largest distance between a label and its particle.
+    """
+    labeled = labels.select(np.flatnonzero(labels.class_name.astype(str) != ""))
+    notes: list[str] = []
+    try:
+        rows = find_labeled_rows(particles, labeled, tolerance_angstrom, notes.append)
+    except ValueError as error:
+        return check_classes(labeled), Finding("labels", "error", str(error), {"labels": len(labeled)})
+    distance = np.linalg.norm(particles.position_zyx_angstrom[rows] - labeled.position_zyx_angstrom, axis=1)
+    known = distance[np.isfinite(distance)]
+    measured = {"labels": len(labeled), "unlabeled": len(labels) - len(labeled)}
+    measured |= {"median_distance_angstrom": float(np.median(known))} if len(known) else {}
+    far = f", {np.median(known):.0f} A from its label in the median" if len(known) else ""
+    classes = labeled.class_name.astype(str)
+    twice = [int(row) for row in np.unique(rows) if len(set(classes[rows == row])) > 1]
+    if twice:
+        listed = join_names([str(particles.particle_id[row]) for row in twice])
+        sentence = f"{count_noun(len(twice), 'particle')} ({listed}) have labels of two classes; keep one of the two"
+        return check_classes(labeled), Finding("labels", "error", sentence, measured)
+    if notes:
+        return check_classes(labeled), Finding("labels", "note", notes[0].removeprefix("note: "), measured)
+    sentence = f"all {count_noun(len(labeled), 'label')} have their particle{far}"
+    return check_classes(labeled), Finding("labels", "ok", sentence, measured)
