@@ -211,10 +211,10 @@ def test_masks_by_the_name_of_the_tomogram_limit_the_picks(world: Any, scanned: 
         (("--model", "MODEL", "--stride", 0), "stride is 0, expected a multiple of 1"),
         (("--model", "MODEL", "--workers", -1), "workers is -1, expected 0 or more"),
         (("--labels", "absent.star"), "absent.star"),
-        (("--labels", "UNNAMED"), "no pick has a class; label one or more picks of every class"),
+        (("--labels", "UNNAMED"), "names no class among"),
         (("--labels", "PICKS"), "size of tomogram tomogram_002 is unknown"),
         (("--labels", "ELSEWHERE"), "tomogram names of the particles have no tomogram: 'elsewhere'"),
-        (("--labels", "OUTSIDE"), "picks lie outside of tomogram_001, the first at"),
+        (("--labels", "OUTSIDE"), "lie outside their tomogram; the worst is"),
         (("--labels", "HERE", "--detector.model", "general"), "expected dense"),
         (
             ("--labels", "HERE", "--detector.model", "dense"),

@@ -101,7 +101,7 @@ def test_labels_of_no_particle_are_refused_before_the_work(world: Any, tmp_path:
     particles = Particles.create(["tomogram_001", "tomogram_009"], np.ones((2, 3)), class_name=["groel", "clpb"])
     csv.write_particles(tmp_path / "labels.csv", particles)
     inputs = ("--tomograms", world.paths.tomograms, "--labels", tmp_path / "labels.csv", "--out", tmp_path / "out")
-    assert "belong to no particle" in refuse("sort", world.paths.particles, *inputs, *TINY)
+    assert "labels lie in tomogram_009" in refuse("sort", world.paths.particles, *inputs, *TINY)
 
 
 def test_labels_of_one_class_are_refused_before_the_work(world: Any, tmp_path: Path, refuse: Refuse) -> None:

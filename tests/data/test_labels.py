@@ -60,7 +60,7 @@ def test_names_decide_among_close_particles() -> None:
     assert transfer_labels(found, labels).tolist() == ["", "", "", "", "a", ""]
 
 
-def test_names_that_belong_to_other_places_are_passed_over_and_noted() -> None:
+def test_names_that_belong_to_other_positions_are_passed_over_and_noted() -> None:
     found = named(particles(), [f"TS/{k}" for k in range(6)])
     labels = named(labels_at(found, [0, 3], ["a", "b"]), ["TS/4", "TS/3"])
     notes: list[str] = []
@@ -68,14 +68,14 @@ def test_names_that_belong_to_other_places_are_passed_over_and_noted() -> None:
     assert "1 of 2 labels have the name of a particle at another place" in notes[0]
 
 
-def test_names_and_places_that_contradict_each_other_are_refused() -> None:
+def test_names_and_positions_that_contradict_each_other_are_refused() -> None:
     found = named(particles(), [f"TS/{k}" for k in range(6)])
     labels = named(labels_at(found, [0], ["a"], offset=40.0), ["TS/4"])
     with pytest.raises(ValueError, match="name of a particle at another place, and 1 of 1 labels belong"):
         transfer_labels(found, labels)
 
 
-def test_names_decide_where_places_are_unknown() -> None:
+def test_names_decide_where_positions_are_unknown() -> None:
     found = named(particles().with_geometry(np.full((6, 3), np.nan)), list("uvwxyz"))
     assert transfer_labels(found, named(labels_at(particles(), [0], ["a"]), ["w"])).tolist()[2] == "a"
 

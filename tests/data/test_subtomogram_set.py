@@ -178,7 +178,7 @@ def test_writing_resumes_after_the_last_finished_shard(tmp_path: Path) -> None:
 
 def test_another_request_never_mixes_into_a_begun_set(tmp_path: Path) -> None:
     SubtomogramWriter(tmp_path, 6, 10.0, provenance={"seed": 1})
-    with pytest.raises(ValueError, match="other provenance"):
+    with pytest.raises(ValueError, match="seed was 1, is 2"):
         SubtomogramWriter(tmp_path, 6, 10.0, provenance={"seed": 2})
 
 

@@ -61,7 +61,9 @@ def test_every_particle_is_embedded_once_for_table_and_report(
     monkeypatch.setattr(Embedder, "__call__", count_embedded)
     hook = nn.modules.module.register_module_forward_hook(count_encoded)
     try:
-        result = _classify_and_report(world.paths.particles, tmp_path, subtomograms, evaluated, [], Monitor())
+        result = _classify_and_report(
+            world.paths.particles, tmp_path / "classified.star", subtomograms, evaluated, [], Monitor()
+        )
     finally:
         hook.remove()
     assert sum(embedded) == len(subtomograms) == len(result.classification.particles)

@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from tomosift.annotation.serve import serve
+from tomosift.cli.options import PicksSpacing
 from tomosift.cli.terminal import TerminalMonitor
 from tomosift.data.subtomogram_set import open_subtomograms
 

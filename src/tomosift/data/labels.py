@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomosift.data.checks.label_places import find_labeled_rows
+from tomosift.data.checks.label_matching import find_labeled_rows
 from tomosift.data.predictions import probability_column
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.io.particles import read_particles
@@ -122,7 +122,7 @@ def transfer_labels(
     """Return the class name of each particle, empty where no label belongs to it.
 
     A label belongs to the particle of the same name where both tables name their particles (``rlnTomoParticleName`` or
-    ``rlnImageName``) and all these particles are at the places of their labels. Otherwise it belongs to the nearest
+    ``rlnImageName``) and all these particles are at the positions of their labels. Otherwise it belongs to the nearest
     particle of the same tomogram within the tolerance; programs count names anew, so names alone do not decide.
 
     Parameters
@@ -134,7 +134,7 @@ def transfer_labels(
     tolerance_angstrom
         Largest distance between a label and its particle.
     report
-        Called with a sentence where labels are matched by place although they have names.
+        Called with a sentence where labels are matched by position although they have names.
 
     Returns
     -------

@@ -12,6 +12,8 @@ Subtomograms are stored in the order in which they were cut; the table has the o
 """
 
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ SET_FILE = "set.json"
 PARTICLE_FILE = "particles.parquet"
 REQUEST_FILE = "begun.json"
 """The request behind an unfinished set."""
+PARTS = "parts"
+"""Folder below the set that holds the sets of single tomograms until all are finished."""
 
 
 def shard_name(number: int) -> str:
@@ -67,12 +71,61 @@ def begin_set(path: Path, request: dict[str, Any]) -> None:
         earlier = json.loads(file.read_text())
     except ValueError as error:
         raise FormatError(file, "its content", "unreadable", "JSON", "empty the folder") from error
-    if earlier != request:
-        differing = sorted(key for key in request if earlier.get(key) != request[key])
+    recorded = {**earlier, **earlier.get("provenance", {})}
+    if differences := list_differences(recorded, {**request, **request["provenance"]}):
         raise ValueError(
-            f"{path} holds the beginning of a different set (other {', '.join(differing)}); "
+            f"{path} holds the beginning of a different set ({', '.join(differences)}); "
             "run the command that began it to resume, or choose another folder"
         )
+
+
+def list_differences(earlier: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
+    """Return what differs between the record of a set and a request for one; empty where the set is the answer.
+
+    The version of the program does not matter, and of a tomogram only what the record states: sets of earlier versions
+    state less.
+
+    Examples
+    --------
+    >>> from tomosift.data.set_files import list_differences
+    >>> list_differences({"box_size": 16, "version": "0.1"}, {"box_size": 32, "version": "0.2"})
+    ['box_size was 16, is 32']
+    """
+    differences = []
+    for key, value in request.items():
+        if key == "tomograms" and isinstance(earlier.get(key), dict):
+            differences += _compare_tomograms(earlier[key], value)
+        elif key not in ("version", "provenance") and earlier.get(key) != value:
+            is_digest = key in ("particles", "tilt_ranges")
+            differences.append(
+                f"other {key.replace('_', ' ')}" if is_digest else f"{key} was {earlier.get(key)}, is {value}"
+            )
+    return differences
+
+
+def _compare_tomograms(earlier: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
+    if set(earlier) != set(request):
+        changed = sorted(set(earlier) ^ set(request))
+        return [f"other tomograms ({', '.join(changed[:4])})"]
+    differences = []
+    for name, entry in request.items():
+        fields = [key for key, value in entry.items() if key in earlier[name] and earlier[name][key] != value]
+        if "content" in fields:
+            differences.append(f"tomogram {name} was replaced by another file content")
+        elif fields:
+            listed = [f"{key} was {earlier[name][key]}, is {entry[key]}" for key in fields]
+            differences.append(f"tomogram {name}: {', '.join(listed)}")
+    return differences[:4]
+
+
+def remove_set(path: Path) -> None:
+    """Remove the files of a set, finished or not, and no others."""
+    names = (SET_FILE, PARTICLE_FILE, REQUEST_FILE, "dropped.csv")
+    patterns = ("boxes-?????.npy", "halves-?????.npy", "masks-?????.npy", "boxes-?????.parquet", ".boxes-*.part")
+    files = [path / name for name in names] + [file for pattern in patterns for file in path.glob(pattern)]
+    for file in files:
+        file.unlink(missing_ok=True)
+    shutil.rmtree(path / PARTS, ignore_errors=True)
 
 
 def read_set_file(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tomosift.conventions import UNLABELED
 from tomosift.data.class_names import encode_labels
 from tomosift.data.normalization import normalize_volumes
 from tomosift.data.particle_table import read_particle_table
-from tomosift.data.set_files import PARTICLE_FILE, SET_FILE, half_name, mask_name, read_set_file
+from tomosift.data.set_files import PARTICLE_FILE, SET_FILE, half_name, list_differences, mask_name, read_set_file
 from tomosift.data.shards import MASK_DTYPE, Shard, open_shard, read_rows
 from tomosift.errors import FormatError
 from tomosift.particles import Grid, Particles
@@ -296,4 +296,4 @@ def open_finished_set(path: Path | str, request: Mapping[str, Any]) -> Subtomogr
         return None
     description = read_set_file(Path(path))
     values = {**description.get("provenance", {}), **description}
-    return open_subtomograms(path) if all(values.get(key) == value for key, value in request.items()) else None
+    return None if list_differences(values, request) else open_subtomograms(path)

@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from tomosift.compute.engine import Engine, for_each
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG, WORKING_VOXEL_SPACING_ANGSTROM
+from tomosift.data.checks.contrast import decide_contrast_of_boxes
 from tomosift.data.extraction.empty_positions import sample_empty_positions
 from tomosift.data.extraction.extract import extract
 from tomosift.data.extraction.extraction_plan import check_settings
@@ -21,6 +24,8 @@ from tomosift.workflows.inputs import Inputs, InputSettings, open_inputs
 Borders = Literal["pad", "drop"]
 
 _BOX_SIZE = 32
+_MANY_DROPPED = 0.05
+_MEASURED_BOXES = 200  # of another program, for their contrast
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,9 @@ def _import(
 ) -> Subtomograms:
     """Import subtomograms that another program extracted."""
     opened = open_subtomogram_files(files, voxel_spacing_angstrom=inputs.picks_spacing)
+    rows = np.unique(np.linspace(0, len(opened) - 1, min(len(opened), _MEASURED_BOXES)).astype(int))
+    is_inverted, contrast = decide_contrast_of_boxes(opened.volumes(rows), inputs.inverted)
+    Inputs(opened.particles, {}, (contrast,)).stop_at_errors(inputs, monitor)
     with monitor.stage("import", "subtomograms") as progress:
         return import_subtomograms(
             opened,
@@ -174,7 +182,7 @@ def _import(
             voxel_spacing_angstrom=voxel_spacing_angstrom,
             box_size=box_size,
             tilt_range_deg=inputs.tilt_range or DEFAULT_TILT_RANGE_DEG,
-            is_inverted=inputs.inverted,
+            is_inverted=is_inverted,
             remake=remake,
             progress=progress,
         )
@@ -184,6 +192,11 @@ def describe_set(subtomograms: Subtomograms) -> str:
     """Return one sentence on a set: number, size, spacing, and what was left out."""
     dropped = subtomograms.provenance.get("dropped") or {}
     lost = "".join(f"; {count} left out ({reason})" for reason, count in dropped.items())
+    count = sum(dropped.values())
+    if count > _MANY_DROPPED * (len(subtomograms) + count):
+        lost += (
+            f"\nwarning: {count} of {len(subtomograms) + count} particles gave no subtomogram and will have no class"
+        )
     halves = ", with half subtomograms" if subtomograms.has_halves else ""
     return (
         f"{subtomograms.path}: {len(subtomograms)} subtomograms of {subtomograms.box_size}^3 voxels at "

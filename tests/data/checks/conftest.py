@@ -79,9 +79,10 @@ def check() -> Callable[..., dict[str, Finding]]:
     def check(
         particles: Particles, tomograms: dict[str, Tomogram], box_size: int = 16, diameter: float | None = None
     ) -> dict[str, Finding]:
-        findings = run_preflight(
+        preflight = run_preflight(
             particles, tomograms, box_size=box_size, voxel_spacing_angstrom=SPACING, particle_diameter_angstrom=diameter
         )
+        findings = preflight.findings
         assert len({finding.about for finding in findings}) == len(findings)
         assert all(finding.level in LEVELS and finding.sentence for finding in findings)
         return {finding.about: finding for finding in findings}

@@ -1,4 +1,4 @@
-"""Checks of voxel spacing, values and contrast."""
+"""Checks of voxel spacing and values."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 
 from tomosift.data.checks.findings import Finding
 from tomosift.data.extraction.tomograms import Tomogram
@@ -16,7 +15,6 @@ from tomosift.particles import Grid, Particles
 
 World = tuple[Particles, dict[str, Tomogram]]
 Check = Callable[..., dict[str, Finding]]
-Move = Callable[[Particles, NDArray[np.float64]], Particles]
 SHAPE, SPACING = (48, 96, 104), 10.0
 
 
@@ -56,31 +54,3 @@ def test_values_that_are_no_numbers_or_never_vary_are_errors(world: World, tmp_p
         assert found["values"].level == "error"
         assert word in found["values"].sentence
         assert name in found["values"].sentence
-
-
-def test_contrast_is_detected_and_never_changed(world: World, check: Check) -> None:
-    particles, tomograms = world
-    wrong = check(particles, {name: replace(one, is_inverted=True) for name, one in tomograms.items()})["contrast"]
-    assert wrong.level == "warning"
-    assert "leave out --inverted" in wrong.sentence
-
-
-def test_dark_tomograms_require_the_option(world: World, tmp_path: Path, check: Check) -> None:
-    particles, tomograms = world
-    dark = {}
-    for name, one in tomograms.items():
-        write_volume(tmp_path / f"{name}.mrc", -one.open().read(), SPACING)
-        dark[name] = replace(one, path=tmp_path / f"{name}.mrc")
-    assert "add --inverted" in check(particles, dark)["contrast"].sentence
-    mixed = check(particles, {**tomograms, "TS_2": dark["TS_2"]})["contrast"]
-    assert mixed.level == "warning"
-    assert "one contrast" in mixed.sentence
-
-
-def test_contrast_without_an_estimate_is_noted(world: World, check: Check, move: Move) -> None:
-    particles, tomograms = world
-    rng = np.random.default_rng(5)
-    random = move(particles, rng.uniform(0, 1, size=(len(particles), 3)) * (np.array(SHAPE) - 1))
-    found = check(random, tomograms)
-    assert found["contrast"].level == "note"
-    assert found["box size"].level == "note"

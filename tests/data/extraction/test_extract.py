@@ -180,7 +180,7 @@ def test_dropped_particles_are_counted_and_named(tmp_path: Path) -> None:
     particles = particles_at(np.asarray(voxels))
     tomograms = open_tomograms(tmp_path)
     options: dict[str, Any] = {"voxel_spacing_angstrom": 10.0, "box_size": 8}
-    data = extract(particles, tomograms, tmp_path / "drop", borders="drop", **options)
+    data = extract(particles, tomograms, tmp_path / "drop", borders="drop", force=True, **options)
     reasons = [
         "the box is constant",
         "the box holds values that are not numbers",
@@ -192,7 +192,7 @@ def test_dropped_particles_are_counted_and_named(tmp_path: Path) -> None:
     listed = pd.read_csv(tmp_path / "drop" / "dropped.csv")
     assert dict(zip(listed.row, listed.reason, strict=True)) == dict(enumerate(reasons, start=1))
     assert data.particles.particle_id.tolist() == ["TS_01/000001"]
-    assert len(extract(particles, tomograms, tmp_path / "pad", **options)) == 2
+    assert len(extract(particles, tomograms, tmp_path / "pad", force=True, **options)) == 2
     with pytest.raises(ValueError, match=r"none of 1 particles gave a box: the center lies outside the tomogram \(1\)"):
         extract(particles.select(np.array([4])), tomograms, tmp_path / "none", **options)
     with pytest.raises(ValueError, match="no particles"):

@@ -1,4 +1,4 @@
-"""Finding tomograms, matching their names and telling their contrast."""
+"""Finding tomograms and matching their names."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
-from tomosift.data.extraction.tomograms import Tomogram, estimate_contrast, match_tomograms
+from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.errors import FormatError
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Grid
@@ -89,26 +89,6 @@ def test_a_copick_project_gives_one_tomogram_per_run(tmp_path: Path) -> None:
     config.write_text(json.dumps({"static_root": "s3://bucket"}))
     with pytest.raises(FormatError, match="download"):
         open_tomograms(config)
-
-
-@pytest.mark.parametrize("inverted", [False, True])
-def test_contrast_is_estimated_from_picked_boxes(tmp_path: Path, inverted: bool) -> None:
-    rng = np.random.default_rng(1)
-    volume = rng.normal(size=(64, 64, 64)).astype(np.float32)
-    centers = rng.integers(12, 52, size=(30, 3))
-    for z, y, x in centers:
-        volume[z - 2 : z + 3, y - 2 : y + 3, x - 2 : x + 3] -= 1
-    write_volume(tmp_path / "dark.mrc", volume, 10.0)
-    tomogram = open_tomograms([tmp_path / "dark.mrc"], is_inverted=inverted)["dark"]
-    contrast = estimate_contrast(tomogram, centers * 10.0, 14)
-    assert contrast.sign == (1 if inverted else -1)
-    assert contrast.confidence > 0.999
-    elsewhere = estimate_contrast(tomogram, rng.integers(8, 56, size=(5, 3)) * 10.0, 14)
-    assert elsewhere.sign == 0
-    with pytest.raises(ValueError, match="wholly in dark"):
-        estimate_contrast(tomogram, np.zeros((3, 3)), 14)
-    with pytest.raises(ValueError, match="at least 8"):
-        estimate_contrast(tomogram, centers * 10.0, 4)
 
 
 def test_real_tomograms_open_and_crop(real_data: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tomosift.data.checks.findings import Finding, count_noun, join_names
-from tomosift.data.checks.label_places import find_labeled_rows
+from tomosift.data.checks.label_matching import find_labeled_rows
 from tomosift.data.checks.tables import check_classes
 from tomosift.particles import Particles
 
@@ -26,7 +26,7 @@ def check_labels(particles: Particles, labels: Particles, tolerance_angstrom: fl
         return check_classes(labeled), Finding("labels", "error", str(error), {"labels": len(labeled)})
     distance = np.linalg.norm(particles.position_zyx_angstrom[rows] - labeled.position_zyx_angstrom, axis=1)
     known = distance[np.isfinite(distance)]
-    measured = {"labels": len(labeled), "unlabeled": len(labels) - len(labeled)}
+    measured: dict[str, float] = {"labels": len(labeled), "unlabeled": len(labels) - len(labeled)}
     measured |= {"median_distance_angstrom": float(np.median(known))} if len(known) else {}
     far = f", {np.median(known):.0f} A from its label in the median" if len(known) else ""
     classes = labeled.class_name.astype(str)

@@ -17,6 +17,10 @@ from tomosift.particles import Particles
 
 FITTING_SHARE = 0.98
 """Share of the picks that must lie inside under a hypothesis before it is offered."""
+FEW_OUTSIDE = 0.2
+"""Share of the picks that may lie outside where no mistake explains it; they are left out."""
+NEARLY_INSIDE_VOXELS = 2.0
+"""Distance by which a single pick may lie outside whatever explains it."""
 FEWEST_FOR_EXTENT = 20
 """Picks needed before their extent says anything about their scale."""
 LOW_EXTENT = 0.6
@@ -82,10 +86,11 @@ def check_inside(picks: PickGeometry, box_voxels: float) -> Finding:
             f"out, at z, y, x = {', '.join(f'{v:.0f}' for v in voxel[worst])} of "
             f"{' x '.join(f'{v:.0f}' for v in shape[worst])} voxels in {picks.tomogram[worst]}"
         )
-        if outside / n <= 1 - FITTING_SHARE and outside < n:
+        advice, fitting = find_mistake(picks)
+        is_few = outside / n <= 1 - FITTING_SHARE or (outside / n <= FEW_OUTSIDE and not fitting)
+        if outside < n and (is_few or (outside == 1 and beyond.max() <= NEARLY_INSIDE_VOXELS)):
             advice = "they will be left out; remove them, or check whether these tomograms were cropped"
             return Finding("positions", "warning", f"{listed}; {advice}", measured)
-        advice, fitting = find_mistake(picks)
         return Finding("positions", "error", f"{listed}; {advice}", {**measured, "hypotheses": fitting})
     reach = (voxel.max(axis=0) / shape.max(axis=0))[1:]
     if n >= FEWEST_FOR_EXTENT and (reach < LOW_EXTENT).all():

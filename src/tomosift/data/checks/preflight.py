@@ -1,11 +1,13 @@
 """All checks of picks and tomograms before extraction, in plain sentences."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.data.checks.box_size import check_box_size, check_centering, measure_mean_particle
+from tomosift.data.checks.contrast import decide_contrast
 from tomosift.data.checks.findings import Finding
 from tomosift.data.checks.positions import (
     PickGeometry,
@@ -17,9 +19,20 @@ from tomosift.data.checks.positions import (
 )
 from tomosift.data.checks.tables import check_classes, check_counts, check_halves, check_names, check_numbers
 from tomosift.data.checks.tilts import check_tilts
-from tomosift.data.checks.volumes import check_contrast, check_headers, check_values
+from tomosift.data.checks.volumes import check_headers, check_values
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.particles import Particles
+
+
+@dataclass(frozen=True, eq=False)
+class Preflight:
+    """The result of `run_preflight`."""
+
+    findings: tuple[Finding, ...]
+    """One for each question."""
+    tomograms: dict[str, Tomogram]
+    """All tomograms, with the sign of their density decided."""
+
 
 MOST_TOMOGRAMS = 12
 """Tomograms whose voxels are read, evenly spaced in the list; headers and tables of all are checked."""
@@ -32,8 +45,9 @@ def run_preflight(
     box_size: int,
     voxel_spacing_angstrom: float,
     particle_diameter_angstrom: float | None = None,
-) -> tuple[Finding, ...]:
-    """Check picks and tomograms; return one finding per question.
+    is_stated_inverted: bool = False,
+) -> Preflight:
+    """Check picks and tomograms, with one finding per question, and decide the sign of the density.
 
     Wrong input never raises: it is a finding, and questions that depend on it are left out.
 
@@ -47,17 +61,20 @@ def run_preflight(
         Of the subtomograms to be extracted.
     particle_diameter_angstrom
         Where it is known; else it is measured in the mean of the boxes.
+    is_stated_inverted
+        The user states that density is dark in the files.
     """
+    same = {key: replace(tomogram, is_inverted=is_stated_inverted) for key, tomogram in tomograms.items()}
     if not len(particles):
-        return (Finding("picks", "error", "the particle table is empty; check the file"),)
+        return Preflight((Finding("picks", "error", "the particle table is empty; check the file"),), same)
     if not tomograms:
-        return (Finding("names", "error", "there is no tomogram; check the paths"),)
+        return Preflight((Finding("names", "error", "there is no tomogram; check the paths"),), same)
     names, key_of = check_names(particles, tomograms)
     keys = np.array([key_of.get(str(name), "") for name in particles.tomogram], dtype=object)
     findings = [check_numbers(particles), names, check_counts(keys[keys != ""]), check_classes(particles)]
     rows = np.flatnonzero(np.isfinite(particles.position_zyx_angstrom).all(axis=1) & (keys != ""))
     if not len(rows):
-        return tuple(findings)
+        return Preflight(tuple(findings), same)
     used = {key: tomograms[key] for key in sorted(set(key_of.values()))}
     picks = _locate(particles, keys, rows, used)
     box_angstrom, diameter = box_size * voxel_spacing_angstrom, particle_diameter_angstrom
@@ -67,8 +84,10 @@ def run_preflight(
     findings.append(values)
     if not values.measured.get("constant"):
         findings += check_tilts(readable)
-        findings += _check_boxes(picks, readable, box_angstrom, box_size, diameter)
-    return tuple(findings)
+        found, is_inverted = _check_boxes(picks, readable, box_angstrom, box_size, diameter, is_stated_inverted)
+        findings += found
+        same = {key: replace(tomogram, is_inverted=is_inverted) for key, tomogram in tomograms.items()}
+    return Preflight(tuple(findings), same)
 
 
 def _evenly_spaced(names: list[str]) -> list[str]:
@@ -109,8 +128,9 @@ def _check_boxes(
     box_angstrom: float,
     box_size: int,
     diameter: float | None,
-) -> list[Finding]:
-    """Findings on the voxels around the picks."""
+    is_stated_inverted: bool,
+) -> tuple[list[Finding], bool]:
+    """Findings on the voxels around the picks, and whether the sign of the density is to be turned."""
     within = is_inside(picks.voxel_zyx, picks.shape_zyx)
     position_of = {
         key: picks.position_zyx_angstrom[within & (picks.tomogram == key)]
@@ -118,11 +138,12 @@ def _check_boxes(
         if (within & (picks.tomogram == key)).any()
     }
     if not position_of:
-        return []
-    findings = [check_contrast(tomograms, position_of, box_angstrom)]
+        return [], is_stated_inverted
+    turned, contrast = decide_contrast(tomograms, position_of, box_angstrom, is_stated_inverted)
+    findings = [contrast]
     with_picks = {key: tomograms[key] for key in position_of}
     mean = measure_mean_particle(with_picks, position_of, max(1.5 * box_angstrom, 2.5 * (diameter or 0)))
     findings.append(check_box_size(box_angstrom, box_size, mean, diameter))
     if (centering := check_centering(mean)) is not None:
         findings.append(centering)
-    return findings
+    return findings, any(tomogram.is_inverted for tomogram in turned.values())

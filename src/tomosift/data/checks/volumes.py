@@ -1,13 +1,12 @@
-"""Are the tomograms what they should be: sampled as stated, filled, of the right contrast?"""
+"""Are the tomograms what they should be: sampled as stated, and filled?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomosift.data.checks.findings import Finding, count_noun, join_names
-from tomosift.data.extraction.tomograms import Tomogram, estimate_contrast
+from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.volumes import open_volume
 
 USUAL_SPACINGS = (1.0, 60.0)
@@ -105,63 +104,3 @@ def _read_values(path: Path) -> tuple[float, bool]:
         if finite.size:
             lowest, highest = min(lowest, float(finite.min())), max(highest, float(finite.max()))
     return wrong / max(total, 1), not highest > lowest
-
-
-def check_contrast(
-    tomograms: Mapping[str, Tomogram], position_of: Mapping[str, NDArray[np.float64]], box_angstrom: float
-) -> Finding:
-    """Check that picked positions are bright in memory, and so that the contrast is stated the right way round.
-
-    Parameters
-    ----------
-    tomograms
-        By name.
-    position_of
-        Tomogram name -> (n, 3) picks in Angstrom.
-    box_angstrom
-        Edge of the boxes to be extracted.
-    """
-    by_sign: dict[int, list[str]] = {1: [], -1: [], 0: []}
-    reason = ""
-    for name, position in position_of.items():
-        sign, reason = _estimate_sign(tomograms[name], position, box_angstrom)
-        by_sign[sign].append(name)
-    bright, dark, unsure = by_sign[1], by_sign[-1], by_sign[0]
-    measured = {"bright": len(bright), "dark": len(dark), "unsure": len(unsure)}
-    is_stated = any(tomogram.is_inverted for tomogram in tomograms.values())
-    then = " after --inverted" if is_stated else ""
-    if dark and not bright:
-        advice = "leave out --inverted" if is_stated else "add --inverted"
-        share = _format_share(dark, position_of)
-        sentence = f"picked positions are darker than their surroundings{then} in {share}; {advice}"
-        return Finding("contrast", "warning", sentence, measured)
-    if dark:
-        sentence = (
-            f"picked positions are dark in {join_names(dark)} and bright in {join_names(bright)}; bring the tomograms "
-            "to one contrast, or check the picks"
-        )
-        return Finding("contrast", "warning", sentence, measured)
-    if bright:
-        share = _format_share(bright, position_of)
-        sentence = f"picked positions are brighter than their surroundings{then} in {share}, as needed"
-        return Finding("contrast", "ok", sentence, measured)
-    sentence = (
-        f"the contrast of particles cannot be estimated{reason}; inspect them, and state --inverted if they are dark"
-    )
-    return Finding("contrast", "note", sentence, measured)
-
-
-def _estimate_sign(tomogram: Tomogram, position: NDArray[np.float64], box_angstrom: float) -> tuple[int, str]:
-    """Sign of the contrast, and the reason where it cannot be estimated."""
-    reason, largest = "", round(box_angstrom / tomogram.grid.voxel_spacing_angstrom)
-    # In a thin tomogram no large box lies wholly inside. Much smaller ones would compare a particle with itself.
-    for size in (largest, round(0.75 * largest), round(0.5 * largest)):
-        try:
-            return estimate_contrast(tomogram, position, size, most_boxes=60).sign, ""
-        except ValueError as error:
-            reason = f" ({error})"
-    return 0, reason
-
-
-def _format_share(some: Sequence[str], every: Mapping[str, object]) -> str:
-    return f"{len(some)} of {count_noun(len(every), 'tomogram')} that were read"

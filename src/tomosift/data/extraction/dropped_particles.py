@@ -10,6 +10,8 @@ from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.files import written_then_renamed
 from tomosift.particles import Particles
 
+BEYOND = "the box reaches beyond the tomogram"
+"""Reason of particles that are left out on request."""
 DROPPED_FILE = "dropped.csv"
 
 
@@ -21,7 +23,13 @@ class NoSubtomogramsError(ValueError):
         self.dropped = dropped
 
 
-def finish_set(writer: SubtomogramWriter, particles: Particles, dropped: dict[int, str]) -> Subtomograms:
+MOST_DROPPED = 0.5
+"""Share of the particles that may be left out."""
+
+
+def finish_set(
+    writer: SubtomogramWriter, particles: Particles, dropped: dict[int, str], force: bool = True
+) -> Subtomograms:
     """Close a set and list the particles that were left out of it in ``dropped.csv``.
 
     Parameters
@@ -32,15 +40,24 @@ def finish_set(writer: SubtomogramWriter, particles: Particles, dropped: dict[in
         All particles of the request.
     dropped
         Row -> reason for each particle that was left out.
+    force
+        Finish the set however many particles were left out.
 
     Raises
     ------
     NoSubtomogramsError
-        All particles were left out.
+        All particles were left out, or more than half of them without ``force``.
     """
     reasons = Counter(dropped.values())
+    listed = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
+    lost = len(dropped) - reasons[BEYOND]  # that is what the caller requested
+    if not force and len(dropped) < len(particles) and lost > MOST_DROPPED * len(particles):
+        raise NoSubtomogramsError(
+            f"{len(dropped)} of {len(particles)} particles gave no box: {listed}; check voxel spacing, coordinates and "
+            "tomograms (--force goes on with the others)",
+            dropped,
+        )
     if len(dropped) == len(particles):
-        listed = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
         raise NoSubtomogramsError(
             f"none of {len(particles)} particles gave a box: {listed}; check voxel spacing, coordinates and box size",
             dropped,

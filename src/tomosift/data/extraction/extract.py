@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.data.extraction.dropped_particles import finish_set
-from tomosift.data.extraction.extraction_plan import ExtractionPlan, plan_extraction
+from tomosift.data.extraction.extraction_plan import ExtractionPlan, check_settings, plan_extraction, prepare_folder
 from tomosift.data.extraction.tomogram_cropper import CroppedBoxes, TomogramCropper
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_writer import SubtomogramWriter
@@ -30,6 +30,8 @@ def extract(
     workers: int = 1,
     class_names: tuple[str, ...] | None = None,
     shard_size: int = 4096,
+    remake: bool = False,
+    force: bool = False,
     progress: Progress = ignore_progress,
 ) -> Subtomograms:
     """Extract a subtomogram around every particle into a set on disk, resampled to one voxel spacing.
@@ -62,6 +64,10 @@ def extract(
         Names of all classes in the order of their labels; None takes those present, sorted.
     shard_size
         Subtomograms per file.
+    remake
+        Make the set again where the folder holds one of other particles, tomograms or settings.
+    force
+        Go on where more than half of the particles give no subtomogram.
     progress
         Called with the number of particles done and their total.
 
@@ -73,8 +79,8 @@ def extract(
     Raises
     ------
     ValueError
-        No particle gave a subtomogram (the message lists the reasons), a tomogram is missing, half tomograms are
-        requested and missing, or the folder holds another set.
+        No particle or less than half of them gave a subtomogram (the message lists the reasons), a tomogram is missing,
+        half tomograms are requested and missing, or the folder holds another set.
 
     Examples
     --------
@@ -95,8 +101,10 @@ def extract(
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}, expected at least 1")
+    check_settings(box_size, voxel_spacing_angstrom)
     plan = plan_extraction(particles, tomograms, borders, halves, class_names)
     grid = {"box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
+    prepare_folder(Path(out), {**plan.provenance, **grid}, remake)
     if (finished := open_finished_set(out, {**plan.provenance, **grid})) is not None:
         return finished
     writer = SubtomogramWriter(
@@ -112,7 +120,7 @@ def extract(
                 dropped |= cropped.dropped
                 done += len(cropped.rows) + len(cropped.dropped)
                 progress(done, len(particles))
-        return finish_set(writer, particles, dropped)
+        return finish_set(writer, particles, dropped, force)
     finally:
         writer.abandon()
 

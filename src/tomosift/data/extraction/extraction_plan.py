@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,12 @@ from numpy.typing import NDArray
 
 import tomosift
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
+from tomosift.data.set_files import REQUEST_FILE, SET_FILE, list_differences, read_set_file, remove_set
+from tomosift.files import content_digest
 from tomosift.particles import Particles
 
+BOX_SIZES = (4, 256)
+MAX_SPACING_ANGSTROM = 1000.0
 RESAMPLING = "slice where spacing and center fit the voxels, else band-limited resampling in Fourier space"
 
 
@@ -67,6 +72,56 @@ def plan_extraction(
     return ExtractionPlan(used, tomogram_key, has_halves, provenance)
 
 
+def check_settings(box_size: int, voxel_spacing_angstrom: float) -> None:
+    """Refuse a box size or voxel spacing that no later stage could use, before any work.
+
+    Raises
+    ------
+    ValueError
+        The box is smaller than 8 or larger than 256 voxels, or the voxel spacing is no positive number.
+    """
+    low, high = BOX_SIZES
+    if not low <= box_size <= high:
+        raise ValueError(f"box size is {box_size} voxels, expected {low} to {high}; 1.5 to 2.5 particle diameters work")
+    if not 0 < voxel_spacing_angstrom < MAX_SPACING_ANGSTROM:
+        raise ValueError(
+            f"voxel spacing is {voxel_spacing_angstrom:g} A, expected more than 0 and less than "
+            f"{MAX_SPACING_ANGSTROM:g} A"
+        )
+
+
+def prepare_folder(path: Path, request: Mapping[str, Any], remake: bool) -> None:
+    """Refuse a folder with a set of another request, or remove that set.
+
+    Parameters
+    ----------
+    path
+        Folder of the set.
+    request
+        Values that the record of the set must hold.
+    remake
+        Remove a set of another request.
+
+    Raises
+    ------
+    ValueError
+        The folder holds a finished set of another request; the message lists what differs.
+    """
+    if remake and (path / REQUEST_FILE).exists():
+        remove_set(path)
+    if not (path / SET_FILE).exists():
+        return
+    description = read_set_file(path)
+    differences = list_differences({**description.get("provenance", {}), **description}, request)
+    if differences and not remake:
+        raise ValueError(
+            f"{path} already holds a finished set of other input: {'; '.join(differences)}; --remake makes it again, "
+            "or choose another folder"
+        )
+    if differences:
+        remove_set(path)
+
+
 def particle_digest(particles: Particles) -> str:
     """Return a fingerprint of the particles, by which a resumed extraction recognizes its own folder."""
     digest = hashlib.sha256()
@@ -86,4 +141,5 @@ def _describe(tomogram: Tomogram) -> dict[str, Any]:
         "inverted": tomogram.is_inverted,
         "tilt_range_deg": [low, high],
         "tilt_range_assumed": tomogram.acquisition.tilt_angles_deg.size == 0,
+        "content": content_digest([tomogram.path, *(tomogram.half_paths or ())]),
     }

@@ -11,7 +11,7 @@ import tomosift
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG
 from tomosift.data.extraction.crop import crop_box
 from tomosift.data.extraction.dropped_particles import finish_set
-from tomosift.data.extraction.extraction_plan import RESAMPLING, particle_digest
+from tomosift.data.extraction.extraction_plan import RESAMPLING, particle_digest, prepare_folder
 from tomosift.data.extraction.tomogram_cropper import CHUNK_VOXELS, find_fault
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms, open_finished_set
@@ -29,6 +29,7 @@ def import_subtomograms(
     is_inverted: bool = False,
     class_names: tuple[str, ...] | None = None,
     shard_size: int = 4096,
+    remake: bool = False,
     progress: Progress = ignore_progress,
 ) -> Subtomograms:
     """Import extracted subtomograms into a set on disk, resampled about their center voxel where the spacing differs.
@@ -51,6 +52,8 @@ def import_subtomograms(
         Names of all classes in the order of their labels; None takes those present, sorted.
     shard_size
         Subtomograms per file.
+    remake
+        Make the set again where the folder holds one of other files or settings.
     progress
         Called with the number of subtomograms done and their total.
 
@@ -74,6 +77,7 @@ def import_subtomograms(
         "tilt_ranges": hashlib.sha256(np.ascontiguousarray(tilt).tobytes()).hexdigest(),
     }
     grid = {"box_size": size, "voxel_spacing_angstrom": spacing}
+    prepare_folder(Path(out), {**provenance, **grid}, remake)
     if (finished := open_finished_set(out, {**provenance, **grid})) is not None:
         return finished
     writer = SubtomogramWriter(out, size, spacing, shard_size, class_names=class_names, provenance=provenance)

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 
 from tomosift.data.extraction.dropped_particles import DROPPED_FILE, NoSubtomogramsError, finish_set
 from tomosift.data.extraction.extract import extract
-from tomosift.data.extraction.extraction_plan import plan_extraction
+from tomosift.data.extraction.extraction_plan import plan_extraction, prepare_folder
 from tomosift.data.extraction.tomograms import Tomogram
+from tomosift.data.set_files import PARTS
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms, open_finished_set, open_subtomograms
 from tomosift.particles import Particles
-
-PARTS = "parts"
-"""Folder below the set that holds the sets of single tomograms until all are finished."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +54,7 @@ def crop_tomogram(task: CropTask) -> dict[int, str]:
             borders=task.borders,
             halves=task.halves,
             workers=task.threads,
+            force=True,
         )
     except NoSubtomogramsError as error:
         return error.dropped
@@ -75,6 +74,8 @@ def extract_in_parallel(
     box_size: int,
     borders: Literal["pad", "drop"] = "pad",
     threads: int = 1,
+    remake: bool = False,
+    force: bool = False,
 ) -> Subtomograms:
     """Extract one tomogram per task and join the parts; only the order in the files differs from `extract`.
 
@@ -82,7 +83,7 @@ def extract_in_parallel(
 
     Parameters
     ----------
-    particles, tomograms, out, voxel_spacing_angstrom, box_size, borders
+    particles, tomograms, out, voxel_spacing_angstrom, box_size, borders, remake, force
         As of `extract`.
     run
         Calls `crop_tomogram` with each of the tasks, in any order and on any machine, and returns the results in order.
@@ -96,6 +97,7 @@ def extract_in_parallel(
     """
     plan = plan_extraction(particles, tomograms, borders, None, None)
     grid = {"box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
+    prepare_folder(out, {**plan.provenance, **grid}, remake)
     if (finished := open_finished_set(out, {**plan.provenance, **grid})) is not None:
         return finished
     writer = SubtomogramWriter(
@@ -117,7 +119,7 @@ def extract_in_parallel(
         for number, (key, tomogram) in enumerate(plan.tomograms.items())
     ]
     dropped = _join_parts(writer, tasks, list(rows_of.values()), run(tasks))
-    subtomograms = finish_set(writer, particles, dropped)
+    subtomograms = finish_set(writer, particles, dropped, force)
     shutil.rmtree(out / PARTS)
     return subtomograms
 

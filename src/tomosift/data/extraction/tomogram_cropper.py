@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.data.extraction.crop import crop_box
+from tomosift.data.extraction.dropped_particles import BEYOND
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.volumes import open_volume
 from tomosift.io.volumes.volume import SupportsSlicing
@@ -17,7 +18,6 @@ from tomosift.particles import Particles
 
 NO_POSITION = "the position is not a number"
 OUTSIDE = "the center lies outside the tomogram"
-BEYOND = "the box reaches beyond the tomogram"
 NOT_NUMBERS = "the box holds values that are not numbers"
 CONSTANT = "the box is constant"
 CHUNK_VOXELS = 1 << 21

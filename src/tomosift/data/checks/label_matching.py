@@ -1,4 +1,4 @@
-"""Which particle each label means: by name where names and places agree, else by place."""
+"""Which particle each label means: by name where names and positions agree, else by position."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def find_labeled_rows(
     tolerance_angstrom
         Largest distance between a label and its particle.
     report
-        Called with a sentence where labels are matched by place although they have names.
+        Called with a sentence where labels are matched by position although they have names.
 
     Raises
     ------
@@ -33,19 +33,19 @@ def find_labeled_rows(
     labels = _place_in_only_tomogram(particles, labels)
     by_name = _match_by_name(particles, labels)
     if by_name is None:
-        return _match_by_place(particles, labels, tolerance_angstrom)
+        return _match_by_position(particles, labels, tolerance_angstrom)
     elsewhere = _count_elsewhere(particles, labels, by_name, tolerance_angstrom)
     if not elsewhere:
         return by_name
     try:
-        rows = _match_by_place(particles, labels, tolerance_angstrom)
+        rows = _match_by_position(particles, labels, tolerance_angstrom)
     except ValueError as error:
         raise ValueError(
             f"{elsewhere} of {len(labels)} labels have the name of a particle at another place, and {error}"
         ) from error
     report(
         f"note: {elsewhere} of {len(labels)} labels have the name of a particle at another place (programs count names "
-        "anew); all labels were matched by place"
+        "anew); all labels were matched by position"
     )
     return rows
 
@@ -89,19 +89,19 @@ def _count_elsewhere(
     return int((np.isfinite(distance) & (other | (distance > tolerance_angstrom))).sum())
 
 
-def _match_by_place(particles: Particles, labels: Particles, tolerance_angstrom: float) -> NDArray[np.int64]:
+def _match_by_position(particles: Particles, labels: Particles, tolerance_angstrom: float) -> NDArray[np.int64]:
     """Row of the nearest particle to each label, in the same tomogram and within the tolerance."""
     from scipy.spatial import cKDTree
 
     match = match_names(map(str, labels.tomogram), {str(name): [] for name in particles.tomogram})
     _check_tomograms(match, particles, labels)
-    places = particles.tomogram.astype(str)
-    label_places = np.array([match.key_of[str(name)] for name in labels.tomogram])
+    tomograms = particles.tomogram.astype(str)
+    label_tomogram = np.array([match.key_of[str(name)] for name in labels.tomogram])
     rows = np.full(len(labels), -1)
     distances = np.full(len(labels), np.inf)
-    for tomogram in np.unique(label_places):
-        mine = np.flatnonzero((places == tomogram) & np.isfinite(particles.position_zyx_angstrom).all(axis=1))
-        theirs = np.flatnonzero((label_places == tomogram) & np.isfinite(labels.position_zyx_angstrom).all(axis=1))
+    for tomogram in np.unique(label_tomogram):
+        mine = np.flatnonzero((tomograms == tomogram) & np.isfinite(particles.position_zyx_angstrom).all(axis=1))
+        theirs = np.flatnonzero((label_tomogram == tomogram) & np.isfinite(labels.position_zyx_angstrom).all(axis=1))
         if len(mine) and len(theirs):
             tree = cKDTree(particles.position_zyx_angstrom[mine])
             distances[theirs], nearest = tree.query(labels.position_zyx_angstrom[theirs])
