@@ -82,3 +82,46 @@ def test_a_file_without_tilts_is_refused_with_the_reason(tmp_path: Path, name: s
     (tmp_path / name).write_text(text)
     with pytest.raises(FormatError, match=message):
         read_acquisition(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "angles"),
+    [
+        ("-60 0\n-57 3\n57 120\n", [-60, -57, 57]),
+        ("1 -60\n2 0\n3 60\n", [-60, 0, 60]),
+        ("-60 0 60", [-60, 0, 60]),
+    ],
+)
+def test_a_second_column_is_no_angle(tmp_path: Path, text: str, angles: list[float]) -> None:
+    (tmp_path / "a.tlt").write_text(text)
+    assert read_acquisition(tmp_path / "a.tlt").tilt_angles_deg.tolist() == angles
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.tlt", "-60 -30\n0 0\n60 30\n"),
+        ("a.tlt", "0\n0\n0\n"),
+        ("a.tlt", "-60\n0\n1.6e24\n"),
+        ("a.tlt", "-60\nnan\n60\n"),
+        ("a.rawtlt", "-60\n0 3\n60\n"),
+        ("a.aln", "1 0 1 0 0 1 1 1 0 -60\n2 0 1 0 0 1 1 1 0\n3 0 1 0 0 1 1 1 0 60\n"),
+        ("a.star", "data_a\nloop_\n_rlnTomoYTilt\n-60\n120\n"),
+        ("a.mdoc", "Voltage = 300\n"),
+    ],
+)
+def test_angles_that_no_series_has_are_refused_with_their_file(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(FormatError, match=name):
+        read_acquisition(tmp_path / name)
+
+
+def test_a_date_of_another_language_costs_the_dose_alone(tmp_path: Path) -> None:
+    sections = "".join(
+        f"[ZValue = {k}]\nTiltAngle = {angle}\nExposureDose = 3\nDateTime = 01-Mai-24  16:{k}:54\n"
+        for k, angle in enumerate((-52, 0, 52))
+    )
+    (tmp_path / "a.mdoc").write_text(f"Voltage = 300\n{sections}")
+    acquisition = read_acquisition(tmp_path / "a.mdoc")
+    assert acquisition.tilt_range_deg == (-52, 52)
+    assert not acquisition.dose_e_per_A2.size

@@ -48,7 +48,7 @@ def test_paths_are_found_from_the_project_folder_and_only_if_they_exist(tmp_path
     assert list(entries) == ["a", "017"]
     assert entries["a"].path == tmp_path / "Tomograms/job6/tomograms/rec_a.mrc"
     assert entries["a"].half_paths == tuple(tmp_path / f"Tomograms/job6/tomograms/rec_a_half{k}.mrc" for k in (1, 2))
-    assert entries["a"].grid == Grid((50, 100, 100), 8.0)
+    assert entries["a"].grid == Grid((50, 100, 100), 8.0, (400.0, 798.0, 802.0))
     assert (entries["017"].path, entries["017"].half_paths, entries["017"].acquisition) == (None, None, None)
 
 
@@ -87,3 +87,24 @@ def test_other_star_files_and_impossible_sizes_are_named(real_data: Path, tmp_pa
     table.write_text(table.read_text().replace(" 401 ", " 0 "))
     with pytest.raises(FormatError, match="rlnTomoSizeX/Y/Z of row 1 is 0"):
         read_tomogram_table(table)
+
+
+def test_a_hand_that_is_no_number_is_named(tmp_path: Path) -> None:
+    table = tmp_path / "tomograms.star"
+    table.write_text("data_global\nloop_\n_rlnTomoName\n_rlnTomoSizeX\n_rlnTomoHand\na 10 left\n")
+    with pytest.raises(FormatError, match=r"tomograms.star: rlnTomoHand of row 1 is 'left', expected 1 or -1"):
+        read_tomogram_table(table)
+
+
+@pytest.mark.parametrize(
+    "text", ["nan", '""', "[" * 300, "[1,2]", "[nan,0,1,0]", "[0,0,0,0]", "[1e999,0,1,0]", "1", "x"]
+)
+def test_projections_of_another_form_are_passed_over_and_named(tmp_path: Path, text: str) -> None:
+    table = tmp_path / "tomograms.star"
+    table.write_text(
+        "data_global\nloop_\n_rlnTomoName\n_rlnTomoSizeX\na 10\n\n"
+        f"data_a\nloop_\n_rlnTomoProjZ\n_rlnTomoFrameCount\n[0.5,0,0.8,1] 1\n{text} 1\n"
+    )
+    entry = read_tomogram_table(table)["a"]
+    assert entry.acquisition is None
+    assert "rlnTomoProjZ of row 2" in entry.notes[0]

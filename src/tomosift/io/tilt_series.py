@@ -1,6 +1,6 @@
 """Tilt angles, dose and defocus from the files that programs write beside a tilt series."""
 
-import ast
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +10,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tomosift.acquisition import Acquisition
+from tomosift.acquisition import Acquisition, find_tilt_fault
 from tomosift.errors import FormatError
 from tomosift.io.file_content import parse_xml, read_text, suffix_of
 from tomosift.io.particles import relion_columns
 from tomosift.io.star_text import read_star
 
 _UNKNOWN = np.empty(0)
+_GLOBAL_COLUMNS, _LOCAL_COLUMNS = 10, 7
+"""Columns of AreTomo's global alignment and of its local shifts."""
+_LONGEST_ROW = 400
+"""Characters of a row of a projection matrix."""
 _TILT_LABELS = ("rlnTomoYTilt", "rlnTomoNominalStageTiltAngle", "wrpAngleTilt", "tilt_angle")
 
 
@@ -70,7 +74,30 @@ def read_acquisition(path: Path) -> Acquisition:
     suffix = suffix_of(path)
     if suffix not in readers:
         raise FormatError(path, "suffix", repr(suffix), f"one of {', '.join(readers)}")
-    return readers[suffix](path)
+    acquisition = readers[suffix](path)
+    _check_tilts(path, "tilt angles", acquisition.tilt_angles_deg)
+    return acquisition
+
+
+def _check_tilts(path: Path, field: str, angles_deg: NDArray[np.float64]) -> None:
+    if fault := find_tilt_fault(angles_deg):
+        raise FormatError(path, field, fault, "a range of tilt angles from -90 to 90 degrees")
+
+
+def _parse_projection(path: Path, values: "pd.Series[Any]") -> NDArray[np.float64]:
+    """Return rows of projection matrices ``(t, 4)`` such as ``[0.5,0,0.8,120]``."""
+    rows = np.empty((len(values), 4))
+    for k, value in enumerate(values):
+        try:
+            numbers = json.loads(str(value)) if len(str(value)) < _LONGEST_ROW else None
+            row = np.array(numbers, dtype=np.float64)
+        except (ValueError, TypeError, RecursionError, OverflowError):
+            row = np.zeros(0)
+        if row.shape != (4,) or not np.isfinite(row).all() or not row[[0, 2]].any():
+            text = repr(str(value)[:40])
+            raise FormatError(path, f"rlnTomoProjZ of row {k + 1}", text, "four numbers such as [0.5,0,0.8,120]")
+        rows[k] = row
+    return rows
 
 
 def acquisition_of_table(path: Path, table: pd.DataFrame, optics: Mapping[Any, Any]) -> Acquisition:
@@ -96,12 +123,11 @@ def acquisition_of_table(path: Path, table: pd.DataFrame, optics: Mapping[Any, A
     if label is not None:
         angles = relion_columns.numbers(path, table, (label,))[:, 0]
     elif "rlnTomoProjZ" in table:
-        rows = np.array([ast.literal_eval(str(value)) for value in table["rlnTomoProjZ"]], dtype=np.float64)
+        rows = _parse_projection(path, table["rlnTomoProjZ"])
         angles = np.rad2deg(np.arctan2(-rows[:, 0], rows[:, 2]))
     else:
         raise FormatError(path, "tilt angles", "missing", f"a column among {', '.join(_TILT_LABELS)}")
-    if angles.size == 0 or not np.isfinite(angles).all():
-        raise FormatError(path, label or "rlnTomoProjZ", "empty or no number", "a tilt angle for each image")
+    _check_tilts(path, label or "rlnTomoProjZ", angles)
     dose = _UNKNOWN
     if "rlnMicrographPreExposure" in table:
         dose = relion_columns.numbers(path, table, ("rlnMicrographPreExposure",))[:, 0]
@@ -143,8 +169,20 @@ def _parse_floats(path: Path, field: str, words: list[str]) -> NDArray[np.float6
 
 
 def _read_angles(path: Path) -> Acquisition:
-    """Read IMOD's list of angles."""
-    return Acquisition(_parse_floats(path, "tilt angles", read_text(path).split()), _UNKNOWN, _UNKNOWN)
+    """Read IMOD's list of angles, one for each line, or all in one line."""
+    rows = [line.split() for line in read_text(path).splitlines() if line.strip()]
+    if len(rows) < 2 or all(len(row) == 1 for row in rows):
+        words = [word for row in rows for word in row]
+        return Acquisition(_parse_floats(path, "tilt angles", words), _UNKNOWN, _UNKNOWN)
+    if len({len(row) for row in rows}) > 1:
+        raise FormatError(path, "lines", "of different length", "one angle in each line")
+    columns = [_parse_floats(path, f"column {k + 1}", [row[k] for row in rows]) for k in range(len(rows[0]))]
+    # Programs write dose or order beside the angle; of these columns only the angles go from negative to positive.
+    angles = [column for column in columns if not find_tilt_fault(column) and column.min() < 0 < column.max()]
+    if len(angles) != 1:
+        got = f"{len(columns)} columns of which {len(angles)} could be angles"
+        raise FormatError(path, "lines", got, "one angle in each line", "remove the other columns")
+    return Acquisition(angles[0], _UNKNOWN, _UNKNOWN)
 
 
 def _read_star(path: Path) -> Acquisition:
@@ -160,7 +198,7 @@ def _read_star(path: Path) -> Acquisition:
 def _read_mdoc(path: Path) -> Acquisition:
     """Read SerialEM's metadata: a header, then a section for each image."""
     header, sections = _parse_mdoc(path)
-    if not all("TiltAngle" in section for section in sections):
+    if not sections or not all("TiltAngle" in section for section in sections):
         raise FormatError(path, "TiltAngle", "missing", "one in every ZValue section")
 
     def values(key: str) -> NDArray[np.float64]:
@@ -172,11 +210,20 @@ def _read_mdoc(path: Path) -> Acquisition:
         dose = values("PriorRecordDose")
     elif all("ExposureDose" in section and "DateTime" in section for section in sections):
         exposure = values("ExposureDose")
-        times = pd.to_datetime([s["DateTime"] for s in sections], format="mixed", dayfirst=True)
-        order = np.argsort(times.to_numpy(), kind="stable")
-        dose = np.empty(len(exposure))
-        dose[order] = np.cumsum(exposure[order]) - exposure[order]
+        order = _order_in_time([section["DateTime"] for section in sections])
+        if order is not None:
+            dose = np.empty(len(exposure))
+            dose[order] = np.cumsum(exposure[order]) - exposure[order]
     return Acquisition(angles, dose, _UNKNOWN, voltage_kv=_parse_number(header.get("Voltage"), 300.0))
+
+
+def _order_in_time(times: list[str]) -> NDArray[np.int_] | None:
+    """Return the order of the images; None where a date is not understood, as in other languages."""
+    try:
+        parsed = pd.to_datetime(times, format="mixed", dayfirst=True)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return np.argsort(parsed.to_numpy(), kind="stable")
 
 
 def _parse_mdoc(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
@@ -197,7 +244,13 @@ def _parse_mdoc(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
 def _read_aln(path: Path) -> Acquisition:
     """Read AreTomo's global alignment: rows of ten numbers, tilt last; local shifts that follow have seven."""
     rows = [line.split() for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
-    tilts = [row[9] for row in rows if len(row) == 10]
+    is_local = False
+    for k, row in enumerate(rows):
+        is_local = is_local or len(row) == _LOCAL_COLUMNS
+        if len(row) != (_LOCAL_COLUMNS if is_local else _GLOBAL_COLUMNS) and len(row) > 1:
+            got = f"{len(row)} numbers"
+            raise FormatError(path, f"row {k + 1}", got, f"{_GLOBAL_COLUMNS}, the tilt last, for each image")
+    tilts = [row[9] for row in rows if len(row) == _GLOBAL_COLUMNS]
     return Acquisition(_parse_floats(path, "TILT", tilts), _UNKNOWN, _UNKNOWN)
 
 

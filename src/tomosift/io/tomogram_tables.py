@@ -5,7 +5,7 @@ exist is None. No file is opened because a table names it, apart from the tilt s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,9 @@ from tomosift.io.particles import relion_columns
 from tomosift.io.star_text import read_star
 from tomosift.io.tilt_series import acquisition_of_table
 from tomosift.particles import Grid
+
+_LARGEST = 1e6
+"""Voxels along an axis; no tomogram is larger."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class TomogramEntry:
     acquisition: Acquisition | None
     hand: float | None
     """RELION's sign of the defocus slope along z, 1 or -1."""
+    notes: tuple[str, ...] = ()
+    """What was passed over, as sentences."""
 
 
 def read_tomogram_table(path: Path) -> dict[str, TomogramEntry]:
@@ -60,14 +65,16 @@ def read_tomogram_table(path: Path) -> dict[str, TomogramEntry]:
     for k, name in enumerate(names):
         row = table.iloc[k]
         halves = [_existing(path, row.get(f"rlnTomoReconstructedTomogramHalf{half}")) for half in (1, 2)]
+        acquisition, notes = _acquisition(path, name, row, blocks)
         entries[name] = TomogramEntry(
             name=name,
             grid=grids[k],
             path=_existing(path, row.get("rlnTomoReconstructedTomogram"))
             or _existing(path, row.get("rlnTomoReconstructedTomogramDenoised")),
             half_paths=(halves[0], halves[1]) if halves[0] is not None and halves[1] is not None else None,
-            acquisition=_acquisition(path, name, row, blocks),
-            hand=None if pd.isna(row.get("rlnTomoHand", np.nan)) else float(row["rlnTomoHand"]),
+            acquisition=acquisition,
+            hand=_hand(path, k, row.get("rlnTomoHand", np.nan)),
+            notes=notes,
         )
     return entries
 
@@ -103,15 +110,33 @@ def _grids(path: Path, table: pd.DataFrame) -> list[Grid | None]:
     binning = np.ones(len(table))
     if "rlnTomoTomogramBinning" in table:
         binning = relion_columns.coordinates(path, table, ("rlnTomoTomogramBinning",))[:, 0]
+    unset = np.asarray((sizes == relion_columns.UNSET).any(axis=1))
     for label, values in (("rlnTomoSizeX/Y/Z", sizes.min(axis=1)), ("rlnTomoTomogramBinning", binning)):
-        if (values <= 0).any():
-            row = int(np.argmax(values <= 0))
+        wrong = np.flatnonzero(~((values > 0) & (values < _LARGEST)) & ~unset)
+        if wrong.size:
+            row = int(wrong[0])
             raise FormatError(path, f"{label} of row {row + 1}", f"{values[row]:g}", "a positive number")
     grids: list[Grid | None] = []
-    for size, factor, spacing in zip(sizes, binning, pixel, strict=True):
-        x, y, z = (max(1, round(edge / factor)) for edge in size)
-        grids.append(Grid((z, y, x), float(spacing * factor)))
+    for size, factor, spacing, is_unset in zip(sizes, binning, pixel, unset, strict=True):
+        if is_unset or not (factor > 1 / _LARGEST and (size / factor < _LARGEST).all()):
+            grids.append(None)
+            continue
+        # RELION rounds x and y of the binned volume and cuts z.
+        x, y, z = (max(1, edge) for edge in (round(size[0] / factor), round(size[1] / factor), int(size[2] / factor)))
+        grid = Grid((z, y, x), float(spacing * factor))
+        depth, height, width = (float(edge * spacing) for edge in size[::-1])
+        is_rounded = not np.allclose(grid.extent_zyx_angstrom, (depth, height, width))
+        grids.append(replace(grid, stated_extent_zyx_angstrom=(depth, height, width)) if is_rounded else grid)
     return grids
+
+
+def _hand(path: Path, row: int, value: object) -> float | None:
+    """Return RELION's hand, None where it is not stated."""
+    try:
+        hand = float(str(value))
+    except ValueError:
+        raise FormatError(path, f"rlnTomoHand of row {row + 1}", repr(value), "1 or -1") from None
+    return hand if np.isfinite(hand) else None
 
 
 def _existing(table: Path, name: object) -> Path | None:
@@ -119,17 +144,31 @@ def _existing(table: Path, name: object) -> Path | None:
     if not isinstance(name, str) or name in ("", "None"):
         return None
     if Path(name).is_absolute():
-        return Path(name) if Path(name).is_file() else None
-    return next((folder / name for folder in table.absolute().parents if (folder / name).is_file()), None)
+        return Path(name) if _is_file(Path(name)) else None
+    return next((folder / name for folder in table.absolute().parents if _is_file(folder / name)), None)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether this is a file, or the folder of a Zarr volume."""
+    return path.is_file() or (path.suffix == ".zarr" and path.is_dir())
 
 
 def _acquisition(
     path: Path, name: str, row: "pd.Series[float]", blocks: Mapping[str, pd.DataFrame]
-) -> Acquisition | None:
-    """Return the acquisition of the tilt series' own file (RELION 5) or of the tomogram's block (RELION 4)."""
+) -> tuple[Acquisition | None, tuple[str, ...]]:
+    """Return the acquisition of the tilt series' own file (RELION 5) or of the tomogram's block (RELION 4), and notes.
+
+    One that cannot be read is passed over: a file beside the tomogram may state the tilt angles as well.
+    """
     tilt_series = _existing(path, row.get("rlnTomoTiltSeriesStarFile"))
     table = blocks.get(name)
-    if tilt_series is not None:
-        tables = list(read_star(tilt_series).values())
-        table = tables[0] if len(tables) == 1 else next((t for t in tables if "rlnMicrographPreExposure" in t), None)
-    return None if table is None else acquisition_of_table(tilt_series or path, table, row.to_dict())
+    try:
+        if tilt_series is not None:
+            tables = list(read_star(tilt_series).values())
+            dosed = next((t for t in tables if "rlnMicrographPreExposure" in t), None)
+            table = tables[0] if len(tables) == 1 else dosed
+        acquisition = None if table is None else acquisition_of_table(tilt_series or path, table, row.to_dict())
+    except FormatError as error:
+        column = "" if tilt_series is None else f" (named by rlnTomoTiltSeriesStarFile of {path})"
+        return None, (f"tilt angles of {name}: {error}{column}; passed over",)
+    return acquisition, ()

@@ -47,7 +47,7 @@ class Inputs:
     findings: tuple[Finding, ...]
 
     def stop_at_errors(self, settings: InputSettings, monitor: Monitor) -> None:
-        """Show every finding that is not "ok"; refuse to go on with errors.
+        """Show warnings, errors and what was decided about the contrast; refuse to go on with errors.
 
         Raises
         ------
@@ -55,7 +55,7 @@ class Inputs:
             A finding is an error, and ``settings.force`` is off.
         """
         for finding in self.findings:
-            if finding.level != "ok":
+            if finding.level in ("warning", "error") or (finding.level == "note" and finding.about == "contrast"):
                 monitor.message(f"{finding.level}: {finding.sentence}")
         errors = [finding.sentence for finding in self.findings if finding.level == "error"]
         if errors and not settings.force:

@@ -9,7 +9,7 @@ import pytest
 from tomosift.data.extraction.tomogram_sources import collect_grids, open_tomograms
 from tomosift.data.extraction.tomograms import Tomogram, match_tomograms
 from tomosift.errors import FormatError
-from tomosift.io.volumes import write_volume
+from tomosift.io.volumes import open_volume, write_volume
 from tomosift.particles import Grid
 
 
@@ -59,8 +59,7 @@ def test_sources_without_tomograms_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="missing"):
         open_tomograms(tmp_path / "absent")
     one, other = touch(tmp_path / "a/X.mrc"), touch(tmp_path / "b/X.mrc")
-    with pytest.raises(ValueError, match="same name 'X'"):
-        open_tomograms([one, other])
+    assert list(open_tomograms([one, other])) == ["a/X", "b/X"]  # folders tell namesakes apart
 
 
 def test_a_half_on_another_grid_is_refused(tmp_path: Path) -> None:
@@ -82,7 +81,7 @@ def test_a_copick_project_gives_one_tomogram_per_run(tmp_path: Path) -> None:
     found = open_tomograms(config, voxel_spacing_angstrom=10.0, tomogram_type="wbp")
     assert sorted(found) == ["TS_1", "TS_2"]
     assert found["TS_2"].grid.voxel_spacing_angstrom == 10.0
-    with pytest.raises(ValueError, match="choose a type"):
+    with pytest.raises(ValueError, match="--tomogram-type"):
         open_tomograms(config, voxel_spacing_angstrom=10.0)
     with pytest.raises(ValueError, match="wbp at 10 A, wbp at 20 A"):
         open_tomograms(config, voxel_spacing_angstrom=5.0)
@@ -121,9 +120,77 @@ def test_a_stated_tilt_range_overrides_files_beside_tomograms(tmp_path: Path) ->
     touch(tmp_path / "A.mrc")
     (tmp_path / "A.tlt").write_text("-51\n0\n58\n")
     sentences: list[str] = []
-    found = open_tomograms(tmp_path / "A.mrc", tilt_range_deg=(45.0, -40.0), report=sentences.append)
+    found = open_tomograms(tmp_path / "A.mrc", tilt_range_deg=(-40.0, 45.0), report=sentences.append)
     assert found["A"].acquisition.tilt_range_deg == (-40, 45)
     assert not any("assumed" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("tilt_range", [(np.nan, 60.0), (-95.0, 95.0), (0.0, 0.0), (60.0, -60.0)])
+def test_tilt_ranges_that_no_series_has_are_refused(tmp_path: Path, tilt_range: tuple[float, float]) -> None:
+    touch(tmp_path / "A.mrc")
+    with pytest.raises(ValueError, match=r"--tilt-range is .* expected the lowest and the highest tilt angle"):
+        open_tomograms(tmp_path / "A.mrc", tilt_range_deg=tilt_range)
+
+
+def test_an_unreadable_tilt_file_is_passed_over_and_the_next_one_used(tmp_path: Path) -> None:
+    touch(tmp_path / "A.mrc")
+    (tmp_path / "A.aln").write_text("1 0 1 0 0 1 1 1 0 -60\n2 0 1 0 0 1 1 1 0 1.6e24\n")
+    (tmp_path / "A.rawtlt").write_text("-51\n0\n58\n")
+    sentences: list[str] = []
+    found = open_tomograms(tmp_path / "A.mrc", report=sentences.append)
+    assert found["A"].acquisition.tilt_range_deg == (-51, 58)
+    assert any("A.aln: tilt angles is 1.6e+24 degrees" in sentence for sentence in sentences)
+
+
+def write_table(folder: Path, **columns: str) -> Path:
+    head = "\n".join(f"_rln{label}" for label in columns)
+    (folder / "tomograms.star").write_text(f"data_global\n\nloop_\n{head}\n{' '.join(columns.values())}\n")
+    return folder / "tomograms.star"
+
+
+def test_the_mean_of_half_tomograms_stands_for_a_whole_one(tmp_path: Path) -> None:
+    halves = [touch(tmp_path / "tomograms" / f"rec_A_half{k}.mrc") for k in (1, 2)]
+    write_volume(halves[1], np.full((9, 10, 11), 3.0, np.float32), 10.0)
+    names = {f"TomoReconstructedTomogramHalf{k}": f"tomograms/rec_A_half{k}.mrc" for k in (1, 2)}
+    table = write_table(tmp_path, TomoName="A", TomoTiltSeriesPixelSize="10", **names, TomoSizeX="11")
+    sentences: list[str] = []
+    for source in (table, tmp_path / "tomograms"):
+        (tomogram,) = open_tomograms(source, report=sentences.append).values()
+        expected = (read_volume(halves[0]) + 3) / 2
+        np.testing.assert_allclose(tomogram.open().read(), expected, rtol=1e-6)
+        assert tomogram.half_paths == (halves[0], halves[1])
+    assert sum("mean of their two halves" in sentence for sentence in sentences) == 2
+
+
+def read_volume(path: Path) -> np.ndarray:
+    return open_volume(path).read()
+
+
+def test_a_zarr_volume_of_a_table_is_opened(tmp_path: Path) -> None:
+    write_volume(tmp_path / "A.zarr", np.zeros((9, 10, 11), np.float32), 10.0)
+    table = write_table(tmp_path, TomoName="A", TomoReconstructedTomogram="A.zarr", TomoSizeX="11")
+    assert open_tomograms(table)["A"].path == tmp_path / "A.zarr"
+
+
+def test_centered_positions_count_from_the_unbinned_size(tmp_path: Path) -> None:
+    touch(tmp_path / "A.mrc")
+    sizes = {"TomoSizeX": "45", "TomoSizeY": "41", "TomoSizeZ": "38", "TomoTomogramBinning": "4"}
+    table = write_table(tmp_path, TomoName="A", TomoTiltSeriesPixelSize="2.5", **sizes)
+    for sources in ([table, tmp_path / "A.mrc"], [tmp_path / "A.mrc", table]):
+        grid = open_tomograms(sources)["A"].grid
+        assert grid.shape_zyx == (9, 10, 11)
+        np.testing.assert_allclose(grid.extent_zyx_angstrom, (95.0, 102.5, 112.5))
+
+
+def test_a_size_of_a_table_that_is_unset_or_no_file_of_tilts_stops_nothing(tmp_path: Path) -> None:
+    touch(tmp_path / "A.mrc")
+    sizes = {"TomoSizeX": "-999", "TomoSizeY": "-999", "TomoSizeZ": "-999", "TomoTiltSeriesStarFile": "A.mrc"}
+    table = write_table(
+        tmp_path, TomoName="A", TomoTiltSeriesPixelSize="2.5", **sizes, TomoReconstructedTomogram="A.mrc"
+    )
+    sentences: list[str] = []
+    assert open_tomograms(table, report=sentences.append)["A"].grid == Grid((9, 10, 11), 10.0)
+    assert any("A.mrc: file is binary" in one and "rlnTomoTiltSeriesStarFile" in one for one in sentences)
 
 
 def test_a_table_gives_spacing_and_leaves_out_tomograms_that_are_not_on_disk(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ def open_copick_tomograms(
         if len(fitting) > 1:
             listed = ", ".join(f"{kind} at {spacing:g} A" for spacing, kind in sorted(fitting))
             raise ValueError(
-                f"run {run!r} of {path} has several tomograms ({listed}); choose a type and a voxel spacing"
+                f"run {run!r} of {path} has several tomograms ({listed}); choose one with --tomogram-type and "
+                "--tomogram-spacing"
             )
         for (spacing, _), file in fitting.items():
             tomograms[run] = open_tomogram(run, file, spacing)
@@ -62,7 +63,14 @@ def _list_tomograms(path: Path) -> dict[str, dict[tuple[float, str], Path]]:
         ) from error
     local = [root for root in roots if root is not None]
     if not local:
-        raise FormatError(path, "static_root", "not a local folder", "a local folder", "download the tomograms first")
+        raise FormatError(
+            path, "static_root", "not a local folder", "a local folder", "download the tomograms and edit static_root"
+        )
+    if absent := [root for root in local if not root.is_dir()]:
+        got = f"{absent[0]}, which does not exist"
+        raise FormatError(
+            path, "a root", got, "an existing folder", "edit static_root and overlay_root for this machine"
+        )
     files: dict[str, dict[tuple[float, str], Path]] = {}
     for root in local:
         for file in sorted(root.glob("ExperimentRuns/*/VoxelSpacing*/*.zarr")):

@@ -3,6 +3,7 @@ one name in subfolders ``even`` and ``odd``.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 _FIRST_HALF = ("_half1", "_evn", "_even", "_half_1")
@@ -36,3 +37,27 @@ def find_half_tomograms(paths: list[Path]) -> dict[Path, tuple[Path, Path]]:
             if one is not None and other is not None:
                 pairs[path] = (one, other)
     return pairs
+
+
+def find_lone_halves(paths: list[Path], pairs: Mapping[Path, tuple[Path, Path]]) -> dict[str, tuple[Path, Path]]:
+    """Return the name and both halves of each tomogram whose whole is not among the paths.
+
+    Parameters
+    ----------
+    paths
+        Whole and half tomograms in any order.
+    pairs
+        Halves of whole tomograms, as of `find_half_tomograms`.
+    """
+    used = {half for pair in pairs.values() for half in pair}
+    path_of = {(path.parent, path.name.lower()): path for path in paths if path not in used}
+    lone: dict[str, tuple[Path, Path]] = {}
+    for path in path_of.values():
+        for first, second in zip(_FIRST_HALF, _SECOND_HALF, strict=True):
+            head, mark, tail = path.name.lower().rpartition(first)
+            if not mark or not re.fullmatch(r"(_vol)?(\.[^.]+(\.gz|\.bz2)?)", tail):
+                continue
+            other = path_of.get((path.parent, f"{head}{second}{tail}"))
+            if other is not None:
+                lone[path.name[: len(head)]] = (path, other)
+    return lone

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from tomosift.data.extraction.crop import crop_box
 from tomosift.data.extraction.dropped_particles import BEYOND
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.io.volumes import open_volume
-from tomosift.io.volumes.volume import SupportsSlicing
+from tomosift.io.volumes.volume import MeanArray, SupportsSlicing
 from tomosift.particles import Particles
 
 NO_POSITION = "the position is not a number"
@@ -54,9 +53,10 @@ class TomogramCropper:
     has_halves: bool
     """Whether the half tomograms are cropped as well."""
 
-    @property
-    def _paths(self) -> list[Path]:
-        return [self.tomogram.path, *((self.tomogram.half_paths or ()) if self.has_halves else ())]
+    def _open(self) -> list[SupportsSlicing]:
+        """The whole tomogram, and the halves where they are cropped as well."""
+        halves = (self.tomogram.half_paths or ()) if self.has_halves else ()
+        return [self.tomogram.open().data, *(open_volume(path).data for path in halves)]
 
     def crop_in_order(self, pool: ThreadPoolExecutor, rows: NDArray[np.int64], workers: int) -> Iterator[CroppedBoxes]:
         """Yield chunks of rows in order, a few computed ahead, so that the set does not depend on thread timing."""
@@ -78,14 +78,14 @@ class TomogramCropper:
         None stands for a memory map, which every chunk opens and closes itself.
         """
         shared: list[SupportsSlicing | None] = []
-        for path in self._paths:
-            data = open_volume(path).data
-            if isinstance(data, np.memmap):
+        opened = self._open()
+        for data in opened:
+            if isinstance(data, np.memmap | MeanArray):
                 # Pages of a map count as memory until it is closed; closing it after each chunk keeps that bounded.
                 shared.append(None)
             elif (
                 not isinstance(data, np.ndarray)
-                and np.prod(data.shape) * data.dtype.itemsize * len(self._paths) <= WHOLE_BYTES
+                and np.prod(data.shape) * data.dtype.itemsize * len(opened) <= WHOLE_BYTES
             ):
                 # Chunks on disk are decompressed whole for every box that touches them; so read them once.
                 shared.append(np.asarray(data[:]))
@@ -95,9 +95,8 @@ class TomogramCropper:
 
     def crop(self, rows: NDArray[np.int64], shared: list[SupportsSlicing | None]) -> CroppedBoxes:
         """Crop some particles."""
-        sources = [
-            open_volume(path).data if data is None else data for path, data in zip(self._paths, shared, strict=True)
-        ]
+        opened = self._open() if any(data is None for data in shared) else []
+        sources = [opened[k] if data is None else data for k, data in enumerate(shared)]
         kept: list[int] = []
         boxes: list[list[NDArray[np.float32]]] = []
         dropped: dict[int, str] = {}

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from tomosift.acquisition import Acquisition
+from tomosift.acquisition import Acquisition, check_tilt_range
 from tomosift.data.extraction.copick_tomograms import open_copick_tomograms
-from tomosift.data.extraction.half_tomograms import find_half_tomograms
+from tomosift.data.extraction.half_tomograms import find_half_tomograms, find_lone_halves
 from tomosift.data.extraction.tilt_metadata import find_acquisitions
 from tomosift.data.extraction.tomograms import Tomogram, open_tomogram
 from tomosift.errors import FormatError
-from tomosift.io.tomogram_names import canonical_name
+from tomosift.io.tomogram_names import canonical_name, match_names
 from tomosift.io.tomogram_tables import TomogramEntry, read_tomogram_table
 from tomosift.io.volumes import is_volume_path, open_volume
 from tomosift.particles import Grid
 
 Report = Callable[[str], None]
+_MAX_ROUNDING_VOXELS = 2.0
 
 
 def open_tomograms(
@@ -82,14 +83,19 @@ def open_tomograms(
     sources = [Path(source)] if isinstance(source, str | Path) else [Path(one) for one in source]
     if not sources:
         raise ValueError("no tomogram was given; name at least one file, a folder or a tomograms.star")
+    if tilt_range_deg is not None:
+        check_tilt_range(tilt_range_deg)
     tomograms, entries, volumes = _sort_sources(sources, voxel_spacing_angstrom, tomogram_type)
-    _add(tomograms, _open_volumes(volumes, voxel_spacing_angstrom))
+    _add(tomograms, _open_volumes(volumes, voxel_spacing_angstrom, report))
     _add(tomograms, _open_entries(entries, tomograms, voxel_spacing_angstrom, report))
     if not tomograms:
         raise FormatError(
             sources[0], "rlnTomoReconstructedTomogram", "without an existing file", "the volume of each tomogram",
             "give the tomograms or their folder as well",
         )  # fmt: skip
+    for sentence in dict.fromkeys(note for entry in entries.values() for note in entry.notes):
+        report(f"note: {sentence}")
+    tomograms = _add_stated_extents(tomograms, entries)
     listed = {name: entry.acquisition for name, entry in entries.items() if entry.acquisition is not None}
     tomograms = _add_acquisitions(tomograms, {**listed, **(acquisitions or {})}, report)
     if tilt_range_deg is not None:
@@ -141,16 +147,57 @@ def _add(tomograms: dict[str, Tomogram], more: Mapping[str, Tomogram]) -> None:
         tomograms[name] = tomogram
 
 
-def _open_volumes(paths: list[Path], voxel_spacing_angstrom: float | None) -> dict[str, Tomogram]:
-    """Tomograms by file stem; half tomograms belong to their whole one."""
+def _open_volumes(paths: list[Path], voxel_spacing_angstrom: float | None, report: Report) -> dict[str, Tomogram]:
+    """Tomograms by file stem; half tomograms belong to their whole one, or their mean stands for it."""
     halves = find_half_tomograms(paths)
-    half_paths = {half for pair in halves.values() for half in pair}
+    lone = find_lone_halves(paths, halves)
+    half_paths = {half for pair in (*halves.values(), *lone.values()) for half in pair}
     tomograms: dict[str, Tomogram] = {}
-    for path in paths:
-        if path not in half_paths:
-            name = _stem(path)
-            _add(tomograms, {name: open_tomogram(name, path, voxel_spacing_angstrom, halves.get(path))})
+    for path, name in _name_files([path for path in paths if path not in half_paths]).items():
+        _add(tomograms, {name: open_tomogram(name, path, voxel_spacing_angstrom, halves.get(path))})
+    for name, pair in lone.items():
+        _add(tomograms, {name: open_tomogram(name, pair[0], voxel_spacing_angstrom, pair, is_mean_of_halves=True)})
+    _report_means(list(lone), report)
     return tomograms
+
+
+def _report_means(names: list[str], report: Report) -> None:
+    if names:
+        report(f"note: {len(names)} tomograms are the mean of their two halves, for example {names[0]}")
+
+
+def _name_files(paths: list[Path]) -> dict[Path, str]:
+    """The stem of each file; files of one stem have as many folders in front as tell them apart."""
+    same: dict[str, list[Path]] = {}
+    for path in paths:
+        same.setdefault(_stem(path), []).append(path)
+    names: dict[Path, str] = {}
+    for stem, files in same.items():
+        folders = [path.absolute().parent.parts for path in files]
+        depth = next((k for k in range(max(map(len, folders)) + 1) if _differ(folders, k)), 0)
+        for path, parts in zip(files, folders, strict=True):
+            names[path] = "/".join([*(parts[-depth:] if depth else ()), stem])
+    return names
+
+
+def _differ(folders: list[tuple[str, ...]], depth: int) -> bool:
+    return len({parts[-depth:] if depth else () for parts in folders}) == len(folders)
+
+
+def _add_stated_extents(tomograms: Mapping[str, Tomogram], entries: Mapping[str, TomogramEntry]) -> dict[str, Tomogram]:
+    """The same tomograms with the unbinned size that a table states, from which centered coordinates count."""
+    match = match_names(tomograms, {name: [] for name in entries})
+    with_extents = {}
+    for name, tomogram in tomograms.items():
+        grid = entries[match.key_of[name]].grid if name in match.key_of else None
+        if grid is not None and grid.stated_extent_zyx_angstrom is not None:
+            difference = np.abs(grid.extent_zyx_angstrom - tomogram.grid.extent_zyx_angstrom)
+            # A volume that was cropped or padded has a center of its own.
+            if (difference <= _MAX_ROUNDING_VOXELS * tomogram.grid.voxel_spacing_angstrom).all():
+                stated = replace(tomogram.grid, stated_extent_zyx_angstrom=grid.stated_extent_zyx_angstrom)
+                tomogram = replace(tomogram, grid=stated)
+        with_extents[name] = tomogram
+    return with_extents
 
 
 def _stem(path: Path) -> str:
@@ -172,10 +219,14 @@ def _open_entries(
     for name, entry in entries.items():
         if canonical_name(name) in known or (entry.path is not None and entry.path.resolve() in known):
             continue
-        if entry.path is None:
+        path = entry.path or (entry.half_paths[0] if entry.half_paths else None)
+        if path is None:
             absent.append(name)
             continue
-        more[name] = open_tomogram(name, entry.path, _spacing(entry, voxel_spacing_angstrom), entry.half_paths)
+        is_mean = entry.path is None
+        spacing = _spacing(entry, path, voxel_spacing_angstrom)
+        more[name] = open_tomogram(name, path, spacing, entry.half_paths, is_mean_of_halves=is_mean)
+    _report_means([name for name, tomogram in more.items() if tomogram.is_mean_of_halves], report)
     if absent and (more or tomograms):
         report(
             f"{len(absent)} of {len(entries)} tomograms of the table have no volume on disk, for example {absent[0]}; "
@@ -184,11 +235,11 @@ def _open_entries(
     return more
 
 
-def _spacing(entry: TomogramEntry, voxel_spacing_angstrom: float | None) -> float | None:
+def _spacing(entry: TomogramEntry, path: Path, voxel_spacing_angstrom: float | None) -> float | None:
     """The stated spacing, else the table's if it is about this volume, else None for the volume's own."""
-    if voxel_spacing_angstrom is not None or entry.grid is None or entry.path is None:
+    if voxel_spacing_angstrom is not None or entry.grid is None:
         return voxel_spacing_angstrom
-    volume = open_volume(entry.path)
+    volume = open_volume(path)
     is_same_grid = volume.shape_zyx == entry.grid.shape_zyx
     return entry.grid.voxel_spacing_angstrom if is_same_grid or volume.voxel_spacing_angstrom is None else None
 

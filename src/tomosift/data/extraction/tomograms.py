@@ -1,7 +1,7 @@
 """Tomograms on disk, from which particles are cropped."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tomosift.data.extraction.crop import crop_box
 from tomosift.errors import FormatError
 from tomosift.io.tomogram_names import NameMatch, match_names
 from tomosift.io.volumes import Volume, open_volume
+from tomosift.io.volumes.volume import MeanArray
 from tomosift.particles import Grid
 
 UNKNOWN_ACQUISITION = Acquisition(np.zeros(0), np.zeros(0), np.zeros(0))
@@ -33,10 +34,15 @@ class Tomogram:
     half_paths: tuple[Path, Path] | None = None
     """The tomograms of the even and the odd frames or tilts, on the same grid."""
     is_inverted: bool = False
+    is_mean_of_halves: bool = False
+    """There is no whole tomogram; ``path`` is that of the first half."""
 
     def open(self) -> Volume:
-        """Open the volume as in the file, without reading it."""
-        return open_volume(self.path)
+        """Open the volume as in the file, or the mean of its halves, without reading it."""
+        volume = open_volume(self.path)
+        if not self.is_mean_of_halves or self.half_paths is None:
+            return volume
+        return replace(volume, data=MeanArray(volume.data, open_volume(self.half_paths[1]).data))
 
     def crop(self, center_zyx_voxel: NDArray[Any] | Sequence[float | int], box_size: int) -> NDArray[np.float32]:
         """Read the box ``(d, d, d)`` around a position.
@@ -65,6 +71,7 @@ def open_tomogram(
     path: Path,
     voxel_spacing_angstrom: float | None = None,
     half_paths: tuple[Path, Path] | None = None,
+    is_mean_of_halves: bool = False,
 ) -> Tomogram:
     """Return a tomogram after reading the headers of its files.
 
@@ -80,7 +87,7 @@ def open_tomogram(
             got, expected = f"of shape {shape} (z, y, x)", f"{grid.shape_zyx} as {path.name}"
             advice = "move it away or reconstruct it on the same grid"
             raise FormatError(half, "the half tomogram", got, expected, advice)
-    return Tomogram(name, path, grid, UNKNOWN_ACQUISITION, half_paths)
+    return Tomogram(name, path, grid, UNKNOWN_ACQUISITION, half_paths, is_mean_of_halves=is_mean_of_halves)
 
 
 def find_tomograms(names: Iterable[str], tomograms: Mapping[str, Tomogram]) -> NameMatch:

@@ -116,6 +116,33 @@ class ChunkedArray:
             ) from error
 
 
+class MeanArray:
+    """The mean of two volumes of one shape, such as half tomograms; slices of both are read and averaged.
+
+    Parameters
+    ----------
+    one, other
+        Arrays or memory maps.
+    """
+
+    def __init__(self, one: SupportsSlicing, other: SupportsSlicing) -> None:
+        self.one, self.other = one, other
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of voxels along z, y, x."""
+        return tuple(self.one.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number format of the mean."""
+        return np.dtype(np.float32)
+
+    def __getitem__(self, key: Any, /) -> Any:
+        one, other = (np.asarray(array[key], dtype=np.float32) for array in (self.one, self.other))
+        return (one + other) / 2
+
+
 class ReorderedArray:
     """A chunked array with its axes in z, y, x order; slices are read from the source, then transposed.
 
