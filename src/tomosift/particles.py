@@ -116,6 +116,7 @@ class Particles:
         columns: pd.DataFrame | None = None,
         tables: Mapping[str, pd.DataFrame] | None = None,
         source: str = "",
+        is_named_by_file: bool = False,
     ) -> "Particles":
         """Return a table with defaults for absent fields.
 
@@ -133,7 +134,7 @@ class Particles:
             (n,); None for NaN.
         particle_id
             (n,) unique; None for ``tomogram/k``.
-        columns, tables, source
+        columns, tables, source, is_named_by_file
             As of the class.
 
         Raises
@@ -156,6 +157,7 @@ class Particles:
             columns=pd.DataFrame(index=range(n)) if columns is None else columns.reset_index(drop=True),
             tables=MappingProxyType(dict(tables or {})),
             source=source,
+            is_named_by_file=is_named_by_file,
         )
 
     def select(self, rows: NDArray[Any]) -> "Particles":

@@ -17,6 +17,24 @@ def swap_xyz_zyx(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.ascontiguousarray(rotation[:, ::-1, ::-1])
 
 
+def drop_uniform_angles(angles_deg: NDArray[np.float64]) -> tuple[NDArray[np.float64], str]:
+    """Return the angles ``(n, 3)``, all NaN where they say nothing, and a note in that case.
+
+    Programs that know no orientation write zeros, or one triple for every particle.
+
+    Examples
+    --------
+    >>> drop_uniform_angles(np.zeros((2, 3)))[1]
+    'all angles are equal (0, 0, 0), so the orientations are taken for unknown'
+    """
+    known = angles_deg[np.isfinite(angles_deg).all(axis=1)]
+    if not len(known) or (known != known[0]).any() or (len(known) == 1 and known.any()):
+        return angles_deg, ""
+    listed = ", ".join(f"{angle:g}" for angle in known[0])
+    note = f"all angles are equal ({listed}), so the orientations are taken for unknown"
+    return np.full_like(angles_deg, np.nan), note if len(known) > 1 else ""
+
+
 def _from_euler(
     sequence: Literal["ZYZ", "zxz", "xyz"], angles_deg: NDArray[np.float64], inverse: bool
 ) -> NDArray[np.float64]:

@@ -73,8 +73,12 @@ def test_a_missing_pixel_size_is_required_unless_a_grid_states_it(tmp_path: Path
     path.write_text(row(35, x=1.5, y=0.5, z=0.5, tomo=7) + "\n")
     with pytest.raises(FormatError, match="--picks-spacing"):
         dynamo.read_particles(path)
+    with pytest.raises(FormatError, match="--picks-spacing"):  # one position proves nothing
+        dynamo.read_particles(path, grids={"7": Grid((9, 9, 9), 5.0)})
+    path.write_text("".join(row(35, x=0.5 + k, y=8.5 - k, z=0.5, tomo=7) + "\n" for k in range(9)) * 2)
     particles = dynamo.read_particles(path, grids={"7": Grid((9, 9, 9), 5.0)})
-    np.testing.assert_allclose(particles.position_zyx_angstrom, [[0, 0, 5.0]])
+    np.testing.assert_allclose(particles.position_zyx_angstrom[1], [0, 35.0, 5.0])
+    assert "one pixel is taken to be one voxel of 5 A" in particles.notes[0]
 
 
 def test_tomogram_names_come_from_the_doc_file_and_go_back(tmp_path: Path) -> None:

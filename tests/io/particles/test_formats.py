@@ -144,7 +144,7 @@ def test_an_unknown_format_name_is_a_wrong_argument(tmp_path: Path) -> None:
 
 
 def test_an_unknown_suffix_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"suffix '\.doc', expected \.csv"):
+    with pytest.raises(ValueError, match=r"suffix '\.doc', expected \.coords"):
         formats.write_particles(tmp_path / "a.doc", Particles.create(["a"], np.zeros((1, 3))))
 
 

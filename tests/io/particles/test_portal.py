@@ -78,7 +78,7 @@ def test_points_come_back_as_written(annotation: Path) -> None:
     rotation = Rotation.random(3, random_state=0).as_matrix()
     rotation[1] = np.nan
     particles = Particles.create(
-        ["RUN1"] * 3, np.arange(9.0).reshape(3, 3), rotation=rotation, class_name=["ribosome"] * 3
+        ["RUN1"] * 3, 100 * np.arange(9.0).reshape(3, 3), rotation=rotation, class_name=["ribosome"] * 3
     )
     portal.write_particles(annotation, particles)
     back = portal.read_particles(annotation)

@@ -181,7 +181,7 @@ def test_real_lists_state_pixel_sizes_in_five_ways(real_data: Path) -> None:
 
 def test_real_list_without_pixel_size_requires_one(real_data: Path) -> None:
     path = real_data / "metadata/relion3_chlamy/clathrin.star.gz"
-    with pytest.raises(FormatError, match=r"pixel size is missing.*--picks-spacing"):
+    with pytest.raises(FormatError, match=r"pixel size of the coordinates is not in the file.*--picks-spacing"):
         read_particles(path)
     particles = read_particles(path, voxel_spacing_angstrom=1.96)
     np.testing.assert_allclose(particles.position_zyx_angstrom[0, ::-1], np.array([1491.999, 3336.0, 1400.001]) * 1.96)

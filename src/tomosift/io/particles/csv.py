@@ -29,9 +29,10 @@ from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
-from tomosift.io.angles import from_relion, to_relion
+from tomosift.io.angles import drop_uniform_angles, from_relion, to_relion
 from tomosift.io.file_content import read_text
-from tomosift.io.particles.pixel_tables import PixelConvention, PixelSize
+from tomosift.io.particles.pixel_size import PixelSize, check_no_fractions
+from tomosift.io.particles.pixel_tables import PixelConvention, check_coordinates
 from tomosift.io.particles.registry import Format
 from tomosift.particles import Grid, Particles
 
@@ -68,7 +69,7 @@ def read_particles(
     voxel_spacing_angstrom
         Size of the voxels that coordinates count, where they are not in Angstrom.
     grids
-        Tomograms by name; their voxel spacing is used where ``voxel_spacing_angstrom`` is not given.
+        Tomograms by name, from which the voxel spacing is inferred where that is one-sided; see `PixelSize`.
 
     Raises
     ------
@@ -86,14 +87,17 @@ def read_particles(
         if tomogram_label is None
         else columns[tomogram_label].to_numpy(dtype=object)
     )
-    spacing = np.ones(len(columns))
+    check_coordinates(path, xyz)
+    check_no_fractions(path, xyz)
+    spacing, notes = np.ones(len(columns)), tuple[str, ...]()
     if unit == "voxel":
-        spacing = _spacing(path, labels, tomogram, PixelSize(voxel_spacing_angstrom, grids))
+        spacing, notes = _spacing(path, labels, tomogram, xyz, PixelSize(voxel_spacing_angstrom, grids))
     angles = next((names for names in _ANGLES if all(name in keys for name in names)), None)
     rotation = None
     if angles is not None:
         values = [_numbers(path, columns, keys[name], may_be_empty=True) for name in angles]
-        rotation = from_relion(np.stack(values, axis=1))
+        known, note = drop_uniform_angles(np.stack(values, axis=1))
+        rotation, notes = from_relion(known), (*notes, note)
     class_label, score_label = _label(keys, _CLASS), _label(keys, _SCORE)
     id_label = next((keys[k] for k in _IDS if k in keys and columns[keys[k]].is_unique), None)
     return Particles.create(
@@ -105,7 +109,8 @@ def read_particles(
         particle_id=None if id_label is None else columns[id_label].to_numpy(dtype=object),
         columns=columns,
         source=CONVENTION.source,
-    )
+        is_named_by_file=tomogram_label is None,
+    ).with_notes(*notes)
 
 
 def _read_table(path: Path) -> tuple[pd.DataFrame, bool]:
@@ -182,13 +187,16 @@ def _numbers(path: Path, columns: pd.DataFrame, label: str, may_be_empty: bool =
     return parsed
 
 
-def _spacing(path: Path, labels: list[str], tomogram: NDArray[np.object_], size: PixelSize) -> NDArray[np.float64]:
-    """Return Angstrom per voxel of each row ``(n,)``."""
-    spacing = size.of(tomogram)
-    if spacing is not None:
-        return spacing
-    raise FormatError(path, f"unit of {', '.join(labels)}", "not stated", "names such as x_angstrom or a voxel spacing",
-                      "give --picks-spacing if they are voxels, or --picks-spacing 1 if they are Angstrom")  # fmt: skip
+def _spacing(
+    path: Path, labels: list[str], tomogram: NDArray[np.object_], xyz: NDArray[np.float64], size: PixelSize
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Return Angstrom per voxel of each row ``(n,)``, and notes."""
+    try:
+        return size.to_read(path, tomogram, xyz)
+    except FormatError:
+        expected = "names such as x_angstrom or a voxel spacing"
+        advice = "give --picks-spacing if they are voxels, or --picks-spacing 1 if they are Angstrom"
+        raise FormatError(path, f"unit of {', '.join(labels)}", "not stated", expected, advice) from None
 
 
 def write_particles(

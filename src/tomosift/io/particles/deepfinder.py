@@ -20,9 +20,9 @@ from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
 from tomosift.io import angles
 from tomosift.io.file_content import parse_xml
+from tomosift.io.particles.pixel_size import PixelSize
 from tomosift.io.particles.pixel_tables import (
     PixelConvention,
-    PixelSize,
     class_names,
     class_numbers,
     tomogram_numbers,

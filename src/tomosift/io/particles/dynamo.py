@@ -20,7 +20,8 @@ from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
 from tomosift.io import angles
 from tomosift.io.particles import pixel_tables
-from tomosift.io.particles.pixel_tables import PixelConvention, PixelSize
+from tomosift.io.particles.pixel_size import PixelSize
+from tomosift.io.particles.pixel_tables import PixelConvention
 from tomosift.io.particles.registry import Format
 from tomosift.particles import Grid, Particles
 

@@ -25,7 +25,8 @@ from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
 from tomosift.io import angles
 from tomosift.io.file_content import read_bytes
-from tomosift.io.particles.pixel_tables import PixelConvention, PixelSize, check_coordinates
+from tomosift.io.particles.pixel_size import PixelSize
+from tomosift.io.particles.pixel_tables import PixelConvention, check_coordinates
 from tomosift.io.particles.registry import Format, Opening
 from tomosift.particles import Grid, Particles
 
@@ -44,6 +45,7 @@ CONTOUR_HEADER = struct.Struct(">iI2i")
 MESH_HEADER = struct.Struct(">2iI2h")
 SLICER_ANGLES = struct.Struct(">i3f3f32s")
 Z_FROM_MINUS_HALF = 1 << 10
+FLIPPED_YZ = 1 << 16
 WRITTEN_FLAGS = 0x3E00  # z from -0.5, byte-sized material, several clipping planes, not yet written by 3dmod
 SCATTERED = 1 << 9
 NANOMETER = -9
@@ -73,6 +75,8 @@ class Model:
     voxel_spacing_angstrom: float | None
     shape_xyz: tuple[int, int, int]
     first_voxel_xyz: tuple[float, float, float]
+    is_flipped_yz: bool = False
+    """Points are stored with y and z exchanged, as the volume was when the model was made."""
     contours: list[Contour] = field(default_factory=list)
     slicer: list[tuple[float, ...]] = field(default_factory=list)
     """Angles x, y, z in degree and center x, y, z in pixels."""
@@ -110,7 +114,8 @@ def _read_header(stream: _Stream) -> Model:
     spacing = pixel_size * 10.0 ** (unit + 10) if unit and pixel_size > 0 and -10 <= unit <= 3 else None
     z_first = FIRST_VOXEL_XYZ[2] if flags & Z_FROM_MINUS_HALF else 0.5
     shape = (int(values[1]), int(values[2]), int(values[3]))
-    return Model(spacing, shape, (FIRST_VOXEL_XYZ[0], FIRST_VOXEL_XYZ[1], z_first))
+    is_flipped = bool(flags & FLIPPED_YZ)
+    return Model(spacing, shape, (FIRST_VOXEL_XYZ[0], FIRST_VOXEL_XYZ[1], z_first), is_flipped)
 
 
 def _iterate_marks(stream: _Stream) -> Iterator[str]:
@@ -165,8 +170,14 @@ def _find_rotations(model: Model, xyz: NDArray[np.float64]) -> NDArray[np.float6
     slicer = np.array(model.slicer).reshape(-1, 6)
     slicer = slicer[np.isfinite(slicer).all(axis=1)]
     if len(slicer) and len(xyz):
-        distance, nearest = KDTree(slicer[:, 3:]).query(xyz)
+        tree = KDTree(slicer[:, 3:])
+        distance, nearest = tree.query(xyz)
         is_near, nearest = distance <= MOST_SLICER_DISTANCE_PIXELS, np.asarray(nearest)
+        for point in np.unique(xyz[is_near], axis=0):
+            here = np.flatnonzero((xyz == point).all(axis=1))
+            if len(here) > 1:  # particles of one position take the angles of that position in their order
+                at = sorted(tree.query_ball_point(point, float(np.asarray(distance)[here[0]]) + 1e-4))
+                nearest[here] = [at[min(k, len(at) - 1)] for k in range(len(here))]
         rotation[is_near] = angles.from_slicer(slicer[nearest[is_near], :3])
     return rotation
 
@@ -194,6 +205,8 @@ def read_particles(
         raise FormatError(path, "number of points", "0", "at least one", "the model is empty")
     counts = [len(contour.points) for contour in contours]
     xyz = np.concatenate([contour.points for contour in contours])
+    if model.is_flipped_yz:
+        xyz = xyz[:, [0, 2, 1]]
     check_coordinates(path, xyz)
     columns = pd.DataFrame(xyz, columns=["x", "y", "z"])
     columns.insert(0, "object_id", np.repeat([contour.object_id for contour in contours], counts))
@@ -207,7 +220,7 @@ def read_particles(
         path,
         tomogram,
         xyz,
-        PixelSize(voxel_spacing_angstrom, grids, model.voxel_spacing_angstrom),
+        PixelSize(voxel_spacing_angstrom, grids, model.voxel_spacing_angstrom, model.shape_xyz),
         rotation=_find_rotations(model, xyz),
         class_name=np.repeat(np.array([contour.object_name for contour in contours], dtype=object), counts),
         columns=columns,

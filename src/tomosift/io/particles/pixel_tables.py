@@ -5,7 +5,7 @@ is written here and nowhere else.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,56 +16,17 @@ from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
-from tomosift.particles import Grid, Particles
+from tomosift.io.angles import drop_uniform_angles
+from tomosift.io.file_content import read_text
+from tomosift.io.particles.class_values import number_classes
+from tomosift.io.particles.pixel_size import PixelSize
+from tomosift.particles import Particles
 
-NUMBERED_CLASS = re.compile(r"(?:class )?(\d+)")
-ADVICE = "give the size of one pixel in Angstrom with --picks-spacing"
+DYNAMO_NAMES = "indices_column20.doc"
+"""Dynamo's own list of tomograms beside a table."""
+LARGEST_COORDINATE = 1e7
+"""Pixels; positions beyond are no positions."""
 Angles = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class PixelSize:
-    """What says how large one pixel is: the caller, else the file, else the grid of the tomogram.
-
-    Attributes
-    ----------
-    voxel_spacing_angstrom
-        Size that the caller requests.
-    grids
-        Voxel grid by tomogram name.
-    stated
-        Size in Angstrom that the file itself states.
-    """
-
-    voxel_spacing_angstrom: float | None
-    grids: Mapping[str, Grid] | None
-    stated: float | None = None
-
-    def of(self, tomogram: NDArray[Any]) -> NDArray[np.float64] | None:
-        """Return Angstrom per pixel of each particle ``(n,)``, or None where nothing says it."""
-        if self.voxel_spacing_angstrom is not None:
-            if not self.voxel_spacing_angstrom > 0:
-                raise ValueError(f"voxel_spacing_angstrom is {self.voxel_spacing_angstrom}, expected a positive number")
-            return np.full(len(tomogram), self.voxel_spacing_angstrom, dtype=np.float64)
-        if self.stated is not None:
-            return np.full(len(tomogram), self.stated)
-        if self.grids is not None and len(tomogram) and all(name in self.grids for name in set(tomogram)):
-            return np.array([self.grids[name].voxel_spacing_angstrom for name in tomogram], dtype=np.float64)
-        return None
-
-    def to_read(self, path: Path, tomogram: NDArray[Any]) -> NDArray[np.float64]:
-        """Return `of`; `FormatError` where nothing says the pixel size."""
-        spacing = self.of(tomogram)
-        if spacing is None:
-            raise FormatError(path, "pixel size of the coordinates", "not in the file", "a number of Angstrom", ADVICE)
-        return spacing
-
-    def to_write(self, tomogram: NDArray[Any]) -> NDArray[np.float64]:
-        """Return `of`; ``ValueError`` where nothing says the pixel size."""
-        spacing = self.of(tomogram)
-        if spacing is None:
-            raise ValueError(f"this format holds coordinates in pixels and no pixel size is known; {ADVICE}")
-        return spacing
 
 
 @dataclass(frozen=True)
@@ -127,11 +88,11 @@ class PixelConvention:
         FormatError
             A coordinate is not finite, or nothing says the pixel size.
         """
-        spacing = size.to_read(path, tomogram)
+        check_coordinates(path, xyz)
+        spacing, notes = size.to_read(path, tomogram, xyz)
         if angles_deg is not None and self.from_angles is not None:
-            rotation = self.from_angles(angles_deg)
-            if self.zeros_are_unknown and not np.any(angles_deg):
-                rotation = np.full_like(rotation, np.nan)
+            angles_deg, note = drop_uniform_angles(angles_deg)
+            rotation, notes = self.from_angles(angles_deg), (*notes, note)
         return Particles.create(
             tomogram,
             self.positions(path, xyz, spacing),
@@ -140,7 +101,7 @@ class PixelConvention:
             score=score,
             columns=columns,
             source=self.source,
-        )
+        ).with_notes(*notes)
 
     def positions(
         self, path: Path, xyz: NDArray[np.float64], spacing_angstrom: NDArray[np.float64]
@@ -178,11 +139,11 @@ class PixelConvention:
 
 
 def check_coordinates(path: Path, xyz: NDArray[np.float64]) -> None:
-    """Raise a `FormatError` that names the first particle whose coordinates ``(n, 3)`` are not finite."""
-    if not np.isfinite(xyz).all():
-        row = int(np.flatnonzero(~np.isfinite(xyz).all(axis=1))[0])
-        field = f"coordinates of particle {row + 1}"
-        raise FormatError(path, field, f"{xyz[row].tolist()}", "three finite numbers")
+    """Raise a `FormatError` that names the first particle whose coordinates ``(n, 3)`` no tomogram has."""
+    wrong = np.flatnonzero(~(np.abs(xyz) < LARGEST_COORDINATE).all(axis=1))
+    if wrong.size:
+        field = f"coordinates of particle {wrong[0] + 1}"
+        raise FormatError(path, field, f"{xyz[wrong[0]].tolist()}", "three finite numbers of pixels")
 
 
 def class_names(values: NDArray[Any], is_unset_when_uniform: bool = True) -> NDArray[Any]:
@@ -217,13 +178,10 @@ def class_numbers(particles: Particles) -> NDArray[np.int64]:
     one (``class 3`` or ``3``), and otherwise the rank among the sorted names, from 1.
     """
     if "rlnClassNumber" in particles.columns:
-        return pd.to_numeric(particles.columns["rlnClassNumber"]).to_numpy().astype(np.int64)
-    names = sorted({str(name) for name in particles.class_name} - {""})
-    matches = [NUMBERED_CLASS.fullmatch(name) for name in names]
-    rank = {"": 0} | {name: int(match[1]) for name, match in zip(names, matches, strict=True) if match}
-    if len(rank) <= len(names):
-        rank = {"": 0} | {name: k + 1 for k, name in enumerate(names)}
-    return np.array([rank[str(name)] for name in particles.class_name], dtype=np.int64)
+        numbers = pd.to_numeric(particles.columns["rlnClassNumber"], errors="coerce").to_numpy(np.float64)
+        return np.where(np.abs(numbers) < LARGEST_COORDINATE, numbers, 0).astype(np.int64)
+    number = {"": 0} | number_classes(sorted({str(name) for name in particles.class_name} - {""}))
+    return np.array([number[str(name)] for name in particles.class_name], dtype=np.int64)
 
 
 def tomogram_numbers(tomogram: NDArray[Any]) -> NDArray[np.int64]:
@@ -254,17 +212,16 @@ def read_tomogram_names(path: Path, numbers: NDArray[Any]) -> NDArray[Any]:
     FormatError
         A line of the list is malformed, or a number is missing.
     """
-    listing = names_file(path)
-    names: dict[int, str] = {}
-    if listing.is_file():
-        for k, line in enumerate(listing.read_text(errors="replace").splitlines()):
-            number, _, name = line.strip().partition(" ")
-            if line.strip():
-                if not number.isdecimal() or not name.strip():
-                    raise FormatError(listing, f"line {k + 1}", repr(line[:60]), "a tomogram number and its file")
-                names[int(number)] = name.strip()
-    if not np.isfinite(numbers).all():
+    if not (np.abs(numbers) < LARGEST_COORDINATE).all():
         raise FormatError(path, "tomogram number", "not a number", "an integer in every row")
+    listing = next((file for file in (names_file(path), path.with_name(DYNAMO_NAMES)) if file.is_file()), None)
+    names: dict[int, str] = {}
+    for k, line in enumerate([] if listing is None else read_text(listing).splitlines()):
+        words = line.split(maxsplit=1)
+        if words and (len(words) < 2 or not re.fullmatch(r"\d{1,9}", words[0])):
+            raise FormatError(listing or path, f"line {k + 1}", repr(line[:60]), "a tomogram number and its file")
+        if words:
+            names[int(words[0])] = words[1].strip()
     return np.array([names.get(int(number), str(int(number))) for number in numbers], dtype=object)
 
 

@@ -24,7 +24,8 @@ from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
 from tomosift.io.angles import swap_xyz_zyx
 from tomosift.io.file_content import read_bytes
-from tomosift.io.particles.pixel_tables import PixelConvention, PixelSize
+from tomosift.io.particles.pixel_size import PixelSize
+from tomosift.io.particles.pixel_tables import PixelConvention
 from tomosift.io.particles.registry import Format, Opening
 from tomosift.particles import Grid, Particles
 

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
 from tomosift.io import angles
-from tomosift.io.file_content import parse_xml, read_bytes
+from tomosift.io.file_content import parse_xml, read_bytes, suffix_of
 from tomosift.io.particles.deepfinder import parse_numbers
-from tomosift.io.particles.pixel_tables import PixelConvention, PixelSize, class_names
+from tomosift.io.particles.pixel_size import PixelSize
+from tomosift.io.particles.pixel_tables import PixelConvention, class_names
 from tomosift.io.particles.registry import Format, Opening
 from tomosift.particles import Grid, Particles
 
@@ -36,10 +37,11 @@ def _is_particle_list(opening: Opening) -> bool:
 
 FORMAT = Format(
     "A PyTom particle list (.xml) or list of coordinates (.txt).",
-    suffixes=(".txt", ".xml"),
+    suffixes=(".txt", ".coords", ".xml"),
     recognizes=_is_particle_list,
 )
 CONVENTION = PixelConvention("pytom", (0.0, 0.0, 0.0), angles.from_tom, angles.to_tom)
+COORDINATE_SUFFIXES = (".txt", ".coords")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 OBJECT_NAME = re.compile(r"(?=.*[A-Za-z])\d[A-Za-z0-9]{3}|[A-Za-z]\w*")
 
@@ -63,7 +65,7 @@ def _parse_particle(path: Path, element: ElementTree.Element, k: int) -> dict[st
 
 def _read_coordinates(path: Path, size: PixelSize) -> Particles:
     """Read a list of coordinates: lines ``x y z``, or ``object x y z`` with three angles or none."""
-    name, rows = path.name.split(".")[0], []
+    name, rows = path.name.split(".")[0], list[list[Any]]()
     for k, line in enumerate(read_bytes(path).decode(errors="replace").splitlines()):
         words = line.split()
         if words and words[0].startswith("#"):
@@ -72,7 +74,8 @@ def _read_coordinates(path: Path, size: PixelSize) -> Particles:
             label = words.pop(0) if OBJECT_NAME.fullmatch(words[0]) else ""
             values = [float(word) for word in words if NUMBER.fullmatch(word)]
             if len(values) != len(words) or len(values) not in ({3, 6} if label else {3}):
-                raise FormatError(path, f"line {k + 1}", repr(line[:40]), "the three numbers x, y and z")
+                advice = "name a table with column names .csv or .tsv" if not rows else ""
+                raise FormatError(path, f"line {k + 1}", repr(line[:40]), "the three numbers x, y and z", advice)
             rows.append([label, *values, *[np.nan] * (6 - len(values))])
     if not rows:
         raise FormatError(path, "number of coordinates", "0", "at least one line of x, y and z")
@@ -105,7 +108,7 @@ def read_particles(
         The list is malformed, or nothing says the voxel spacing.
     """
     size = PixelSize(voxel_spacing_angstrom, grids)
-    if ".txt" in path.name.lower():
+    if suffix_of(path) in COORDINATE_SUFFIXES:
         return _read_coordinates(path, size)
     items = list(parse_xml(path, "ParticleList").iter("Particle"))
     if not items:
@@ -149,7 +152,7 @@ def write_particles(
         Particles of several tomograms for a ``.txt``, or nothing says the voxel spacing.
     """
     xyz = CONVENTION.pixels(particles, PixelSize(voxel_spacing_angstrom, grids))
-    if path.suffix.lower() == ".txt":
+    if suffix_of(path) in COORDINATE_SUFFIXES:
         _write_coordinates(path, particles, xyz)
         return
     root = _build_list(particles, xyz)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
 from tomosift.io.particles import relion_columns
+from tomosift.io.particles.pixel_size import ADVICE, PixelSize
 from tomosift.io.particles.registry import Format, Opening
 from tomosift.io.particles.relion_blocks import Dialect, derive_blocks, find_particle_block
 from tomosift.io.particles.relion_columns import Center
+from tomosift.io.particles.relion_pixels import PixelTable, describe_contradiction, find_pixel_size
 from tomosift.io.star_text import read_star, write_star
 from tomosift.io.tomogram_names import match_names
 from tomosift.particles import Grid, Particles
@@ -53,7 +55,7 @@ def read_particles(
     path
         The list.
     voxel_spacing_angstrom
-        One pixel of the coordinates; used only where the file states no pixel size.
+        One pixel of the coordinates; used only where the file states no pixel size, see `pixel_size`.
     grids
         Tomograms by name; needed for RELION 5's centered coordinates unless the list holds ``rlnTomoSizeX/Y/Z``.
     center
@@ -77,9 +79,12 @@ def read_particles(
     source = relion_columns.dialect(columns, optics)
     tomogram = relion_columns.tomogram_names(columns, path.name.removesuffix(".gz").removesuffix(".star"))
     rotation, subtomogram = relion_columns.rotations(path, columns)
-    spacing = voxel_spacing_angstrom
-    position_xyz = _coordinates_angstrom(path, columns, optics, source, tomogram, spacing, grids, center)
-    shift_zyx = _shift_zyx_angstrom(path, columns, optics, spacing)
+    notes = [relion_columns.uniform_angles_note(path, columns), describe_contradiction(path, columns, optics)]
+    if notes[0]:
+        rotation = np.full_like(rotation, np.nan)
+    table = PixelTable(path, columns, optics, tomogram, PixelSize(voxel_spacing_angstrom, grids))
+    position_xyz = _coordinates_angstrom(table, source, center, notes)
+    shift_zyx = _shift_zyx_angstrom(path, columns, optics, voxel_spacing_angstrom)
     if shift_zyx is not None:
         # The shift is in the frame of the subtomogram.
         shift_zyx = shift_zyx if subtomogram is None else np.einsum("nij,nj->ni", subtomogram, shift_zyx)
@@ -94,7 +99,8 @@ def read_particles(
         columns=columns,
         tables=blocks,
         source=source,
-    )
+        is_named_by_file=not any(label in columns for label in relion_columns.NAME_COLUMNS),
+    ).with_notes(*notes)
 
 
 def write_particles(
@@ -170,42 +176,21 @@ def _add_class_and_score(path: Path, columns: pd.DataFrame, particles: Particles
     return columns.assign(**added)
 
 
-def _coordinates_angstrom(
-    path: Path,
-    columns: pd.DataFrame,
-    optics: pd.DataFrame | None,
-    source: str,
-    tomogram: NDArray[np.object_],
-    spacing: float | None,
-    grids: Mapping[str, Grid] | None,
-    center: Center,
-) -> NDArray[np.float64]:
-    """Return xyz from the center of voxel 0 ``(n, 3)``, before shifts."""
+def _coordinates_angstrom(table: PixelTable, source: str, center: Center, notes: list[str]) -> NDArray[np.float64]:
+    """Return xyz from the center of voxel 0 ``(n, 3)``, before shifts; add notes."""
+    path, columns = table.path, table.columns
     if source == "m":
         labels = next(labels for labels in relion_columns.M_COORDINATES if relion_columns.has(columns, labels))
         return relion_columns.coordinates(path, columns, labels)
     if source == "relion5":
-        center_xyz = relion_columns.center_xyz_angstrom(path, tomogram, columns, optics, grids, center)
+        center_xyz = relion_columns.center_xyz_angstrom(
+            path, table.tomogram, columns, table.optics, table.size.grids, center
+        )
         return center_xyz + relion_columns.coordinates(path, columns, relion_columns.CENTERED_COORDINATES)
     pixels = relion_columns.coordinates(path, columns, relion_columns.PIXEL_COORDINATES)
-    return pixels * _pixel_size(path, columns, optics, relion_columns.COORDINATE_PIXEL_SIZES, spacing)[:, None]
-
-
-def _pixel_size(
-    path: Path,
-    columns: pd.DataFrame,
-    optics: pd.DataFrame | None,
-    candidates: tuple[str, ...],
-    spacing: float | None,
-) -> NDArray[np.float64]:
-    """Return Angstrom per pixel ``(n,)``, from the file and else from the caller."""
-    stated = relion_columns.pixel_size(path, columns, optics, candidates)
-    if stated is not None:
-        return stated
-    if spacing is None:
-        raise FormatError(path, "pixel size", "missing", f"one of {', '.join(candidates)}",
-                          "give the size of one pixel of the coordinates with --picks-spacing")  # fmt: skip
-    return np.full(len(columns), spacing)
+    spacing, more = find_pixel_size(table, source, pixels)
+    notes += more
+    return pixels * spacing[:, None]
 
 
 def _shift_zyx_angstrom(
@@ -221,7 +206,12 @@ def _shift_zyx_angstrom(
         shift[:, "ZYX".index(label[len("rlnOrigin")])] = relion_columns.coordinates(path, columns, (label,))[:, 0]
     if not in_angstrom and shift.any():
         candidates = relion_columns.IMAGE_PIXEL_SIZES + relion_columns.COORDINATE_PIXEL_SIZES
-        shift *= _pixel_size(path, columns, optics, candidates, spacing)[:, None]
+        stated = relion_columns.pixel_size(path, columns, optics, candidates)
+        if stated is None and spacing is None:
+            expected = f"one of {', '.join(candidates)}"
+            raise FormatError(path, "pixel size of rlnOriginX/Y/Z", "missing", expected, ADVICE)
+        in_angstrom_per_pixel = np.full(len(columns), spacing) if stated is None else stated
+        shift *= in_angstrom_per_pixel[:, None]
     return shift
 
 

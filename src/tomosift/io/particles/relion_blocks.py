@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tomosift.acquisition import Acquisition
 from tomosift.errors import FormatError
-from tomosift.io.angles import to_relion
+from tomosift.io.angles import drop_uniform_angles, to_relion
 from tomosift.io.particles import relion_columns
 from tomosift.io.particles.relion_columns import Center
 from tomosift.particles import Grid, Particles
@@ -181,14 +181,17 @@ def _pixel_size(
 
 
 def _angles(particles: Particles) -> dict[str, NDArray[Any]]:
-    """Return the angle columns: none without orientations; zeros and ``tomosiftOriented`` 0 where some are unknown."""
+    """Return the angle columns: none without orientations; zeros and ``tomosiftOriented`` 0 where some are unknown.
+
+    Equal angles of all particles, which mean nothing otherwise, are marked as known by ``tomosiftOriented`` 1.
+    """
     angles = to_relion(particles.rotation)
     is_unknown = np.isnan(angles).any(axis=1)
     if is_unknown.all():
         return {}
     angles[is_unknown] = 0.0
     columns: dict[str, NDArray[Any]] = dict(zip(relion_columns.ANGLES, angles.T, strict=True))
-    if is_unknown.any():
+    if is_unknown.any() or drop_uniform_angles(angles)[1]:
         columns["tomosiftOriented"] = np.where(is_unknown, 0, 1)
     return columns
 

@@ -18,7 +18,9 @@ dialect        recognized by
 One pixel of ``rlnCoordinateX/Y/Z`` is, from the particle's own row and else from its optics group:
 ``rlnTomoTiltSeriesPixelSize``, ``rlnMicrographPixelSize``, ``rlnPixelSize``, ``rlnImagePixelSize``,
 ``rlnDetectorPixelSize`` (times 10000 / ``rlnMagnification`` where the file has that),
-``rlnMicrographOriginalPixelSize``. Only a file without any of them is read with the caller's voxel spacing.
+``rlnMicrographOriginalPixelSize``. ``rlnImagePixelSize`` is divided by ``rlnTomoSubtomogramBinning`` where that stands
+beside it, except in 2D stacks of WarpTools (see `tomosift.io.particles.relion`). A file without any of them is read by
+the rule of `tomosift.io.particles.pixel_size`.
 
 ``rlnOriginX/Y/ZAngst`` (Angstrom) goes before ``rlnOriginX/Y/Z`` (pixels of the image). It is subtracted, rotated by
 the ``rlnTomoSubtomogramRot/Tilt/Psi`` of the particle where it has them. Orientations are subtomogram times particle.
@@ -35,7 +37,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
-from tomosift.io.angles import from_relion
+from tomosift.io.angles import drop_uniform_angles, from_relion
 from tomosift.io.tomogram_names import match_names
 from tomosift.particles import Grid, Particles
 
@@ -65,6 +67,7 @@ M_COORDINATES = (
 )
 M_ANGLES = (("wrpAngleRot1", "wrpAngleTilt1", "wrpAnglePsi1"), ("wrpAngleRot", "wrpAngleTilt", "wrpAnglePsi"))
 NAME_COLUMNS = ("rlnTomoName", "rlnMicrographName", "wrpSourceName")
+BINNING = "rlnTomoSubtomogramBinning"
 UNSET = -999.0
 """RELION's number for a value that was never set."""
 
@@ -144,24 +147,28 @@ def pixel_size(
     columns, optics
         The particles and the optics block, if any.
     candidates
-        Labels, such as `COORDINATE_PIXEL_SIZES`. One that is 0 or unset in some row is passed over.
+        Labels, such as `COORDINATE_PIXEL_SIZES`. One that is 0, no number or unset in some row is passed over.
 
     Raises
     ------
     FormatError
-        A pixel size is negative or not finite, or a particle's optics group does not exist.
+        A pixel size is negative or infinite, or a particle's optics group does not exist.
     """
     for label in candidates:
         size = _values_of_particles(path, columns, optics, label)
         if size is None:
             continue
+        if label == "rlnImagePixelSize" and candidates == COORDINATE_PIXEL_SIZES:
+            # The pixel of binned subtomograms; coordinates count those of the tilt series.
+            binning = _values_of_particles(path, columns, optics, BINNING)
+            size = size if binning is None else size / binning
         if label == "rlnDetectorPixelSize":
             magnification = _values_of_particles(path, columns, optics, "rlnMagnification")
             size = size if magnification is None else size * 1e4 / magnification
         wrong = np.flatnonzero(~(np.isfinite(size) & (size > 0)))
         if wrong.size == 0:
             return size
-        if not np.isin(size[wrong], (0.0, UNSET)).all():
+        if not (np.isnan(size[wrong]) | np.isin(size[wrong], (0.0, UNSET))).all():
             raise FormatError(path, f"{label} of row {wrong[0] + 1}", str(size[wrong[0]]), "a positive pixel size")
     return None
 
@@ -180,6 +187,12 @@ def _values_of_particles(
             return np.full(len(columns), values[0])
         raise FormatError(path, "rlnOpticsGroup", "missing", f"the group of each particle, for {len(optics)} groups")
     groups = numbers(path, optics, ("rlnOpticsGroup",))[:, 0]
+    twice = groups[:, None] == groups
+    if (values[:, None] != values)[twice].any():
+        row = int(np.flatnonzero((twice & (values[:, None] != values)).any(axis=1))[0])
+        raise FormatError(
+            path, f"{label} of optics group {groups[row]:g}", "given twice with two values", "one of them"
+        )
     group = numbers(path, columns, ("rlnOpticsGroup",))[:, 0]
     rank = np.argsort(groups)
     index = rank[np.searchsorted(groups, group, sorter=rank).clip(0, len(groups) - 1)]
@@ -213,6 +226,14 @@ def _rotation(path: Path, columns: pd.DataFrame, labels: tuple[str, ...]) -> NDA
         return None
     angles = numbers(path, columns, labels)
     return from_relion(np.where(angles == UNSET, np.nan, angles))
+
+
+def uniform_angles_note(path: Path, columns: pd.DataFrame) -> str:
+    """Return the note on a table whose particle angles say nothing because all are equal; empty where they differ."""
+    labels = next((labels for labels in (ANGLES, *M_ANGLES) if has(columns, labels)), None)
+    if labels is None or has(columns, SUBTOMOGRAM_ANGLES) or "tomosiftOriented" in columns:
+        return ""
+    return drop_uniform_angles(numbers(path, columns, labels))[1]
 
 
 def tomogram_names(columns: pd.DataFrame, fallback: str) -> NDArray[np.object_]:
