@@ -90,3 +90,26 @@ def test_subtomograms_of_another_program_are_measured_alike() -> None:
     assert decide_contrast_of_boxes(boxes, False)[0]
     assert not decide_contrast_of_boxes(-boxes, False)[0]
     assert decide_contrast_of_boxes(-boxes, True)[1].level == "error"
+
+
+@pytest.mark.parametrize("distance", [0.25, 0.5, 0.75])
+def test_picks_beside_their_particles_never_turn_the_sign(world: World, positions: Positions, distance: float) -> None:
+    for direction in np.eye(3):
+        moved = {name: position + distance * 160.0 * direction for name, position in positions.items()}
+        tomograms = decide_contrast(world[1], moved, 160.0, False)[0]
+        assert not any(one.is_inverted for one in tomograms.values())
+
+
+def test_false_picks_weaken_the_evidence_and_do_not_turn_it(dark: dict[str, Tomogram], positions: Positions) -> None:
+    rng = np.random.default_rng(0)
+    mixed = {
+        name: np.concatenate([position, rng.uniform(0, (470, 950, 1030), size=position.shape)])
+        for name, position in positions.items()
+    }
+    assert all(one.is_inverted for one in decide_contrast(dark, mixed, 160.0, False)[0].values())
+
+
+def test_boxes_wider_than_the_tomogram_decide_nothing(world: World, positions: Positions) -> None:
+    finding = decide_contrast(world[1], positions, 4000.0, False)[1]
+    assert finding.level == "note"
+    assert finding.measured["boxes"] == 0

@@ -3,6 +3,13 @@
 No file format states its contrast. Density must be positive in memory, so the sign of dark files is turned: where the
 user states it (``--inverted``), and where the picks show it clearly. A statement that the picks clearly contradict is
 refused, and where nothing is clear the statement holds.
+
+The difference between the mean within a quarter of the box size around a pick and the mean of the shell between 0.4 and
+0.5 box sizes, in standard deviations of the box, is averaged over the boxes. The same is measured at positions with the
+same z and random y and x and subtracted, so that the border of the ice does not count. The standard error takes the
+larger scatter of the two, so that a few outliers such as gold beads decide nothing. False picks weaken the result and
+do not turn it, for random positions show no difference. Picks beside their particles could turn it: nothing is decided
+where the mean box deviates more strongly beside its center than in it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,30 +18,42 @@ from math import erf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+from scipy.special import log_ndtr, ndtri_exp
+from scipy.stats import t as student
 
 from tomosift.conventions import center_index
 from tomosift.data.checks.findings import Finding, count_noun, join_names
-from tomosift.data.extraction.crop import crop_box
 from tomosift.data.extraction.tomograms import Tomogram
+from tomosift.io.volumes.volume import SupportsSlicing
 
 CLEAR = 5.0
-"""Standard errors of the mean difference between center and rim from which on its sign is clear. False picks make the
-difference smaller; crowded neighbors can reverse it, but not that far."""
-CLEAR_IN_ONE = 4.0
-"""The same for a single tomogram, where it contradicts another one."""
-_SMALLEST_BOX, _FEWEST_BOXES, _MOST_BOXES = 8, 5, 400
+"""Standard errors of the mean difference between center and rim from which on its sign is clear, for all tomograms
+together and for one that contradicts another one."""
+_FEWEST_BOXES, _MOST_BOXES = 5, 240
+_MOST_VOXELS = 4e8  # read for all boxes, so that finely sampled tomograms take seconds
+_SMALLEST_BOX = 8  # voxels; center and rim of smaller ones touch
+_CELLS = 8  # edge of the coarse mean box that shows whether density is centered
+_OFF_CENTER = 1.5  # a deviation beside the picks, stronger by this factor, is another thing than the particle
+_CORE, _RIM = 0.25, (0.4, 0.5)  # radii in box sizes
 
 
 @dataclass(frozen=True)
 class Contrast:
     """Whether density at the picks is higher or lower in the files than around them."""
 
-    sign: int
-    """+1: protein is bright in the files; -1: it is dark; 0: undecided."""
     standard_errors: float
     """Mean difference between center and rim in its standard errors, negative for dark."""
     boxes: int
     """Number of boxes compared."""
+    is_centered: bool = True
+    """False where a stronger deviation lies beside the picks, which are then probably misplaced."""
+
+    @property
+    def sign(self) -> int:
+        """+1: protein is bright in the files; -1: it is dark; 0: undecided."""
+        is_clear = abs(self.standard_errors) >= CLEAR and self.boxes >= _FEWEST_BOXES and self.is_centered
+        return int(np.sign(self.standard_errors)) if is_clear else 0
 
     @property
     def confidence(self) -> float:
@@ -42,39 +61,55 @@ class Contrast:
         return erf(abs(self.standard_errors) / sqrt(2))
 
 
-def compare_center_and_rim(boxes: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Return for each box the mean within a quarter of its edge minus the mean of its rim, in standard deviations.
+@dataclass(frozen=True)
+class BoxDifferences:
+    """What is kept of the boxes at some positions."""
 
-    The rim is the shell between 0.4 and 0.5 box sizes, so a box of about twice the particle's diameter works best.
-    Boxes that are constant or hold values that are no numbers are left out.
+    value: NDArray[np.float64]
+    """(n,) mean of the center less mean of the rim, in standard deviations of the box."""
+    coarse: NDArray[np.float64]
+    """(c, c, c) sum of the boxes, coarsely binned, in the same unit."""
+
+
+def measure_differences(
+    tomograms: Mapping[str, Tomogram], position_of: Mapping[str, NDArray[np.float64]], box_angstrom: float
+) -> dict[str, tuple[BoxDifferences, BoxDifferences]]:
+    """Compare centers and rims of boxes at the picks, and at other positions of the same z; contrast as in the files.
+
+    Parameters
+    ----------
+    tomograms
+        By name.
+    position_of
+        Tomogram name -> (n, 3) picks in Angstrom; tomograms without an entry are not read.
+    box_angstrom
+        Edge of the boxes; about twice the particle's diameter works best.
     """
-    differences = []
-    core = rim = np.zeros(0, dtype=bool)
-    for box in boxes:
-        if core.shape != box.shape:
-            radius = np.linalg.norm(np.indices(box.shape) - center_index(len(box)), axis=0) / len(box)
-            core, rim = radius <= 0.25, (radius > 0.4) & (radius <= 0.5)
-        deviation = float(box.std(dtype=np.float64))
-        if np.isfinite(deviation) and deviation > 0:
-            differences.append((box[core].mean(dtype=np.float64) - box[rim].mean(dtype=np.float64)) / deviation)
-    return np.asarray(differences, dtype=np.float64)
+    result = {}
+    for name, position in position_of.items():
+        grid, data = tomograms[name].grid, tomograms[name].open().data
+        size = max(_SMALLEST_BOX, round(box_angstrom / grid.voxel_spacing_angstrom))
+        most = int(np.clip(_MOST_VOXELS / (2 * size**3), _FEWEST_BOXES, _MOST_BOXES)) // len(position_of)
+        centers = _thin_out(position / grid.voxel_spacing_angstrom, max(2, most), size)
+        elsewhere = _move_within_plane(centers, grid.shape_zyx)
+        result[name] = (_measure_boxes(data, centers, size), _measure_boxes(data, elsewhere, size))
+    return result
 
 
-def estimate_contrast(differences: NDArray[np.float64], clear: float = CLEAR) -> Contrast:
-    """Test the differences of `compare_center_and_rim` against zero.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tomosift.data.checks.contrast import estimate_contrast
-    >>> estimate_contrast(np.array([-0.4, -0.5, -0.6, -0.4, -0.5, -0.6])).sign
-    -1
-    """
-    if len(differences) < _FEWEST_BOXES:
-        return Contrast(0, 0.0, len(differences))
-    error = max(float(differences.std(ddof=1)) / np.sqrt(len(differences)), 1e-12)
-    errors = float(differences.mean()) / error
-    return Contrast(int(np.sign(errors)) if abs(errors) >= clear else 0, errors, len(differences))
+def estimate_contrast(at_picks: list[BoxDifferences], elsewhere: list[BoxDifferences]) -> Contrast:
+    """Test the differences at the picks against those elsewhere or, where there are few of those, against zero."""
+    value, other = (np.concatenate([np.zeros(0), *(one.value for one in some)]) for some in (at_picks, elsewhere))
+    n = len(value)
+    if n < 2:
+        return Contrast(0.0, n)
+    if len(other) < _FEWEST_BOXES:
+        return Contrast(
+            _as_normal(float(value.mean()), float(value.std(ddof=1)) / sqrt(n), n - 1), n, _is_centered(at_picks, [])
+        )
+    scatter = float(other.var(ddof=1))
+    error = sqrt(max(float(value.var(ddof=1)), scatter) / n + scatter / len(other))
+    errors = float(value.mean() - other.mean()) / max(error, 1e-9)
+    return Contrast(errors, n, _is_centered(at_picks, elsewhere))
 
 
 def decide_contrast(
@@ -96,34 +131,39 @@ def decide_contrast(
     is_stated_inverted
         The user states that density is dark in the files.
     """
-    size = _common_box(tomograms, position_of, box_angstrom)
-    share = max(_FEWEST_BOXES, _MOST_BOXES // max(len(position_of), 1))
-    differences = {
-        name: compare_center_and_rim(_crop_whole(tomograms[name], position, size, share))
-        for name, position in position_of.items()
-    }
-    every = np.concatenate([np.zeros(0), *differences.values()])
+    pairs = measure_differences(tomograms, position_of, box_angstrom)
+    every = estimate_contrast([pair[0] for pair in pairs.values()], [pair[1] for pair in pairs.values()])
     by_sign: dict[int, list[str]] = {1: [], -1: [], 0: []}
-    for name, values in differences.items():
-        by_sign[estimate_contrast(values, CLEAR_IN_ONE).sign].append(name)
+    for name, (at_picks, elsewhere) in pairs.items():
+        by_sign[estimate_contrast([at_picks], [elsewhere]).sign].append(name)
     if by_sign[1] and by_sign[-1]:
         sentence = (
             f"picked positions are dark in {join_names(by_sign[-1])} and bright in {join_names(by_sign[1])}; bring the "
             "tomograms to one contrast, or check the picks"
         )
-        is_inverted, finding = is_stated_inverted, Finding("contrast", "error", sentence, {"boxes": len(every)})
+        is_inverted, finding = is_stated_inverted, Finding("contrast", "error", sentence, {"boxes": every.boxes})
     else:
-        is_inverted, finding = _conclude(estimate_contrast(every), len(position_of), is_stated_inverted)
+        is_inverted, finding = _conclude(every, len(position_of), is_stated_inverted)
     return {name: replace(one, is_inverted=is_inverted) for name, one in tomograms.items()}, finding
 
 
 def decide_contrast_of_boxes(boxes: Iterable[NDArray[np.float32]], is_stated_inverted: bool) -> tuple[bool, Finding]:
     """Return whether the sign of subtomograms of another program is to be turned, and the finding that says how."""
-    return _conclude(estimate_contrast(compare_center_and_rim(boxes)), 0, is_stated_inverted)
+    parts = [
+        _measure_boxes(box, np.full((1, 3), center_index(len(box))), len(box))
+        for box in boxes
+        if len(box) >= _SMALLEST_BOX
+    ]
+    return _conclude(estimate_contrast(parts, []), 0, is_stated_inverted)
 
 
 def _conclude(contrast: Contrast, tomograms: int, is_stated_inverted: bool) -> tuple[bool, Finding]:
-    measured = {"standard_errors": contrast.standard_errors, "boxes": contrast.boxes, "sign_in_files": contrast.sign}
+    measured = {
+        "standard_errors": contrast.standard_errors,
+        "confidence": contrast.confidence,
+        "boxes": contrast.boxes,
+        "sign_in_files": contrast.sign,
+    }
     inside = f" in {count_noun(tomograms, 'tomogram')}" if tomograms else ""
     where = f"the centers of {contrast.boxes} boxes{inside}"
     errors = f"by {abs(contrast.standard_errors):.0f} standard errors"
@@ -141,41 +181,73 @@ def _conclude(contrast: Contrast, tomograms: int, is_stated_inverted: bool) -> t
         sentence = f"{where} are brighter than their surroundings {errors}, as needed"
         return False, Finding("contrast", "ok", sentence, measured)
     stated = "dark, as stated by --inverted" if is_stated_inverted else "bright; state --inverted if it is dark"
-    sentence = (
-        f"{where} are neither clearly brighter nor darker than their surroundings; protein is taken to be {stated}"
-    )
+    reason = "are neither clearly brighter nor darker than their surroundings"
+    if not contrast.is_centered:
+        reason = "differ less from the mean than what lies beside them, so nothing is concluded"
+    sentence = f"{where} {reason}; protein is taken to be {stated}"
     return is_stated_inverted, Finding("contrast", "note", sentence, measured)
 
 
-def _common_box(
-    tomograms: Mapping[str, Tomogram], position_of: Mapping[str, NDArray[np.float64]], box_angstrom: float
-) -> float:
-    """Edge of the boxes in Angstrom: in thin tomograms no large box lies wholly inside."""
-    for factor in (1.0, 0.75, 0.5):
-        edge = factor * box_angstrom
-        whole = sum(len(_whole_centers(tomograms[name], position, edge)) for name, position in position_of.items())
-        if whole >= min(4 * _FEWEST_BOXES, sum(map(len, position_of.values())) / 2):
-            return edge
-    # Much smaller boxes would compare a particle with itself.
-    return 0.5 * box_angstrom
+def _thin_out(center_zyx_voxel: NDArray[np.float64], most: int, box_size: int) -> NDArray[np.int_]:
+    """Nearest voxels to some of the picks; of those in one cell of a quarter of a box one, for copies prove nothing."""
+    cell = np.unique(np.floor(center_zyx_voxel / (box_size / 4)), axis=0, return_index=True)[1]
+    kept = center_zyx_voxel[np.sort(cell)]
+    some = kept[np.unique(np.linspace(0, len(kept) - 1, most).astype(int))]
+    return np.asarray(np.rint(some), dtype=int)
 
 
-def _whole_centers(tomogram: Tomogram, position: NDArray[np.float64], edge_angstrom: float) -> NDArray[np.float64]:
-    """Nearest voxels to the positions whose boxes lie wholly in the tomogram."""
-    centers = np.rint(position / tomogram.grid.voxel_spacing_angstrom)
-    size = max(_SMALLEST_BOX, round(edge_angstrom / tomogram.grid.voxel_spacing_angstrom))
-    low = centers - center_index(size)
-    return np.asarray(centers[((low >= 0) & (low + size <= np.asarray(tomogram.grid.shape_zyx))).all(axis=1)])
+def _move_within_plane(center_zyx_voxel: NDArray[np.int_], shape_zyx: tuple[int, ...]) -> NDArray[np.int_]:
+    """As many positions with the same z and random y and x."""
+    rng = np.random.default_rng([len(center_zyx_voxel), *shape_zyx])
+    moved = center_zyx_voxel.copy()
+    moved[:, 1:] = rng.integers(0, shape_zyx[1:], size=(len(moved), 2))
+    return moved
 
 
-def _crop_whole(
-    tomogram: Tomogram, position: NDArray[np.float64], edge_angstrom: float, most: int
-) -> Iterable[NDArray[np.float32]]:
-    """At most so many whole boxes, as in the file."""
-    centers = _whole_centers(tomogram, position, edge_angstrom)
-    if not len(centers):
-        return
-    size = max(_SMALLEST_BOX, round(edge_angstrom / tomogram.grid.voxel_spacing_angstrom))
-    data = tomogram.open().data
-    for center in centers[np.unique(np.linspace(0, len(centers) - 1, most).astype(int))]:
-        yield crop_box(data, center, size).volume
+def _measure_boxes(data: SupportsSlicing, centers: NDArray[np.int_] | NDArray[np.float64], size: int) -> BoxDifferences:
+    """Measure the boxes that lie at least three quarters inside; voxels beyond the volume are left out."""
+    if size > max(data.shape):
+        return BoxDifferences(np.zeros(0), np.zeros((_CELLS,) * 3))
+    radius = np.linalg.norm(np.indices((size,) * 3) - center_index(size), axis=0) / size
+    core, rim = radius <= _CORE, (radius > _RIM[0]) & (radius <= _RIM[1])
+    shape = np.asarray(data.shape)
+    edges = np.linspace(0, size, _CELLS + 1).round().astype(int)[:-1]
+    coarse, differences = np.zeros((_CELLS,) * 3), []
+    for center in centers:
+        low = center - center_index(size)
+        start, stop = np.maximum(low, 0), np.minimum(low + size, shape)
+        if (stop <= start).any():
+            continue
+        inside = tuple(slice(a, b) for a, b in zip(start - low, stop - low, strict=True))
+        if core[inside].sum() < 0.75 * core.sum() or rim[inside].sum() < 0.25 * rim.sum():
+            continue
+        box = np.asarray(data[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))], dtype=np.float64)
+        deviation = box.std()
+        if not np.isfinite(deviation) or deviation == 0:
+            continue
+        differences.append((box[core[inside]].mean() - box[rim[inside]].mean()) / deviation)
+        whole = np.zeros((size,) * 3)
+        whole[inside] = (box - box.mean()) / deviation
+        for axis in range(3):
+            whole = np.add.reduceat(whole, edges, axis=axis)
+        coarse += whole
+    return BoxDifferences(np.asarray(differences, dtype=np.float64), coarse / (size / _CELLS) ** 3)
+
+
+def _as_normal(mean: float, error: float, degrees: int) -> float:
+    """The normal deviate that is as improbable as this value of Student's t."""
+    log_tail = float(student.logsf(abs(mean) / max(error, 1e-9), degrees))
+    return float(np.copysign(ndtri_exp(max(log_tail, float(log_ndtr(-30.0)))), mean))
+
+
+def _is_centered(at_picks: list[BoxDifferences], elsewhere: list[BoxDifferences]) -> bool:
+    """Whether no deviation of the mean box, beside its center, is clearly stronger than the one in its center."""
+
+    def mean(boxes: list[BoxDifferences]) -> NDArray[np.float64]:
+        count = max(1, sum(len(one.value) for one in boxes))
+        return np.asarray(np.sum([one.coarse for one in boxes], axis=0) / count)
+
+    deviation = mean(at_picks) - (mean(elsewhere) if elsewhere else 0.0)
+    smooth = np.abs(uniform_filter(deviation - np.median(deviation), 3, mode="constant"))
+    radius = np.linalg.norm((np.indices(smooth.shape) + 0.5) / _CELLS - 0.5, axis=0)
+    return bool(smooth[radius > 0.3].max() <= _OFF_CENTER * smooth[radius <= 0.2].max())
