@@ -125,3 +125,43 @@ def test_a_date_of_another_language_costs_the_dose_alone(tmp_path: Path) -> None
     acquisition = read_acquisition(tmp_path / "a.mdoc")
     assert acquisition.tilt_range_deg == (-52, 52)
     assert not acquisition.dose_e_per_A2.size
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.star", "data_a\nloop_\n_rlnTomoYTilt\n"),
+        ("a.star", "data_a\nloop_\n_rlnTomoProjZ\n[true,0,0.8,1]\n[0.5,0,0.8,1]\n"),
+        ("a.star", 'data_a\nloop_\n_rlnTomoProjZ\n["0.1",0,0.8,1]\n[0.5,0,0.8,1]\n'),
+        ("a.aln", "1 0 1 0 0 1 1 1 0 -60\n2 0 1 0 0 1 1 1 0 0\n3 0 1 0 0 1 1\n"),
+        ("a.aln", "1 0 1 0 0 1 1 1 0 -60\n2 0 1 0 0 1 1 1 0 0\n3\n"),
+        ("a.tomostar", "data_\nloop_\n_wrpAngleTilt\nflat\n3\n"),
+        ("a.xml", "<TiltSeries><Angles>-60\nflat\n60</Angles></TiltSeries>"),
+    ],
+)
+def test_series_without_images_or_with_damaged_rows_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(FormatError, match=name):
+        read_acquisition(tmp_path / name)
+
+
+MDOC = "[ZValue = 0]\nTiltAngle = -60\n{0}\n[ZValue = 1]\nTiltAngle = 60\n{1}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.mdoc", MDOC.format("ExposureDose = drei\nDateTime = 01-May-24", "ExposureDose = 3\nDateTime = 01-May-24")),
+        ("a.mdoc", MDOC.format("ExposureDose = 3\nDateTime =", "ExposureDose = 3\nDateTime = 01-May-24  16:00:00")),
+        ("a.mdoc", MDOC.format("PriorRecordDose = x", "PriorRecordDose = 3")),
+        ("a.star", "data_a\nloop_\n_rlnTomoYTilt\n_rlnMicrographPreExposure\n_rlnDefocusU\n-60 x nan\n60 3 3\n"),
+        ("a.xml", "<TiltSeries><Angles>-60\n60</Angles><Dose>a b</Dose></TiltSeries>"),
+        ("a.xml", "<TiltSeries><Angles>-60\n60</Angles><GridCTF><Node Z='a'/><Node Z='1'/></GridCTF></TiltSeries>"),
+    ],
+)
+def test_dose_and_defocus_that_cannot_be_read_cost_no_angles(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    acquisition = read_acquisition(tmp_path / name)
+    assert acquisition.tilt_range_deg == (-60, 60)
+    assert not acquisition.dose_e_per_A2.size
+    assert not acquisition.defocus_um.size

@@ -108,3 +108,15 @@ def test_projections_of_another_form_are_passed_over_and_named(tmp_path: Path, t
     entry = read_tomogram_table(table)["a"]
     assert entry.acquisition is None
     assert "rlnTomoProjZ of row 2" in entry.notes[0]
+
+
+def test_an_empty_optimisation_set_and_an_impossible_name_are_no_tracebacks(tmp_path: Path) -> None:
+    path = tmp_path / "set.star"
+    path.write_text("data_\n\nloop_\n_rlnTomoParticlesFile\n_rlnTomoTomogramsFile\n")
+    with pytest.raises(FormatError, match=r"set\.star: rlnTomoName is missing .* give the tomograms.star"):
+        read_tomogram_table(path)
+    path.write_text("data_a\n_rlnA 1\n\ndata_b\n_rlnTomoTomogramsFile tomograms.star\n")
+    with pytest.raises(FormatError, match=r"give tomograms\.star"):
+        read_tomogram_table(path)
+    path.write_text(f"data_global\nloop_\n_rlnTomoName\n_rlnTomoTiltSeriesStarFile\nA {'x' * 5000}\n")
+    assert read_tomogram_table(path)["A"].acquisition is None

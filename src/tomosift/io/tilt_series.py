@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from tomosift.io.particles import relion_columns
 from tomosift.io.star_text import read_star
 
 _UNKNOWN = np.empty(0)
-_GLOBAL_COLUMNS, _LOCAL_COLUMNS = 10, 7
-"""Columns of AreTomo's global alignment and of its local shifts."""
+_GLOBAL_COLUMNS = 10
+"""Columns of AreTomo's global alignment."""
 _LONGEST_ROW = 400
 """Characters of a row of a projection matrix."""
 _TILT_LABELS = ("rlnTomoYTilt", "rlnTomoNominalStageTiltAngle", "wrpAngleTilt", "tilt_angle")
@@ -35,7 +35,8 @@ def read_acquisition(path: Path) -> Acquisition:
     ``.xml``                  Warp; images that are not used are left out
     ========================  ==========================================================================================
 
-    Angles keep the sign of the file. Warp's differ from IMOD's where a tilt series was imported inverted.
+    Angles keep the sign of the file. Warp's differ from IMOD's where a tilt series was imported inverted. Dose and
+    defocus that cannot be read are unknown: they do not keep the angles from being used.
 
     Parameters
     ----------
@@ -90,7 +91,8 @@ def _parse_projection(path: Path, values: "pd.Series[Any]") -> NDArray[np.float6
     for k, value in enumerate(values):
         try:
             numbers = json.loads(str(value)) if len(str(value)) < _LONGEST_ROW else None
-            row = np.array(numbers, dtype=np.float64)
+            is_plain = isinstance(numbers, list) and all(type(number) in (int, float) for number in numbers)
+            row = np.array(numbers if is_plain else [], dtype=np.float64)
         except (ValueError, TypeError, RecursionError, OverflowError):
             row = np.zeros(0)
         if row.shape != (4,) or not np.isfinite(row).all() or not row[[0, 2]].any():
@@ -130,13 +132,13 @@ def acquisition_of_table(path: Path, table: pd.DataFrame, optics: Mapping[Any, A
     _check_tilts(path, label or "rlnTomoProjZ", angles)
     dose = _UNKNOWN
     if "rlnMicrographPreExposure" in table:
-        dose = relion_columns.numbers(path, table, ("rlnMicrographPreExposure",))[:, 0]
+        dose = _if_stated(lambda: relion_columns.numbers(path, table, ("rlnMicrographPreExposure",))[:, 0])
     elif "wrpDose" in table:
-        dose = _dose_before(relion_columns.numbers(path, table, ("wrpDose",))[:, 0])
+        dose = _if_stated(lambda: _dose_before(relion_columns.numbers(path, table, ("wrpDose",))[:, 0]))
     defocus = _UNKNOWN
     axes = tuple(label for label in ("rlnDefocusU", "rlnDefocusV") if label in table)
     if axes:
-        defocus = relion_columns.numbers(path, table, axes).mean(axis=1) / 1e4
+        defocus = _if_stated(lambda: relion_columns.numbers(path, table, axes).mean(axis=1) / 1e4)
     usual = Acquisition(_UNKNOWN, _UNKNOWN, _UNKNOWN)
     return Acquisition(
         angles,
@@ -155,6 +157,15 @@ def _parse_number(value: object, default: float) -> float:
     except ValueError:
         return default
     return number if np.isfinite(number) else default
+
+
+def _if_stated(read: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return what is read, empty where a number is missing: only the tilt angles are needed."""
+    try:
+        values = read()
+    except FormatError:
+        return _UNKNOWN
+    return values if np.isfinite(values).all() else _UNKNOWN
 
 
 def _parse_floats(path: Path, field: str, words: list[str]) -> NDArray[np.float64]:
@@ -189,8 +200,9 @@ def _read_star(path: Path) -> Acquisition:
     """Read the one tilt series of a STAR file."""
     blocks = read_star(path)
     tables = [t for t in blocks.values() if any(label in t for label in _TILT_LABELS) or "rlnTomoProjZ" in t]
-    if len(tables) != 1:
-        raise FormatError(path, "tilt series", f"{len(tables)} of them", "the table of one tilt series",
+    if len(tables) != 1 or tables[0].empty:
+        got = "without images" if len(tables) == 1 else f"{len(tables)} of them"
+        raise FormatError(path, "tilt series", got, "the table of one tilt series",
                           "give the STAR file of one tilt series")  # fmt: skip
     return acquisition_of_table(path, tables[0], {str(k): v.iloc[0] for k, v in tables[0].items()})
 
@@ -207,23 +219,23 @@ def _read_mdoc(path: Path) -> Acquisition:
 
     angles, dose = values("TiltAngle"), _UNKNOWN
     if all("PriorRecordDose" in section for section in sections):
-        dose = values("PriorRecordDose")
+        dose = _if_stated(lambda: values("PriorRecordDose"))
     elif all("ExposureDose" in section and "DateTime" in section for section in sections):
-        exposure = values("ExposureDose")
+        exposure = _if_stated(lambda: values("ExposureDose"))
         order = _order_in_time([section["DateTime"] for section in sections])
-        if order is not None:
+        if order is not None and exposure.size:
             dose = np.empty(len(exposure))
             dose[order] = np.cumsum(exposure[order]) - exposure[order]
     return Acquisition(angles, dose, _UNKNOWN, voltage_kv=_parse_number(header.get("Voltage"), 300.0))
 
 
 def _order_in_time(times: list[str]) -> NDArray[np.int_] | None:
-    """Return the order of the images; None where a date is not understood, as in other languages."""
+    """Return the order of the images; None where a date is missing or not understood, as in other languages."""
     try:
         parsed = pd.to_datetime(times, format="mixed", dayfirst=True)
     except (ValueError, TypeError, OverflowError):
         return None
-    return np.argsort(parsed.to_numpy(), kind="stable")
+    return None if parsed.hasnans else np.argsort(parsed.to_numpy(), kind="stable")
 
 
 def _parse_mdoc(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
@@ -242,15 +254,14 @@ def _parse_mdoc(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
 
 
 def _read_aln(path: Path) -> Acquisition:
-    """Read AreTomo's global alignment: rows of ten numbers, tilt last; local shifts that follow have seven."""
-    rows = [line.split() for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
-    is_local = False
+    """Read AreTomo's global alignment: rows of ten numbers, tilt last; local shifts follow their own comment."""
+    alignment = re.split(r"^#\s*local", read_text(path), maxsplit=1, flags=re.IGNORECASE | re.MULTILINE)[0]
+    rows = [line.split() for line in alignment.splitlines() if line.strip() and not line.startswith("#")]
     for k, row in enumerate(rows):
-        is_local = is_local or len(row) == _LOCAL_COLUMNS
-        if len(row) != (_LOCAL_COLUMNS if is_local else _GLOBAL_COLUMNS) and len(row) > 1:
+        if len(row) != _GLOBAL_COLUMNS:
             got = f"{len(row)} numbers"
             raise FormatError(path, f"row {k + 1}", got, f"{_GLOBAL_COLUMNS}, the tilt last, for each image")
-    tilts = [row[9] for row in rows if len(row) == _GLOBAL_COLUMNS]
+    tilts = [row[-1] for row in rows]
     return Acquisition(_parse_floats(path, "TILT", tilts), _UNKNOWN, _UNKNOWN)
 
 
@@ -260,16 +271,17 @@ def _read_xml(path: Path) -> Acquisition:
     if root.find("Angles") is None:
         raise FormatError(path, "Angles", "missing", "a TiltSeries with Angles")
     angles = _parse_floats(path, "Angles", (root.findtext("Angles") or "").split())
-    used = np.array([word == "True" for word in (root.findtext("UseTilt") or "").split()], dtype=bool)
-    used = used if used.size == angles.size and used.any() else np.ones(angles.size, dtype=bool)
+    used = np.array([word.lower() in ("true", "1") for word in (root.findtext("UseTilt") or "").split()], dtype=bool)
+    count = angles.size
+    used = used if used.size == count and used.any() else np.ones(count, dtype=bool)
     dose = (root.findtext("Dose") or "").split()
-    nodes = sorted(root.findall("GridCTF/Node"), key=lambda node: float(node.get("Z", "0")))
+    nodes = sorted(root.findall("GridCTF/Node"), key=lambda node: _parse_number(node.get("Z"), 0.0))
     defocus = [node.get("Value", "") for node in nodes]
     values = {node.get("Name"): node.get("Value") for node in root.findall("CTF/Param")}
     return Acquisition(
         angles[used],
-        _dose_before(_parse_floats(path, "Dose", dose))[used] if len(dose) == angles.size else _UNKNOWN,
-        _parse_floats(path, "GridCTF", defocus)[used] if len(defocus) == angles.size else _UNKNOWN,
+        _if_stated(lambda: _dose_before(_parse_floats(path, "Dose", dose))[used]) if len(dose) == count else _UNKNOWN,
+        _if_stated(lambda: _parse_floats(path, "GridCTF", defocus)[used]) if len(defocus) == count else _UNKNOWN,
         voltage_kv=_parse_number(values.get("Voltage"), 300.0),
         spherical_aberration_mm=_parse_number(values.get("Cs"), 2.7),
         amplitude_contrast=_parse_number(values.get("Amplitude"), 0.07),

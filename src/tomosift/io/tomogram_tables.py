@@ -84,10 +84,8 @@ def _find_table(path: Path, blocks: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for name in ("global", *blocks):
         if name in blocks and _is_table(blocks[name]):
             return blocks[name]
-    labels = {str(label) for block in blocks.values() for label in block.columns}
-    advice = "give the tomograms.star of the reconstruction"
-    if "rlnTomoTomogramsFile" in labels:
-        advice = f"give {next(iter(blocks.values()))['rlnTomoTomogramsFile'].iloc[0]}"
+    named = [name for block in blocks.values() for name in block.get("rlnTomoTomogramsFile", ())]
+    advice = f"give {named[0]}" if named else "give the tomograms.star of the reconstruction"
     raise FormatError(path, "rlnTomoName", "missing or without tomograms", "a table of tomograms by RELION", advice)
 
 
@@ -150,7 +148,10 @@ def _existing(table: Path, name: object) -> Path | None:
 
 def _is_file(path: Path) -> bool:
     """Whether this is a file, or the folder of a Zarr volume."""
-    return path.is_file() or (path.suffix == ".zarr" and path.is_dir())
+    try:
+        return path.is_file() or (path.suffix == ".zarr" and path.is_dir())
+    except (OSError, ValueError):  # a name that is too long, or in a folder that may not be entered
+        return False
 
 
 def _acquisition(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tomosift.errors import FormatError
+from tomosift.io.file_content import read_text
 
 RUNS_FOLDER = "ExperimentRuns"
 
@@ -19,8 +20,10 @@ RUNS_FOLDER = "ExperimentRuns"
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object of a configuration or picks file."""
     try:
-        content = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
+        content = json.loads(read_text(path))
+    except FormatError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise FormatError(path, "content", "not JSON", "a copick configuration or picks file") from error
     if not isinstance(content, dict):
         raise FormatError(path, "content", f"a {type(content).__name__}", "a JSON object")
