@@ -1,11 +1,12 @@
 """Tomograms of a copick project on local disk."""
 
-import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from tomosift.data.extraction.tomograms import Tomogram, open_tomogram
 from tomosift.errors import FormatError
+from tomosift.io.particles.copick_project import RUNS_FOLDER, read_json
 
 _MAX_DIFFERENCE_ANGSTROM = 0.01  # between the requested voxel spacing and that in the name of a folder
 
@@ -29,7 +30,8 @@ def open_copick_tomograms(
     ValueError
         A run has several tomograms that fit, or none fits.
     """
-    candidates = _list_tomograms(path)
+    roots, advice = _local_roots(path)
+    candidates = _list_tomograms(roots)
     tomograms: dict[str, Tomogram] = {}
     for run, files in candidates.items():
         fitting = {
@@ -48,40 +50,52 @@ def open_copick_tomograms(
             tomograms[run] = open_tomogram(run, file, spacing)
     if not tomograms:
         listed = ", ".join(sorted({f"{kind} at {size:g} A" for files in candidates.values() for size, kind in files}))
-        raise ValueError(f"no tomogram of {path} fits; the project has {listed or 'no tomograms'}")
+        if not listed:
+            got = f"{' and '.join(map(str, roots))}, without tomograms"
+            raise FormatError(path, "the local folder", got, f"a folder with {RUNS_FOLDER}", advice)
+        raise ValueError(
+            f"no tomogram of {path} fits; the project has {listed}; choose one with --tomogram-type and "
+            "--tomogram-spacing"
+        )
     return tomograms
 
 
-def _list_tomograms(path: Path) -> dict[str, dict[tuple[float, str], Path]]:
+def _local_roots(path: Path) -> tuple[list[Path], str]:
+    """The local folders of a project, at least one, and what to do about a root that is remote or does not exist."""
+    config = read_json(path)
+    stated = {field: config[field] for field in ("static_root", "overlay_root") if config.get(field)}
+    if not stated:
+        got = "missing"
+        raise FormatError(path, "static_root", got, "the folder of a copick project", "give a copick configuration")
+    folders = {field: _local_folder(path, field, root) for field, root in stated.items()}
+    roots = [folder for folder in folders.values() if folder is not None and folder.is_dir()]
+    advice = "download the tomograms and name their folder as static_root"
+    for field, folder in folders.items():
+        if folder is not None and folder.is_dir():
+            continue
+        if folder is not None:
+            advice = f"edit {field}: {folder} does not exist on this machine"
+        if not roots:
+            raise FormatError(path, field, str(stated[field]), "an existing local folder", advice)
+        break
+    return roots, advice
+
+
+def _list_tomograms(roots: Iterable[Path]) -> dict[str, dict[tuple[float, str], Path]]:
     """Per run: (voxel spacing, tomogram type) -> folder of the volume."""
-    try:
-        config = json.loads(path.read_text())
-        roots = [_local_folder(path, str(config[key])) for key in ("static_root", "overlay_root") if config.get(key)]
-    except (ValueError, AttributeError) as error:
-        raise FormatError(
-            path, "the project", "unreadable", "the JSON of a copick project", "check the path"
-        ) from error
-    local = [root for root in roots if root is not None]
-    if not local:
-        raise FormatError(
-            path, "static_root", "not a local folder", "a local folder", "download the tomograms and edit static_root"
-        )
-    if absent := [root for root in local if not root.is_dir()]:
-        got = f"{absent[0]}, which does not exist"
-        raise FormatError(
-            path, "a root", got, "an existing folder", "edit static_root and overlay_root for this machine"
-        )
     files: dict[str, dict[tuple[float, str], Path]] = {}
-    for root in local:
-        for file in sorted(root.glob("ExperimentRuns/*/VoxelSpacing*/*.zarr")):
+    for root in roots:
+        for file in sorted(root.glob(f"{RUNS_FOLDER}/*/VoxelSpacing*/*.zarr")):
             if stated := re.fullmatch(r"VoxelSpacing(\d+(\.\d+)?)", file.parent.name):
                 files.setdefault(file.parent.parent.name, {})[float(stated[1]), file.stem] = file
     return files
 
 
-def _local_folder(config: Path, root: str) -> Path | None:
+def _local_folder(config: Path, field: str, root: object) -> Path | None:
     """The folder behind a root; None where it is remote."""
+    if not isinstance(root, str):
+        raise FormatError(config, field, repr(root), "a folder such as local:///data/project")
     if "://" in root and not root.startswith(("local://", "file://")):
         return None
-    folder = Path(re.sub(r"^(local|file)://", "", root))
+    folder = Path(re.sub(r"^(local|file)://", "", root)).expanduser()
     return folder if folder.is_absolute() else config.parent / folder

@@ -39,8 +39,8 @@ def find_half_tomograms(paths: list[Path]) -> dict[Path, tuple[Path, Path]]:
     return pairs
 
 
-def find_lone_halves(paths: list[Path], pairs: Mapping[Path, tuple[Path, Path]]) -> dict[str, tuple[Path, Path]]:
-    """Return the name and both halves of each tomogram whose whole is not among the paths.
+def find_lone_halves(paths: list[Path], pairs: Mapping[Path, tuple[Path, Path]]) -> dict[Path, tuple[Path, Path]]:
+    """Return where the whole tomogram would be, and both halves, of each whose whole is not among the paths.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def find_lone_halves(paths: list[Path], pairs: Mapping[Path, tuple[Path, Path]])
     """
     used = {half for pair in pairs.values() for half in pair}
     path_of = {(path.parent, path.name.lower()): path for path in paths if path not in used}
-    lone: dict[str, tuple[Path, Path]] = {}
+    lone: dict[Path, tuple[Path, Path]] = {}
     for path in path_of.values():
         for first, second in zip(_FIRST_HALF, _SECOND_HALF, strict=True):
             head, mark, tail = path.name.lower().rpartition(first)
@@ -59,5 +59,5 @@ def find_lone_halves(paths: list[Path], pairs: Mapping[Path, tuple[Path, Path]])
                 continue
             other = path_of.get((path.parent, f"{head}{second}{tail}"))
             if other is not None:
-                lone[path.name[: len(head)]] = (path, other)
+                lone[path.with_name(path.name[: len(head)] + tail.removeprefix("_vol"))] = (path, other)
     return lone

@@ -1,5 +1,6 @@
 """Finding tomograms: in a list, a folder, a table of RELION or a copick project."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,11 @@ import numpy as np
 from tomosift.acquisition import Acquisition, check_tilt_range
 from tomosift.data.extraction.copick_tomograms import open_copick_tomograms
 from tomosift.data.extraction.half_tomograms import find_half_tomograms, find_lone_halves
+from tomosift.data.extraction.namesakes import find_entries, join_tables, name_files
 from tomosift.data.extraction.tilt_metadata import find_acquisitions
 from tomosift.data.extraction.tomograms import Tomogram, open_tomogram
 from tomosift.errors import FormatError
-from tomosift.io.tomogram_names import canonical_name, match_names
+from tomosift.io.tomogram_names import match_names
 from tomosift.io.tomogram_tables import TomogramEntry, read_tomogram_table
 from tomosift.io.volumes import is_volume_path, open_volume
 from tomosift.particles import Grid
@@ -96,8 +98,7 @@ def open_tomograms(
     for sentence in dict.fromkeys(note for entry in entries.values() for note in entry.notes):
         report(f"note: {sentence}")
     tomograms = _add_stated_extents(tomograms, entries)
-    listed = {name: entry.acquisition for name, entry in entries.items() if entry.acquisition is not None}
-    tomograms = _add_acquisitions(tomograms, {**listed, **(acquisitions or {})}, report)
+    tomograms = _add_acquisitions(tomograms, acquisitions or {}, entries, report)
     if tilt_range_deg is not None:
         low_high = np.array(sorted(tilt_range_deg), dtype=float)
         stated = Acquisition(low_high, np.zeros(0), np.zeros(0))
@@ -119,15 +120,16 @@ def _sort_sources(
 ) -> tuple[dict[str, Tomogram], dict[str, TomogramEntry], list[Path]]:
     """Tomograms of copick projects, entries of tables, and the volumes that were given by path or folder."""
     tomograms: dict[str, Tomogram] = {}
-    entries: dict[str, TomogramEntry] = {}
+    tables: dict[Path, dict[str, TomogramEntry]] = {}
     volumes: list[Path] = []
     for path in sources:
         if not path.exists():
-            raise FormatError(path, "tomograms", "missing", "a folder, a table or a volume", "check the path")
+            advice = "download it first" if re.match(r"\w{2,}:/", str(path)) else "check the path"
+            raise FormatError(path, "tomograms", "missing", "a folder, a table or a volume", advice)
         if path.suffix == ".json":
             _add(tomograms, open_copick_tomograms(path, voxel_spacing_angstrom, tomogram_type))
         elif path.name.endswith((".star", ".star.gz")):
-            entries |= read_tomogram_table(path)
+            tables[path] = read_tomogram_table(path)
         elif path.is_dir() and not is_volume_path(path):
             inside = sorted(file for file in path.iterdir() if is_volume_path(file))
             if not inside:
@@ -135,7 +137,7 @@ def _sort_sources(
             volumes += [file for file in inside if file not in volumes]
         elif path not in volumes:
             volumes.append(path)
-    return tomograms, entries, volumes
+    return tomograms, join_tables(tables), volumes
 
 
 def _add(tomograms: dict[str, Tomogram], more: Mapping[str, Tomogram]) -> None:
@@ -153,11 +155,14 @@ def _open_volumes(paths: list[Path], voxel_spacing_angstrom: float | None, repor
     lone = find_lone_halves(paths, halves)
     half_paths = {half for pair in (*halves.values(), *lone.values()) for half in pair}
     tomograms: dict[str, Tomogram] = {}
-    for path, name in _name_files([path for path in paths if path not in half_paths]).items():
-        _add(tomograms, {name: open_tomogram(name, path, voxel_spacing_angstrom, halves.get(path))})
-    for name, pair in lone.items():
-        _add(tomograms, {name: open_tomogram(name, pair[0], voxel_spacing_angstrom, pair, is_mean_of_halves=True)})
-    _report_means(list(lone), report)
+    names = name_files([*(path for path in paths if path not in half_paths), *lone])
+    for path, name in names.items():
+        pair = lone.get(path)
+        if pair is None:
+            _add(tomograms, {name: open_tomogram(name, path, voxel_spacing_angstrom, halves.get(path))})
+        else:
+            _add(tomograms, {name: open_tomogram(name, pair[0], voxel_spacing_angstrom, pair, is_mean_of_halves=True)})
+    _report_means([names[path] for path in lone], report)
     return tomograms
 
 
@@ -166,30 +171,12 @@ def _report_means(names: list[str], report: Report) -> None:
         report(f"note: {len(names)} tomograms are the mean of their two halves, for example {names[0]}")
 
 
-def _name_files(paths: list[Path]) -> dict[Path, str]:
-    """The stem of each file; files of one stem have as many folders in front as tell them apart."""
-    same: dict[str, list[Path]] = {}
-    for path in paths:
-        same.setdefault(_stem(path), []).append(path)
-    names: dict[Path, str] = {}
-    for stem, files in same.items():
-        folders = [path.absolute().parent.parts for path in files]
-        depth = next((k for k in range(max(map(len, folders)) + 1) if _differ(folders, k)), 0)
-        for path, parts in zip(files, folders, strict=True):
-            names[path] = "/".join([*(parts[-depth:] if depth else ()), stem])
-    return names
-
-
-def _differ(folders: list[tuple[str, ...]], depth: int) -> bool:
-    return len({parts[-depth:] if depth else () for parts in folders}) == len(folders)
-
-
 def _add_stated_extents(tomograms: Mapping[str, Tomogram], entries: Mapping[str, TomogramEntry]) -> dict[str, Tomogram]:
     """The same tomograms with the unbinned size that a table states, from which centered coordinates count."""
-    match = match_names(tomograms, {name: [] for name in entries})
+    stated_of = find_entries(tomograms, entries)
     with_extents = {}
     for name, tomogram in tomograms.items():
-        grid = entries[match.key_of[name]].grid if name in match.key_of else None
+        grid = stated_of[name].grid if name in stated_of else None
         if grid is not None and grid.stated_extent_zyx_angstrom is not None:
             difference = np.abs(grid.extent_zyx_angstrom - tomogram.grid.extent_zyx_angstrom)
             # A volume that was cropped or padded has a center of its own.
@@ -200,11 +187,6 @@ def _add_stated_extents(tomograms: Mapping[str, Tomogram], entries: Mapping[str,
     return with_extents
 
 
-def _stem(path: Path) -> str:
-    name = path.with_suffix("") if path.suffix.lower() in (".gz", ".bz2") else path
-    return name.stem
-
-
 def _open_entries(
     entries: Mapping[str, TomogramEntry],
     tomograms: Mapping[str, Tomogram],
@@ -212,12 +194,12 @@ def _open_entries(
     report: Report,
 ) -> dict[str, Tomogram]:
     """Tomograms of a table whose volumes exist and were not given by themselves."""
-    known: set[str | Path] = {canonical_name(name) for name in tomograms}
-    known |= {tomogram.path.resolve() for tomogram in tomograms.values()}
+    given = match_names(entries, {name: [str(tomogram.path)] for name, tomogram in tomograms.items()})
+    known = {tomogram.path.resolve() for tomogram in tomograms.values()}
     more: dict[str, Tomogram] = {}
     absent = []
     for name, entry in entries.items():
-        if canonical_name(name) in known or (entry.path is not None and entry.path.resolve() in known):
+        if name not in given.missing or (entry.path is not None and entry.path.resolve() in known):
             continue
         path = entry.path or (entry.half_paths[0] if entry.half_paths else None)
         if path is None:
@@ -245,14 +227,18 @@ def _spacing(entry: TomogramEntry, path: Path, voxel_spacing_angstrom: float | N
 
 
 def _add_acquisitions(
-    tomograms: Mapping[str, Tomogram], acquisitions: Mapping[str, Acquisition], report: Report
+    tomograms: Mapping[str, Tomogram],
+    acquisitions: Mapping[str, Acquisition],
+    entries: Mapping[str, TomogramEntry],
+    report: Report,
 ) -> dict[str, Tomogram]:
-    """The same tomograms with stated acquisitions, else those of files beside them."""
-    by_canonical_name = {canonical_name(name): acquisition for name, acquisition in acquisitions.items()}
-    stated = {name: acquisitions.get(name, by_canonical_name.get(canonical_name(name))) for name in tomograms}
-    beside = find_acquisitions([tomograms[name].path for name, one in stated.items() if one is None], report)
+    """The same tomograms with the acquisition that is given, else that of a table, else that of a file beside them."""
+    key_of = match_names(tomograms, {name: [] for name in acquisitions}).key_of
+    listed = {name: entry.acquisition for name, entry in find_entries(tomograms, entries).items()}
+    stated = {name: acquisitions[key_of[name]] if name in key_of else listed.get(name) for name in tomograms}
+    beside = find_acquisitions({name: tomograms[name].path for name, one in stated.items() if one is None}, report)
     return {
-        name: replace(tomogram, acquisition=stated[name] or beside.get(tomogram.path, tomogram.acquisition))
+        name: replace(tomogram, acquisition=stated[name] or beside.get(name, tomogram.acquisition))
         for name, tomogram in tomograms.items()
     }
 
