@@ -47,5 +47,18 @@ class FormatError(ValueError):
         return type(self), (self.path, self.field, self.got, self.expected, self.advice)
 
 
+def escape_controls(text: str) -> str:
+    """Return text with control characters as in Python's source: names in files may hold escapes for the terminal.
+
+    Examples
+    --------
+    >>> from tomosift.errors import escape_controls
+    >>> escape_controls("TS_01" + chr(27) + "[2J")
+    'TS_01\\\\x1b[2J'
+    """
+    plain = text.encode("utf-8", "backslashreplace").decode()  # file names that are no UTF-8
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in plain)
+
+
 class NonFiniteLossError(RuntimeError):
     """The loss of a training step is NaN or infinite; the last checkpoint is intact."""

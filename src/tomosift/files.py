@@ -36,6 +36,9 @@ def written_then_renamed(path: Path) -> Iterator[Path]:
     >>> path.read_text()
     'complete'
     """
+    check_writable(path)
+    if path.is_symlink():
+        path = path.resolve()  # the link stays, and its target is new
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
     try:
@@ -47,6 +50,24 @@ def written_then_renamed(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse an output that cannot be written: a device, a pipe, or a file in a folder without permission.
+
+    Raises
+    ------
+    FormatError
+        The path is no regular file and no place for one.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise FormatError(path, "output", "a device or a pipe", "a file", "name a file to write")
+    folder = next(parent for parent in target.parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        reason = "read-only" if folder.is_dir() else "a file"
+        got, expected = f"in {folder}, which is {reason}", "a folder that can be written"
+        raise FormatError(path, "output", got, expected, "name another")
 
 
 def file_state(path: Path) -> list[Any]:
@@ -91,6 +112,38 @@ def write_json(path: Path, value: Any) -> None:
         stream.write("\n")
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def parse_json(path: Path, text: str, advice: str = "copy the file again") -> Any:
+    """Return the value of JSON text of a file.
+
+    Raises
+    ------
+    FormatError
+        The text is no JSON, is nested too deep, or holds numbers of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise FormatError(path, "content", f"no JSON ({reason})", "a complete JSON file", advice) from None
+
+
+def read_json(path: Path, advice: str = "copy the file again") -> Any:
+    """Return the value in a JSON file.
+
+    Raises
+    ------
+    FormatError
+        The file is missing, no text, or no JSON.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise FormatError(path, "file", "missing", "a JSON file", "check the path") from None
+    except (OSError, UnicodeError) as error:
+        raise FormatError(path, "content", f"no text ({error})", "a complete JSON file", advice) from None
+    return parse_json(path, text, advice)
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:

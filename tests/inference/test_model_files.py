@@ -116,11 +116,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "foreign field": (_edit("flavor", "vanilla"), "not a model card"),
     "not JSON": (
         lambda folder: (folder / "model.json").write_text("{'encoder'"),
-        "expected JSON as tomosift writes it",
+        "no JSON",
     ),
     "a list": (lambda folder: (folder / "model.json").write_text("[1, 2]"), "expected JSON as tomosift writes it"),
-    "binary": (lambda folder: (folder / "model.json").write_bytes(b"\xff\xfe\x00"), "not a model card"),
-    "empty": (lambda folder: (folder / "model.json").write_text(""), "not a model card"),
+    "binary": (lambda folder: (folder / "model.json").write_bytes(b"\xff\xfe\x00"), "no text"),
+    "empty": (lambda folder: (folder / "model.json").write_text(""), "no JSON"),
     "empty weights": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "checksum is not that"),
 }
 

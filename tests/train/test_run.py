@@ -78,7 +78,7 @@ def test_empty_folder_becomes_the_run(tmp_path: Path) -> None:
     assert Run.open(tmp_path / "empty", CONFIG).folder == tmp_path / "empty"
 
 
-@pytest.mark.parametrize(("content", "sentence"), [("{", "not JSON"), ("[1]", "a JSON list"), (None, "missing")])
+@pytest.mark.parametrize(("content", "sentence"), [("{", "no JSON"), ("[1]", "a JSON list"), (None, "missing")])
 def test_damaged_json_is_refused_in_one_sentence(content: str | None, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     if content is not None:

@@ -53,7 +53,7 @@ def write_labels(
     if not len(rows):
         raise ValueError("no particle has a label yet; label some first")
     labeled = replace(subtomograms.particles.select(rows), class_name=names)
-    write_particles(path, labeled, voxel_spacing_angstrom=subtomograms.voxel_spacing_angstrom, grids=grids)
+    write_particles(path, labeled, voxel_spacing_angstrom=subtomograms.table_spacing_angstrom, grids=grids)
     classes, counts = np.unique(names.astype(str), return_counts=True)
     by_class = {str(name): int(count) for name, count in zip(classes, counts, strict=True)}
     return ExportSummary(by_class, len(consensus.annotations) - len(rows))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tomosift import __version__
 from tomosift.cli import COMMANDS
+from tomosift.errors import escape_controls
 from tomosift.malloc import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; run the same command again to resume\n")
         sys.exit(130)
+    except MemoryError:
+        _fail("there is not enough memory for this; use smaller boxes, or fewer workers")
     except (ValueError, RuntimeError, OSError) as error:
         if not _is_for_the_user(error) or "TOMOSIFT_TRACEBACK" in os.environ:
             raise
@@ -97,5 +100,5 @@ def _is_for_the_user(error: Exception) -> bool:
 
 
 def _fail(sentence: str) -> None:
-    sys.stderr.write(f"tomosift: {sentence}\n")
+    sys.stderr.write(f"tomosift: {escape_controls(sentence)}\n")
     sys.exit(2)

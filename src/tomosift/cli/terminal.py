@@ -13,6 +13,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from tomosift.data.predictions import CLASS
+from tomosift.errors import escape_controls
 from tomosift.particles import Particles
 from tomosift.progress import Monitor, Progress
 
@@ -22,16 +23,16 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 def print_message(sentence: str) -> None:
     """Print one line for the user on standard error; markup characters in it are plain text."""
-    console.print(sentence, markup=False, soft_wrap=True)
+    console.print(escape_controls(sentence), markup=False, soft_wrap=True)
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     """Print a table on standard output."""
-    table = Table(title=title or None, header_style="bold")
+    table = Table(title=escape_controls(title) or None, header_style="bold")
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(escape_controls(str(cell)) for cell in row))
     Console(highlight=False, markup=False).print(table)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
+from tomosift.io.file_content import named_errors
 from tomosift.particles import Particles
 
 PREFIX = "column."
@@ -163,10 +164,15 @@ def read_particle_table(path: Path) -> tuple[Particles, dict[str, NDArray[Any]]]
     try:
         table = pq.read_table(path)
         notes = json.loads((table.schema.metadata or {})[METADATA_KEY])
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # Arrow's errors have many types
         reason = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
         advice = "make the set again or copy the file from where the set came from"
         raise FormatError(path, "the particle table", reason, "a parquet table of particles", advice) from error
+    with named_errors(path, "a parquet table of particles"):
+        return _unpack_table(table, notes)
+
+
+def _unpack_table(table: pa.Table, notes: dict[str, Any]) -> tuple[Particles, dict[str, NDArray[Any]]]:
     n = table.num_rows
     strings = {name: _strings(table[name]) if n else np.zeros(0, dtype=object) for name in STRINGS}
     rotation = np.empty((n, 9))

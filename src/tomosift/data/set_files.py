@@ -11,14 +11,13 @@ A set is a folder of plain files that other tools read too::
 Subtomograms are stored in the order in which they were cut; the table has the order of the extracted particles.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tomosift.errors import FormatError
-from tomosift.files import write_json
+from tomosift.files import read_json, write_json
 
 FORMAT_VERSION = 1
 SET_FILE = "set.json"
@@ -67,10 +66,9 @@ def begin_set(path: Path, request: dict[str, Any]) -> None:
         if any(path.glob("boxes-*.npy")):
             raise FormatError(file, "the file", "missing", "the request behind these boxes", "empty the folder")
         write_json(file, request)
-    try:
-        earlier = json.loads(file.read_text())
-    except ValueError as error:
-        raise FormatError(file, "its content", "unreadable", "JSON", "empty the folder") from error
+    earlier = read_json(file, "empty the folder")
+    if not isinstance(earlier, dict):
+        raise FormatError(file, "its content", "no JSON object", "the request of a set", "empty the folder")
     recorded = {**earlier, **earlier.get("provenance", {})}
     if differences := list_differences(recorded, {**request, **request["provenance"]}):
         raise ValueError(
@@ -147,9 +145,9 @@ def read_set_file(path: Path) -> dict[str, Any]:
             path, SET_FILE, "missing", "a set of subtomograms", "extract particles into this folder first"
         )
     try:
-        description = json.loads(file.read_text())
+        description = read_json(file, "make the set again")
         version = description["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise FormatError(file, "its content", "unreadable", "the JSON of a set", "make the set again") from error
     if version != FORMAT_VERSION:
         advice = "update tomosift" if isinstance(version, int) and version > FORMAT_VERSION else "make the set again"

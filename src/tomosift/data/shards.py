@@ -58,9 +58,9 @@ def open_shard(path: Path, item_shape: tuple[int, ...], dtype: np.dtype[Any] = B
             start = stream.tell()
     except FileNotFoundError as error:
         raise FormatError(path, "the file", "missing", "boxes that set.json lists", advice) from error
-    except ValueError as error:
+    except (ValueError, TypeError, EOFError, MemoryError, RecursionError, SyntaxError) as error:
         raise FormatError(path, "the header", "unreadable", "a .npy header", advice) from error
-    if got_dtype != dtype or is_fortran or shape[1:] != item_shape:
+    if not shape or got_dtype != dtype or is_fortran or shape[1:] != item_shape:
         raise FormatError(path, "the array", f"{got_dtype} {shape}", f"{dtype} (n, {', '.join(map(str, item_shape))})")
     expected = start + int(np.prod(shape)) * dtype.itemsize
     if path.stat().st_size != expected:

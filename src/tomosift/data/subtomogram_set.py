@@ -1,5 +1,6 @@
 """An opened set of subtomograms; `tomosift.data.set_files` lists the files of a set."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,8 +43,6 @@ class Subtomograms:
 
     Examples
     --------
-    Write a tiny set and open it:
-
     >>> import tempfile
     >>> import numpy as np
     >>> from tomosift.data.set_writer import SubtomogramWriter
@@ -56,9 +55,6 @@ class Subtomograms:
     >>> subtomograms = open_subtomograms(folder)
     >>> len(subtomograms), subtomograms.class_names, subtomograms.label.tolist()
     (4, ('apoferritin', 'ribosome'), [1, -1, 0, -1])
-
-    Read some of its subtomograms, choose rows and give other labels:
-
     >>> subtomograms.volumes([3, 0]).shape
     (2, 8, 8, 8)
     >>> labeled = subtomograms.select(subtomograms.labeled_rows)
@@ -99,14 +95,15 @@ class Subtomograms:
         """Voxel grid of each tomogram that the set was cut from, as far as its provenance records it."""
         tomograms = self.provenance.get("tomograms", {})
         return {
-            name: Grid(
-                tuple(entry["shape_zyx"]),
-                float(entry["voxel_spacing_angstrom"]),
-                aliases=(str(entry.get("path", name)),),
-            )
+            name: Grid(tuple(entry["shape_zyx"]), float(entry["voxel_spacing_angstrom"]), aliases=_paths(entry))
             for name, entry in tomograms.items()
             if "shape_zyx" in entry
         }
+
+    @property
+    def table_spacing_angstrom(self) -> float | None:
+        """Pixel size of tables in pixels; None, so that of the tomograms, where these are known."""
+        return None if self.grids else self.voxel_spacing_angstrom
 
     @property
     def labeled_rows(self) -> NDArray[np.int64]:
@@ -225,6 +222,10 @@ class Subtomograms:
         return replace(self, particles=replace(self.particles, class_name=names), label=label, class_names=all_names)
 
 
+def _paths(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    return (str(entry["path"]),) if "path" in entry else ()
+
+
 def open_subtomograms(path: Path | str) -> Subtomograms:
     """Open a finished set.
 
@@ -241,19 +242,19 @@ def open_subtomograms(path: Path | str) -> Subtomograms:
     Raises
     ------
     FormatError
-        The folder holds no finished set, or one of its files is missing, cut short or of another kind.
+        The folder holds no finished set, or a file of it is missing, cut short or of another kind.
 
     Examples
     --------
     See `Subtomograms`.
     """
-    path = Path(path)
-    description = read_set_file(path)
+    description = read_set_file(path := Path(path))
     try:
         size, spacing = int(description["box_size"]), float(description["voxel_spacing_angstrom"])
         names, has_halves = tuple(description["class_names"]), bool(description["has_halves"])
         files, provenance = list(description["shards"]), dict(description["provenance"])
-    except (KeyError, TypeError, ValueError) as error:
+        assert all(re.fullmatch(r"boxes-\d{5}\.npy", name) for name in files), "shards"
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise FormatError(path / SET_FILE, str(error), "missing or broken", "a value", "make the set again") from error
     cube = (size,) * 3
     kinds = {"box": tuple(open_shard(path / name, cube) for name in files)}
@@ -262,7 +263,7 @@ def open_subtomograms(path: Path | str) -> Subtomograms:
     if description.get("has_masks"):
         kinds["mask"] = tuple(open_shard(path / mask_name(name), cube, MASK_DTYPE) for name in files)
     particles, added = read_particle_table(path / PARTICLE_FILE)
-    counts = {"particles.parquet": len(particles), SET_FILE: int(description["count"])}
+    counts = {PARTICLE_FILE: len(particles), SET_FILE: int(description["count"])}
     counts |= {f"the {kind} shards": sum(shard.count for shard in some) for kind, some in kinds.items()}
     if len(set(counts.values())) != 1:
         got = ", ".join(f"{count} in {name}" for name, count in counts.items())

@@ -1,7 +1,6 @@
 """Models on disk: a card in JSON and weights in safetensors; those that come with the program, runs, and the Hub."""
 
 import hashlib
-import json
 from dataclasses import asdict
 from functools import lru_cache
 from importlib import resources
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save
 from tomosift.conventions import check_same_spacing
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.errors import FormatError
-from tomosift.files import write_json, written_then_renamed
+from tomosift.files import read_json, write_json, written_then_renamed
 from tomosift.inference.classifier import Classifier, ModelCard, fit_embedder
 from tomosift.inference.heads import HEADS
 from tomosift.inference.hub import download_model, is_on_hub
@@ -167,6 +166,12 @@ def start_embedder(
     return fit_embedder(start.encoder, subtomograms)
 
 
+def check_card(card: ModelCard) -> None:
+    """Refuse a card whose box size or voxel spacing is no positive number."""
+    if not 0 < card.box_size < 1 << 20 or not 0 < card.voxel_spacing_angstrom < float("inf"):
+        raise ValueError(f"box size {card.box_size} and voxel spacing {card.voxel_spacing_angstrom}")
+
+
 def _read_card(path: Path) -> dict[str, Any]:
     """Read and check the fields of a model card."""
     if not path.parent.exists():
@@ -177,14 +182,16 @@ def _read_card(path: Path) -> dict[str, Any]:
             path, "file", "missing", "a finished model", "run the same training command again to resume the run"
         )
     try:
-        card = json.loads(path.read_text())
+        card = read_json(path)
         if not isinstance(card, dict):
             raise TypeError(f"{type(card).__name__}, expected an object")
         card = upgrade_card(card)
         number, card = card.pop("format"), dict(card)
         card["class_names"] = tuple(str(name) for name in card["class_names"])
         digest = str(card.pop("sha256"))
-        ModelCard(**card)
+        check_card(ModelCard(**card))
+    except FormatError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FormatError(path, "content", f"not a model card ({error})", "JSON as tomosift writes it") from None
     if number != FORMAT:

@@ -12,10 +12,14 @@ from tomosift.io.particles import FORMATS, detect_format, read_particles
 from tomosift.io.structures import SUFFIXES as STRUCTURE_SUFFIXES
 from tomosift.io.structures import read_structure
 from tomosift.io.volumes import is_volume_path, open_volume
+from tomosift.io.volumes.mrc_header import HEADER_BYTES
 from tomosift.particles import Grid, Particles
 
 SAMPLE_SECTIONS = 16
 """Sections about the center that value ranges are taken from; a whole tomogram may not fit into memory."""
+LARGEST_SAMPLE = 1024
+"""Voxels along y and x of that sample, at most."""
+PILED_FROM, PILED_SHARE = 100, 0.001
 MOST_NAMES = 6
 """Tomograms and classes listed by name."""
 Lines = list[tuple[str, str]]
@@ -50,7 +54,7 @@ def describe(path: Path, voxel_spacing_angstrom: float | None = None) -> Lines:
         raise FormatError(path, "file", "missing", "a volume, structure or particle table", "check the path")
     if suffix_of(path) in STRUCTURE_SUFFIXES:
         return _describe_structure(path)
-    if is_volume_path(path) and not is_flat_em(path):
+    if (is_volume_path(path) or is_mrc(path)) and not is_flat_em(path):
         return _describe_volume(path)
     return _describe_particles(path, voxel_spacing_angstrom)
 
@@ -60,8 +64,16 @@ def is_flat_em(path: Path) -> bool:
     if suffix_of(path) != ".em" or not path.is_file():
         return False
     with path.open("rb") as stream:
-        sizes = np.frombuffer(stream.read(16).ljust(16, b"\0"), dtype="<i4")
-    return bool(sizes[3] == 1)
+        head = stream.read(16).ljust(16, b"\0")
+    return 1 in (int.from_bytes(head[12:16], "little"), int.from_bytes(head[12:16], "big"))
+
+
+def is_mrc(path: Path) -> bool:
+    """Whether a file of any name starts as an MRC volume does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(HEADER_BYTES)[208:211] == b"MAP"
 
 
 def _describe_volume(path: Path) -> Lines:
@@ -69,7 +81,12 @@ def _describe_volume(path: Path) -> Lines:
     volume = open_volume(path)
     depth, height, width = volume.shape_zyx
     first = max(0, depth // 2 - SAMPLE_SECTIONS // 2)
-    sample = volume.read((slice(first, first + SAMPLE_SECTIONS), slice(None), slice(None)))
+    along = slice(first, first + SAMPLE_SECTIONS)
+    if isinstance(volume.data, np.ndarray):
+        down, across = (slice(0, None, max(1, edge // LARGEST_SAMPLE)) for edge in (height, width))
+        sample = volume.read((along, down, across))
+    else:  # chunks are decompressed whole, so only the first ones are read
+        sample = volume.read((along, slice(0, LARGEST_SAMPLE), slice(0, LARGEST_SAMPLE)))
     spacing = volume.voxel_spacing_angstrom
     finite = sample[np.isfinite(sample)]
     lines = [
@@ -82,6 +99,8 @@ def _describe_volume(path: Path) -> Lines:
         where = "" if len(sample) == depth else f", in {len(sample)} sections about the center"
         values = f"{finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}, deviation {finite.std():.4g}"
         lines.append(("Values", values + where))
+    if piled_up(finite, volume.dtype):
+        lines.append(("Warning", PILED_UP))
     if finite.size < sample.size:
         lines.append(("Note", f"{sample.size - finite.size} of {sample.size} values are not numbers"))
     return [*lines, *(("Note", note) for note in volume.notes)]
@@ -99,6 +118,20 @@ def _describe_structure(path: Path) -> Lines:
         ("Extent (z, y, x)", " x ".join(f"{edge:.0f}" for edge in extent) + " A"),
         *(("Note", warning) for warning in structure.warnings),
     ]
+
+
+PILED_UP = (
+    "values pile up at both ends of the range of signed bytes, so they were probably written unsigned (0 to 255); "
+    "convert the file to 32-bit reals"
+)
+
+
+def piled_up(values: NDArray[Any], kind: np.dtype[Any]) -> bool:
+    """Whether signed bytes are many at both ends of their range, as unsigned ones that were read as signed."""
+    if kind != np.int8 or not values.size:
+        return False
+    low, high = (values < -PILED_FROM).mean(), (values > PILED_FROM).mean()
+    return bool(min(low, high) > PILED_SHARE)
 
 
 class _GridsWithoutSize(dict[str, Grid]):

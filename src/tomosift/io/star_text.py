@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
-from tomosift.io.file_content import read_text
+from tomosift.io.file_content import named_errors, read_text
 
 _TEXT_LABEL = re.compile(r"(Name|File|Image|Path|Hash|Directory|VisibleFrames|tomosiftClass|tomosiftParticleId)\d*$")
 """Labels that hold text in RELION and Warp whatever their values are."""
@@ -48,8 +48,13 @@ def read_star(path: Path) -> dict[str, pd.DataFrame]:
     ...     read_star(path)["particles"].to_dict("list")
     {'rlnTomoName': ['017'], 'rlnCoordinateX': [2.5]}
     """
+    with named_errors(path, "STAR text"):
+        return _read_star(path)
+
+
+def _read_star(path: Path) -> dict[str, pd.DataFrame]:
     lines = [line.strip() for line in read_text(path).splitlines()]
-    starts = [k for k, line in enumerate(lines) if line.startswith("data_")]
+    starts = [k for k, line in enumerate(lines) if line.startswith("data_") and _is_header(line)]
     if not starts:
         got = "empty" if not any(lines) else "text without one"
         raise FormatError(path, "data_ block", got, "a line that starts with data_", "is this a STAR file?")
@@ -60,6 +65,12 @@ def read_star(path: Path) -> dict[str, pd.DataFrame]:
             raise FormatError(path, f"block data_{name}", "given twice", "one block of each name")
         blocks[name] = _parse_block(path, name, lines[start + 1 : end], first_line=start + 2)
     return blocks
+
+
+def _is_header(line: str) -> bool:
+    """Whether a line is the name of a block alone; a row may start with a name such as ``data_02.mrc``."""
+    tokens = line.split("#")[0].split()
+    return len(tokens) == 1
 
 
 def _parse_block(path: Path, name: str, lines: list[str], first_line: int) -> pd.DataFrame:

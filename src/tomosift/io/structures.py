@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
+from tomosift.io.file_content import named_errors
 
 ASYMMETRIC_UNIT = "asu"
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
@@ -72,7 +73,8 @@ def read_structure(path: Path | str, *, assembly: str | int | None = None) -> St
         The file is missing, is no structure, is MMTF, holds no atoms, or does not list that assembly.
     """
     path = Path(path)
-    parsed = _parse(path)
+    with named_errors(path, "an atomic structure"):
+        parsed = _parse(path)
     flat = gemmi.FlatStructure(parsed)
     chain = _text(flat.chain_ids)
     kept, warnings = _select_atoms(flat, chain)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
-from tomosift.io.file_content import suffix_of
+from tomosift.io.file_content import named_errors, suffix_of
 from tomosift.io.subtomogram_tables import (
     FileFinder,
     has_image_names,
@@ -127,6 +127,11 @@ def open_subtomogram_files(
     """
     path = Path(path)
     check_spacing(voxel_spacing_angstrom)
+    with named_errors(path, "subtomograms"):
+        return _open_files(path, voxel_spacing_angstrom, table)
+
+
+def _open_files(path: Path, voxel_spacing_angstrom: float | None, table: Path | str | None) -> SubtomogramFiles:
     if not path.exists():
         raise FormatError(path, "subtomograms", "missing", "a folder, a stack of volumes or a table", "check the path")
     table_path = Path(table) if table is not None else path if _is_table(path) else _find_table_beside(path)

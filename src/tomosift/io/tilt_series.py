@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tomosift.acquisition import Acquisition, find_tilt_fault
 from tomosift.errors import FormatError
-from tomosift.io.file_content import parse_xml, read_text, suffix_of
+from tomosift.io.file_content import check_regular, named_errors, parse_xml, read_text, suffix_of
 from tomosift.io.particles import relion_columns
 from tomosift.io.star_text import read_star
 
@@ -63,6 +63,7 @@ def read_acquisition(path: Path) -> Acquisition:
     [-60.0, 0.0, 60.0]
     """
     path = Path(path)
+    check_regular(path)
     readers = {
         ".star": _read_star,
         ".tomostar": _read_star,
@@ -75,7 +76,8 @@ def read_acquisition(path: Path) -> Acquisition:
     suffix = suffix_of(path)
     if suffix not in readers:
         raise FormatError(path, "suffix", repr(suffix), f"one of {', '.join(readers)}")
-    acquisition = readers[suffix](path)
+    with named_errors(path, "tilt angles"):
+        acquisition = readers[suffix](path)
     _check_tilts(path, "tilt angles", acquisition.tilt_angles_deg)
     return acquisition
 
@@ -204,6 +206,8 @@ def _read_star(path: Path) -> Acquisition:
         got = "without images" if len(tables) == 1 else f"{len(tables)} of them"
         raise FormatError(path, "tilt series", got, "the table of one tilt series",
                           "give the STAR file of one tilt series")  # fmt: skip
+    if not len(tables[0]):
+        raise FormatError(path, "tilt series", "without rows", "one row for each image")
     return acquisition_of_table(path, tables[0], {str(k): v.iloc[0] for k, v in tables[0].items()})
 
 

@@ -1,7 +1,6 @@
 """Trained generators and their files in the folder of a run."""
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tomosift.errors import FormatError
-from tomosift.files import write_json, written_then_renamed
+from tomosift.files import read_json, write_json, written_then_renamed
 from tomosift.models.generators import Generator, GeneratorConfig
 from tomosift.physics.augmentation import normalize
 from tomosift.physics.imaging import ImagingRanges
@@ -103,7 +102,7 @@ def _read_card(path: Path) -> tuple[GeneratorCard, str]:
     if not path.exists():
         raise FormatError(path, "file", "missing", "a finished run of `tomosift translate`", "check the folder")
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         number, digest = content["format"], str(content["sha256"])
         ranges: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["ranges"].items()}
         card = GeneratorCard(
@@ -112,6 +111,8 @@ def _read_card(path: Path) -> tuple[GeneratorCard, str]:
             float(content["voxel_spacing_angstrom"]),
             ImagingRanges(**ranges),
         )
+    except FormatError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FormatError(path, "content", f"not a card ({error})", "JSON as tomosift writes it") from None
     if number != _FORMAT:

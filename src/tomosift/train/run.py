@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from tomosift import __version__
+from tomosift import __version__, files
 from tomosift.errors import FormatError
 from tomosift.files import write_json
 from tomosift.train.config import NO_RENAMED_FIELDS, NO_RENAMED_VALUES, rename_fields
@@ -169,12 +169,7 @@ def read_json(path: Path) -> dict[str, Any]:
     FormatError
         When the file is missing or is not a JSON object.
     """
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise FormatError(path, "file", "missing", "a JSON file", "check the path of the run") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise FormatError(path, "content", f"not JSON ({error})", "a JSON object") from None
+    value = files.read_json(path)
     if not isinstance(value, dict):
         raise FormatError(path, "content", f"a JSON {type(value).__name__}", "a JSON object")
     return value

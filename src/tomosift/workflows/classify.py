@@ -171,8 +171,9 @@ def write_classification(
         raise ValueError(
             "every particle is unknown and --drop-unknown leaves none; lower --min-confidence or --min-similarity"
         )
-    spacing = subtomograms.voxel_spacing_angstrom
-    write_particles(out, particles, voxel_spacing_angstrom=spacing, grids=subtomograms.grids)
+    write_particles(
+        out, particles, voxel_spacing_angstrom=subtomograms.table_spacing_angstrom, grids=subtomograms.grids
+    )
     if out.is_dir() or out.suffix == ".json":
         if monitor is not None:
             monitor.message(f"{out}: picks written; embeddings are not part of a copick project")
@@ -224,7 +225,7 @@ def classify(
         The model cannot classify this set, see `check_model`.
     """
     out, model, monitor = Path(out), Path(model), monitor or Monitor()
-    format_to_write(out)  # an unknown suffix is refused before the work
+    format_to_write(out, has_classes=True)  # an unknown suffix is refused before the work
     classifier = load_classifier(model)
     if not isinstance(subtomograms, Subtomograms):
         subtomograms = open_subtomograms(Path(subtomograms))

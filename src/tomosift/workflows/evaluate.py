@@ -1,6 +1,5 @@
 """Evaluate a trained run on particles of known class that it did not learn from, and report on it."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +13,14 @@ from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.evaluation.metrics.classification import score
 from tomosift.evaluation.report import Comparison, ReportInput, write_report
+from tomosift.files import parse_json, read_json
 from tomosift.inference.model_files import load_classifier
 from tomosift.inference.prediction import Prediction
+from tomosift.io.file_content import read_text
 from tomosift.methods import LABELED_PARTICLES
 from tomosift.particles import Particles
 from tomosift.progress import Monitor
-from tomosift.train.run import environment, read_json
+from tomosift.train.run import environment
 from tomosift.workflows.classify import check_model, predict_with_progress
 
 
@@ -167,8 +168,8 @@ def _read_labeled_particles(run: Path) -> list[str]:
     if not path.exists():
         return []
     try:
-        return [str(name) for name in json.loads(path.read_text())]
-    except (ValueError, TypeError):
+        return [str(name) for name in read_json(path)]
+    except TypeError:
         # Never read as empty: particles of training would then count as held out.
         raise FormatError(path, "content", "damaged", "a JSON list of particles", "train the run again") from None
 
@@ -176,9 +177,9 @@ def _read_labeled_particles(run: Path) -> list[str]:
 def _labels_per_class(run: Path) -> int | None:
     """Labels of the rarest class in the training of a run, from its log."""
     log = run / "log.jsonl"
-    for line in log.read_text().splitlines() if log.exists() else []:
-        entry = json.loads(line)
-        if entry.get("event") == "labels":
+    for line in read_text(log).splitlines() if log.exists() else []:
+        entry = parse_json(log, line)
+        if isinstance(entry, dict) and entry.get("event") == "labels":
             return int(entry["rarest_class"])
     return None
 

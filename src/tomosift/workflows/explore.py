@@ -214,7 +214,7 @@ def _write_clusters(path: Path, subtomograms: Subtomograms, clusters: Clusters) 
         np.full(len(subtomograms), np.nan),
         _cluster_names(clusters.probability.shape[1]),
     )
-    spacing = subtomograms.voxel_spacing_angstrom
+    spacing = subtomograms.table_spacing_angstrom
     write_particles(path, particles, voxel_spacing_angstrom=spacing, grids=subtomograms.grids)
 
 
@@ -229,7 +229,7 @@ def _write_labels(
         )
     class_name = np.array([names[int(one)] for one in number[rows]], dtype=object)
     labels = replace(subtomograms.particles.select(rows), class_name=class_name, score=confidence[rows])
-    spacing = subtomograms.voxel_spacing_angstrom
+    spacing = subtomograms.table_spacing_angstrom
     write_particles(path, labels, voxel_spacing_angstrom=spacing, grids=subtomograms.grids)
     return labels
 

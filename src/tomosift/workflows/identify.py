@@ -104,7 +104,7 @@ def identify(
     Source: Snell et al. 2017, "Prototypical networks for few-shot learning".
     """
     out, monitor = Path(out), monitor or Monitor()
-    format_to_write(out)  # an unknown suffix is refused before the work
+    format_to_write(out, has_classes=True)  # an unknown suffix is refused before the work
     if not isinstance(subtomograms, Subtomograms):
         subtomograms = open_subtomograms(Path(subtomograms))
     base = load_classifier(Path(model))

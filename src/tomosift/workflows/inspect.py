@@ -11,7 +11,7 @@ from tomosift.data.set_files import SET_FILE
 from tomosift.data.subtomogram_set import open_subtomograms
 from tomosift.errors import FormatError
 from tomosift.io.describe import describe
-from tomosift.io.file_content import suffix_of
+from tomosift.io.file_content import read_text, suffix_of
 from tomosift.io.tilt_series import read_acquisition
 from tomosift.io.tomogram_tables import TomogramEntry, read_tomogram_table
 from tomosift.train.run import read_json
@@ -143,7 +143,7 @@ def _describe_run(path: Path) -> Lines:
         lines.append((key, text if len(text) <= 300 else text[:297] + "..."))
     log = path / "log.jsonl"
     if log.is_file():
-        lines.append(("Log", f"{len(log.read_text().splitlines())} lines"))
+        lines.append(("Log", f"{len(read_text(log).splitlines())} lines"))
     if finished:
         lines.append(("Result", ", ".join(sorted(file.name for file in (path / "result").iterdir())) or "empty"))
     return lines

@@ -96,7 +96,7 @@ def write_particles(
     """
     grids = _collect_grids(tomograms)
     if voxel_spacing_angstrom is None and isinstance(tomograms, Subtomograms):
-        voxel_spacing_angstrom = tomograms.voxel_spacing_angstrom
+        voxel_spacing_angstrom = tomograms.table_spacing_angstrom
     tables.write_particles(Path(path), particles, voxel_spacing_angstrom=voxel_spacing_angstrom, grids=grids)
 
 

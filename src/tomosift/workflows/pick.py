@@ -128,7 +128,7 @@ def pick(
         raise ValueError("give either --labels to learn from, or --model, the detector of an earlier scan")
     if not 0 < min_confidence < 1:
         raise ValueError(f"min_confidence is {min_confidence:g}, expected a number between 0 and 1")
-    format_to_write(out / table)  # an unknown suffix is refused before the work
+    format_to_write(out / table, has_classes=True)  # an unknown suffix is refused before the work
     opened = open_sources(tomograms, inputs, monitor)
     mask_of = {} if masks is None else _open_masks(Path(masks), opened)
     radii = dict(radii_angstrom or {})
@@ -265,7 +265,5 @@ def _write_table(
     number = np.array([list(names).index(str(name)) + 1 for name in particles.class_name])
     columns = {NUMBER: number, CLASS: particles.class_name, CONFIDENCE: np.round(particles.score, 6)}
     particles = particles.with_columns(columns)
-    grids = collect_grids(tomograms)
-    spacing = next(iter(grids.values())).voxel_spacing_angstrom
-    write_particles(path, particles, voxel_spacing_angstrom=spacing, grids=grids)
+    write_particles(path, particles, grids=collect_grids(tomograms))
     return particles

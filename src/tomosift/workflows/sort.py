@@ -115,7 +115,6 @@ def sort(
     picks, labels, out, monitor = Path(picks), Path(labels), Path(out), monitor or Monitor()
     check_settings(extraction.box_size, extraction.voxel_spacing)
     table = out / f"classified{_table_suffix(picks)}"
-    format_to_write(table)  # an unknown suffix is refused before the work
     opened = open_inputs(
         picks,
         tomograms,
@@ -174,9 +173,15 @@ def _classify_and_report(
 
 
 def _table_suffix(picks: Path) -> str:
+    """Suffix of the picks, or .star where their format holds no classes."""
     if picks.is_dir() or picks.suffix == ".json":
         return ".star"
-    return picks.name[len(picks.name.split(".")[0]) :].removesuffix(".gz")
+    suffix = picks.name[len(picks.name.split(".")[0]) :].removesuffix(".gz")
+    try:
+        format_to_write(Path(f"classified{suffix}"), has_classes=True)
+    except ValueError:
+        return ".star"
+    return suffix
 
 
 def _needs_pretraining(

@@ -119,8 +119,9 @@ def test_a_project_folder_is_copick(tmp_path: Path) -> None:
     assert formats.detect_format(tmp_path) == "copick"
 
 
-def test_any_folder_is_written_as_a_copick_project_and_others_are_not_read(tmp_path: Path) -> None:
-    assert formats.format_to_write(tmp_path) == "copick"
+def test_a_folder_that_is_no_project_is_neither_read_nor_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a folder, expected a file such as"):
+        formats.format_to_write(tmp_path)
     with pytest.raises(FormatError, match="folder is of no known format"):
         formats.detect_format(tmp_path)
 
@@ -146,6 +147,19 @@ def test_an_unknown_format_name_is_a_wrong_argument(tmp_path: Path) -> None:
 def test_an_unknown_suffix_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"suffix '\.doc', expected \.coords"):
         formats.write_particles(tmp_path / "a.doc", Particles.create(["a"], np.zeros((1, 3))))
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".coords"])
+def test_formats_without_classes_are_refused_for_classes(tmp_path: Path, suffix: str) -> None:
+    assert formats.format_to_write(tmp_path / f"a{suffix}") == "pytom"
+    with pytest.raises(ValueError, match="hold no classes"):
+        formats.format_to_write(tmp_path / f"a{suffix}", has_classes=True)
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="the system has no devices")
+def test_devices_are_no_output() -> None:
+    with pytest.raises(FormatError, match="a device or a pipe"):
+        formats.write_particles(Path("/dev/null"), Particles.create(["a"], np.zeros((1, 3))), format="csv")
 
 
 def test_a_named_format_goes_before_the_suffix(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_rotation_matrices_take_the_particle_into_the_tomogram(annotation: Path)
         ('{"location": {"x": 1, "y": 2, "z": "3"}}', "z in line 1"),
         (line(xyz_rotation_matrix=[[1, 0], [0, 1]]), "xyz_rotation_matrix in line 1"),
         (line(xyz_rotation_matrix=[[9, 0, 0], [0, 1, 0], [0, 0, 1]]), "xyz_rotation_matrix in line 1"),
-        ('{"location": {"x": NaN, "y": 2, "z": 3}}', "coordinates of particle 1"),
+        ('{"location": {"x": NaN, "y": 2, "z": 3}}', "x in line 1 is nan"),
     ],
 )
 def test_broken_lines_are_named(annotation: Path, text: str, field: str) -> None:

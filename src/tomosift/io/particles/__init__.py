@@ -1,7 +1,8 @@
 """Particle tables: one module for each format, and the door that reads and writes all of them.
 
 The formats are found among the modules of this room, see `tomosift.io.particles.registry`. Helper modules
-(`pixel_tables`, `relion_columns`, `relion_blocks`, `copick_project`) hold what formats share.
+(`pixel_size`, `pixel_tables`, `class_values`, `relion_columns`, `relion_pixels`, `relion_blocks`, `copick_project`)
+hold what formats share. The room is large because each of the ten formats is one module.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tomosift.io.file_content import named_errors
 from tomosift.io.particles.class_values import clean_class_names
 from tomosift.io.particles.registry import (
     detect_format,
@@ -80,8 +82,11 @@ def read_particles(
     [[60.0, 40.0, 20.0]]
     """
     path = Path(path)
+    if voxel_spacing_angstrom is not None and not 0 < voxel_spacing_angstrom < float("inf"):
+        raise ValueError(f"voxel spacing is {voxel_spacing_angstrom} A, expected a positive number")
     module = load_module(format or detect_format(path))
-    particles: Particles = module.read_particles(path, voxel_spacing_angstrom=voxel_spacing_angstrom, grids=grids)
+    with named_errors(path, "a particle table"):
+        particles: Particles = module.read_particles(path, voxel_spacing_angstrom=voxel_spacing_angstrom, grids=grids)
     class_name, notes = clean_class_names(particles.class_name)
     return replace(particles, class_name=class_name).with_notes(*notes)
 

@@ -44,6 +44,7 @@ FORMAT = Format(
     recognizes=_is_copick,
     writes_folders=True,
 )
+LARGEST_COORDINATE_ANGSTROM = 1e9
 USER = "tomosift"
 SESSION = "0"
 UNLABELED_OBJECT = "particle"
@@ -68,8 +69,13 @@ def _list_picks_files(
 def _parse_location(path: Path, k: int, location: Any) -> list[float]:
     """Return x, y and z of point k (from 0)."""
     try:
-        return [float(location[axis]) for axis in "xyz"]
-    except (TypeError, KeyError, ValueError) as error:
+        values = [location[axis] for axis in "xyz"]
+        numbers = [float(value) for value in values]
+        is_number = not any(isinstance(value, bool) for value in values)
+        if not is_number or not all(abs(x) < LARGEST_COORDINATE_ANGSTROM for x in numbers):
+            raise ValueError(str(values))
+        return numbers
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise FormatError(path, f"location of point {k + 1}", json.dumps(location)[:40], "x, y and z") from error
 
 
@@ -84,6 +90,9 @@ def _parse_transformations(path: Path, points: list[dict[str, Any]]) -> NDArray[
                 raise FormatError(
                     path, f"transformation_ of point {k + 1}", "another shape", "4 x 4 numbers"
                 ) from error
+            turn = matrices[k, :3, :3]
+            if not np.isfinite(matrices[k]).all() or np.abs(turn @ turn.T - np.eye(3)).max() > 1e-3:
+                raise FormatError(path, f"transformation_ of point {k + 1}", "no rotation", "a rotation and a shift")
     return matrices
 
 

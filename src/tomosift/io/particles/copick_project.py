@@ -6,25 +6,19 @@ are not followed. Nothing inside a file is used as a path except the configurati
 Source: copick's filesystem layout and its model ``CopickConfig``.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tomosift import files
 from tomosift.errors import FormatError
-from tomosift.io.file_content import read_text
 
 RUNS_FOLDER = "ExperimentRuns"
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object of a configuration or picks file."""
-    try:
-        content = json.loads(read_text(path))
-    except FormatError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise FormatError(path, "content", "not JSON", "a copick configuration or picks file") from error
+    content = files.read_json(path)
     if not isinstance(content, dict):
         raise FormatError(path, "content", f"a {type(content).__name__}", "a JSON object")
     return content

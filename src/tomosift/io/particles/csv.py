@@ -38,6 +38,7 @@ from tomosift.particles import Grid, Particles
 
 FORMAT = Format("A table with named columns, or plain x, y, z (.csv, .tsv).", suffixes=(".csv", ".tsv"))
 CONVENTION = PixelConvention("csv", (0.0, 0.0, 0.0), from_relion, to_relion)
+MAX_FIELD = 1 << 24
 _ANGSTROM = ("angstrom", "angstroms", "angst", "ang", "a", "å")
 _VOXEL = ("voxel", "voxels", "vox", "vx", "pixel", "pixels", "px", "pix")
 _BARE = ("", "coord", "coordinate", "center", "centre", "pos", "position")
@@ -89,7 +90,11 @@ def read_particles(
     )
     check_coordinates(path, xyz)
     check_no_fractions(path, xyz)
+    if not has_header and len(columns.columns) > 3 and ((xyz[:, 2] >= 0) & (xyz[:, 2] <= 1)).all():
+        got = "between 0 and 1 in a table without column names, as scores are"
+        raise FormatError(path, "last column", got, "z", "name the columns in the first line")
     spacing, notes = np.ones(len(columns)), tuple[str, ...]()
+    headless = "" if has_header else "the table has no column names; its last three columns are taken for x, y and z"
     if unit == "voxel":
         spacing, notes = _spacing(path, labels, tomogram, xyz, PixelSize(voxel_spacing_angstrom, grids))
     angles = next((names for names in _ANGLES if all(name in keys for name in names)), None)
@@ -110,7 +115,7 @@ def read_particles(
         columns=columns,
         source=CONVENTION.source,
         is_named_by_file=tomogram_label is None,
-    ).with_notes(*notes)
+    ).with_notes(headless, *notes)
 
 
 def _read_table(path: Path) -> tuple[pd.DataFrame, bool]:
@@ -122,6 +127,7 @@ def _read_table(path: Path) -> tuple[pd.DataFrame, bool]:
     separator = max("\t,;", key=lines[0].count)
     if separator not in lines[0]:
         lines, separator = [",".join(line.split()) for line in lines], ","
+    csv.field_size_limit(MAX_FIELD)
     rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator)]
     has_header = not any(_is_number(cell) for cell in rows[0])
     names = rows[0] if has_header else [f"column_{k}" for k in range(1, len(rows[0]) + 1)]

@@ -30,6 +30,7 @@ FIRST_VOXEL_XYZ = (0.5, 0.5, 0.5)
 CONVENTION = PixelConvention("dynamo", FIRST_VOXEL_XYZ, angles.from_dynamo, angles.to_dynamo, zeros_are_unknown=True)
 FEWEST_COLUMNS = 26
 STANDARD_COLUMNS = 35
+MOST_COLUMNS = 42
 ANGLES = ["tdrot", "tilt", "narot"]
 TILT_RANGE = {"ftype": 1, "ymintilt": -60, "ymaxtilt": 60}
 
@@ -55,9 +56,9 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         table: pd.DataFrame = dynamotable.read(str(path))
-    except (ValueError, EOFError, OSError, KeyError, IndexError) as error:
+    except Exception as error:  # pandas raises errors of its own
         raise FormatError(path, "table", str(error).strip(), "rows of numbers") from error
-    if table.shape[1] < FEWEST_COLUMNS:
+    if not FEWEST_COLUMNS <= table.shape[1] <= MOST_COLUMNS or not table.columns.is_unique:
         raise FormatError(
             path, "number of columns", str(table.shape[1]), "26 to 42", "a table without x, y, z cannot be placed"
         )

@@ -205,8 +205,9 @@ def read_particles(
         raise FormatError(path, "number of points", "0", "at least one", "the model is empty")
     counts = [len(contour.points) for contour in contours]
     xyz = np.concatenate([contour.points for contour in contours])
-    if model.is_flipped_yz:
-        xyz = xyz[:, [0, 2, 1]]
+    first_voxel_xyz = model.first_voxel_xyz
+    if model.is_flipped_yz:  # stored z, which counts from another place, is y
+        xyz, first_voxel_xyz = xyz[:, [0, 2, 1]], (first_voxel_xyz[0], first_voxel_xyz[2], first_voxel_xyz[1])
     check_coordinates(path, xyz)
     columns = pd.DataFrame(xyz, columns=["x", "y", "z"])
     columns.insert(0, "object_id", np.repeat([contour.object_id for contour in contours], counts))
@@ -216,7 +217,7 @@ def read_particles(
             [np.full(n, np.nan) if c.sizes is None else c.sizes for n, c in zip(counts, contours, strict=True)]
         )
     tomogram = np.full(len(xyz), path.stem, dtype=object)
-    return replace(CONVENTION, first_voxel_xyz=model.first_voxel_xyz).particles(
+    return replace(CONVENTION, first_voxel_xyz=first_voxel_xyz).particles(
         path,
         tomogram,
         xyz,

@@ -14,6 +14,7 @@ from pathlib import Path
 import emfile
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
 from tomosift.files import written_then_renamed
@@ -33,6 +34,24 @@ ROWS = [
     *["phi", "psi", "theta", "class"],
 ]
 ANGLES = ["phi", "psi", "theta"]
+HEADER_BYTES = 512
+BIG_ENDIAN_MACHINES = (b"\x03", b"\x04", b"\x05")
+"""SGI, Sun and Mac."""
+
+
+def is_big_endian(path: Path) -> bool:
+    """Whether the header's first byte names a machine that stores the most significant byte first."""
+    with path.open("rb") as stream:
+        return stream.read(1) in BIG_ENDIAN_MACHINES
+
+
+def _read_big_endian(path: Path) -> NDArray[np.float64]:
+    """Return the values ``(sections, particles, rows)`` of a list of a Sun, SGI or Mac, which emfile does not read."""
+    content = path.read_bytes()
+    rows, particles, sections = (int(size) for size in np.frombuffer(content, ">i4", 3, 4))
+    kind = {5: ">f4", 9: ">f8"}[content[3]]
+    values = np.frombuffer(content, kind, rows * particles * sections, HEADER_BYTES)
+    return values.reshape(sections, particles, rows).astype(np.float64)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -44,7 +63,7 @@ def read_table(path: Path) -> pd.DataFrame:
         Not an EM file, cut short, or not 20 numbers per particle.
     """
     try:
-        _, data = emfile.read(path)
+        data = _read_big_endian(path) if is_big_endian(path) else emfile.read(path)[1]
     except (ValueError, KeyError, OSError, EOFError, MemoryError, OverflowError, struct.error) as error:
         raise FormatError(
             path, "EM content", f"unreadable ({error})", "an EM file of 20 numbers per particle"

@@ -1,4 +1,4 @@
-"""The size of one pixel of a table's coordinates: stated, inferred from one-sided evidence, or asked for.
+"""The size of one pixel of a table's coordinates: stated, inferred from one-sided evidence, or requested.
 
 The first of these that applies:
 
@@ -9,7 +9,8 @@ The first of these that applies:
    60 % of them in y and x: one voxel of it. Coordinates of a coarser volume would span half of it at most, and those of
    a finer one would not lie inside.
 
-Otherwise the size is asked for. What was inferred is noted. Coordinates that are fractions of the tomogram are refused.
+Otherwise the user has to state it. What was inferred is noted. Coordinates that are fractions of the tomogram are
+refused.
 """
 
 from collections.abc import Mapping

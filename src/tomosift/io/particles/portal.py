@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
-from tomosift.files import written_then_renamed
+from tomosift.files import read_json, written_then_renamed
 from tomosift.io.angles import swap_xyz_zyx
 from tomosift.io.file_content import read_bytes
 from tomosift.io.particles.pixel_size import PixelSize
@@ -59,6 +59,9 @@ def spacing_from_folders(path: Path) -> float | None:
     return None
 
 
+LARGEST_COORDINATE_ANGSTROM = 1e9
+
+
 def _run_name(path: Path) -> str:
     """Return the name of the folder above ``Reconstructions``, else the file's own name."""
     parts = path.resolve().parts
@@ -73,10 +76,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     candidate = path.with_name(f"{stem}.json")
     if not stem or not candidate.is_file():
         return {}
-    try:
-        content = json.loads(candidate.read_text())
-    except ValueError as error:
-        raise FormatError(candidate, "content", "not JSON", "the annotation's metadata") from error
+    content = read_json(candidate)
     return content if isinstance(content, dict) else {}
 
 
@@ -84,14 +84,20 @@ def _parse_number(path: Path, line: int, value: Any, field: str) -> float:
     """Return a JSON number as float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise FormatError(path, f"{field} in line {line}", json.dumps(value)[:40], "a number")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = float("inf")
+    if not abs(number) < LARGEST_COORDINATE_ANGSTROM:
+        raise FormatError(path, f"{field} in line {line}", str(value)[:40], "a finite number")
+    return number
 
 
 def _parse_point(path: Path, line: int, text: str) -> dict[str, Any]:
     """Return the JSON object of one line."""
     try:
         point = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(path, f"line {line}", repr(text[:40]), "one JSON object") from error
     if isinstance(point, dict) and "omezarr_dir" in point:
         advice = "name the tomogram's own file"

@@ -39,6 +39,7 @@ FORMAT = Format(
     "A PyTom particle list (.xml) or list of coordinates (.txt).",
     suffixes=(".txt", ".coords", ".xml"),
     recognizes=_is_particle_list,
+    without_classes=(".txt", ".coords"),
 )
 CONVENTION = PixelConvention("pytom", (0.0, 0.0, 0.0), angles.from_tom, angles.to_tom)
 COORDINATE_SUFFIXES = (".txt", ".coords")

@@ -7,7 +7,6 @@ detected and named in error messages.
 
 import gzip
 import importlib
-import json
 import pkgutil
 import sys
 from collections.abc import Callable
@@ -17,9 +16,17 @@ from pathlib import Path
 from types import ModuleType
 
 from tomosift.errors import FormatError
-from tomosift.io.file_content import GZIP_MAGIC, suffix_of
+from tomosift.files import check_writable, read_json
+from tomosift.io.file_content import GZIP_MAGIC, check_regular, suffix_of
 
 OPENING_BYTES = 65536
+_ELSEWHERE = {
+    ".cbox": ("boxes of crYOLO, whose positions are corners", "give the .coords that crYOLO writes beside it"),
+    ".h5": ("an HDF5 file", "export the picks as CSV or STAR"),
+    ".npy": ("a NumPy array", "save the picks as CSV with columns x, y, z"),
+    ".mmtf": ("a structure in MMTF", "give it as mmCIF or PDB"),
+}
+"""Suffixes of other files -> what they are and what to give instead."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,7 @@ class Opening:
         """Keys of the JSON object in a ``.json`` file; empty for other JSON values and other files."""
         if self.path.suffix.lower() != ".json":
             return frozenset()
-        try:
-            content = json.loads(self.path.read_text())
-        except ValueError as error:
-            raise FormatError(self.path, "content", "not JSON", "a complete JSON file", "copy it again") from error
+        content = read_json(self.path)
         return frozenset(content) if isinstance(content, dict) else frozenset()
 
 
@@ -74,12 +78,15 @@ class Format:
         Whether a file or folder is of this format, by its beginning. Called where the suffix does not decide.
     writes_folders
         Whether particles can be written into a folder that exists.
+    without_classes
+        Suffixes of its files that hold no classes.
     """
 
     description: str
     suffixes: tuple[str, ...]
     recognizes: Callable[[Opening], bool] = _recognize_nothing
     writes_folders: bool = False
+    without_classes: tuple[str, ...] = ()
 
 
 @cache
@@ -130,6 +137,11 @@ def detect_format(path: Path) -> str:
     """
     if not path.exists():
         raise FormatError(path, "file", "missing", "a particle table", "check the path")
+    check_regular(path)
+    suffix = suffix_of(path)
+    if suffix in _ELSEWHERE:
+        got, advice = _ELSEWHERE[suffix]
+        raise FormatError(path, "content", got, "a particle table", advice)
     names = () if path.is_dir() else formats_by_suffix().get(suffix_of(path), ())
     if len(names) == 1:
         return names[0]
@@ -143,18 +155,35 @@ def detect_format(path: Path) -> str:
     raise FormatError(path, "content", got, list_suffixes())
 
 
-def format_to_write(path: Path) -> str:
+def format_to_write(path: Path, has_classes: bool = False) -> str:
     """Return the name of the format in which a table of this name is written; the file need not exist.
+
+    Parameters
+    ----------
+    path
+        The file, or the folder of a copick project.
+    has_classes
+        Particles have classes, so a format that would lose them is refused.
 
     Raises
     ------
     ValueError
-        The suffix belongs to no format.
+        The suffix belongs to no format, the format holds no classes, or a folder is no project.
+    FormatError
+        The file cannot be written.
     """
+    check_writable(path)
     if path.is_dir():
-        return next(name for name, declared in find_formats().items() if declared.writes_folders)
+        opening = Opening(path)
+        projects = [name for name, one in find_formats().items() if one.writes_folders and one.recognizes(opening)]
+        if not projects:
+            example = path / "classified.star"
+            raise ValueError(f"{path} is a folder, expected a file such as {example}, or a copick project")
+        return projects[0]
     suffix = suffix_of(path)
     names = formats_by_suffix().get(suffix, ())
     if not names:
         raise ValueError(f"{path} has the suffix {suffix!r}, expected {list_suffixes()}")
+    if has_classes and suffix in find_formats()[names[0]].without_classes:
+        raise ValueError(f"{path}: {suffix} files hold no classes; write .star, .csv or .xml instead")
     return names[0]

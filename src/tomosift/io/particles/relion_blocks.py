@@ -49,7 +49,7 @@ def _explain_no_particles(path: Path, blocks: Mapping[str, pd.DataFrame], block:
     labels = {label for table in blocks.values() for label in table.columns}
     first = next(iter(blocks.values()))
     advice = "give the particle list"
-    if "rlnTomoParticlesFile" in labels:
+    if "rlnTomoParticlesFile" in labels and "rlnTomoParticlesFile" in first and len(first):
         return FormatError(path, "file", "an optimisation set of RELION", "a particle list",
                            f"give {first['rlnTomoParticlesFile'].iloc[0]}")  # fmt: skip
     kinds = (

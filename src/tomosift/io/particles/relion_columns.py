@@ -66,8 +66,7 @@ M_COORDINATES = (
     ("wrpCoordinateX", "wrpCoordinateY", "wrpCoordinateZ"),
 )
 M_ANGLES = (("wrpAngleRot1", "wrpAngleTilt1", "wrpAnglePsi1"), ("wrpAngleRot", "wrpAngleTilt", "wrpAnglePsi"))
-NAME_COLUMNS = ("rlnTomoName", "rlnMicrographName", "wrpSourceName")
-BINNING = "rlnTomoSubtomogramBinning"
+NAME_COLUMNS, BINNING = ("rlnTomoName", "rlnMicrographName", "wrpSourceName"), "rlnTomoSubtomogramBinning"
 UNSET = -999.0
 """RELION's number for a value that was never set."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import DTypeLike
 
 from tomosift.errors import FormatError
-from tomosift.io.file_content import COMPRESSED_SUFFIXES
+from tomosift.io.file_content import COMPRESSED_SUFFIXES, check_regular, named_errors
 from tomosift.io.volumes import em, mrc, tiff, zarr
 from tomosift.io.volumes.mrc_header import HEADER_BYTES
 from tomosift.io.volumes.volume import SupportsSlicing, Volume
@@ -64,6 +64,12 @@ def open_volume(path: Path | str) -> Volume:
     ((4, 5, 6), 10.0)
     """
     path = Path(path)
+    check_regular(path)
+    with named_errors(path, "a volume"):
+        return _open_volume(path)
+
+
+def _open_volume(path: Path) -> Volume:
     if not path.exists():
         raise FormatError(path, "file", "missing", "a volume", "check the path")
     if path.is_dir():

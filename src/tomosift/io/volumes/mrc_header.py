@@ -97,6 +97,8 @@ def _parse(path: Path, block: bytes) -> MrcHeader:
     if mode == 0 and (reason := _explain_unsigned(header)):
         dtype = np.dtype(np.uint8)
         notes.append(reason)
+    elif mode == 0 and (reason := _note_on_signed(header)):
+        notes.append(reason)
     extended = int(header["nsymbt"])
     if extended < 0:
         raise FormatError(path, "extended header", f"{extended} bytes long", "0 or more", "the header is damaged")
@@ -146,6 +148,14 @@ def _explain_unsigned(header: Any) -> str:
     if 127 < high <= 255 and 0 <= low <= high:
         return f"the header's largest value is {high:g}, so the bytes were read as unsigned"
     return ""
+
+
+def _note_on_signed(header: Any) -> str:
+    """Return the note on signed bytes whose header states values that no signed byte has; else empty."""
+    high = float(header["dmax"])
+    if not 127 < high <= 255:
+        return ""
+    return f"the bytes were read as signed although the header's largest value is {high:g}; they may be unsigned"
 
 
 def _axis_order(path: Path, header: Any) -> tuple[tuple[int, int, int], str]:

@@ -1,6 +1,6 @@
 """TIFF stacks: ImageJ, OME and plain; memory-mapped where the planes are uncompressed and contiguous."""
 
-import struct
+import logging
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,20 @@ ANGSTROM_PER_UNIT = {
     "μm": 1e4,
     "mm": 1e7,
     "millimeter": 1e7,
+    "cm": 1e8,
+    "centimeter": 1e8,
+    "decimeter": 1e9,
+    "m": 1e10,
+    "meter": 1e10,
+    "inch": 2.54e8,
+    "femtometer": 1e-5,
+    "attometer": 1e-8,
 }
 """Length units as ImageJ, OME and OME-Zarr spell them, in lower case."""
+
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors are sentences of ours
+logging.getLogger("tifffile").propagate = False
 
 
 def open_volume(path: Path) -> Volume:
@@ -51,7 +63,7 @@ def open_volume(path: Path) -> Volume:
             axes, shape = series.axes, tuple(int(size) for size in series.shape)
             sizes, note = _sizes_zyx(tiff)
             stated = int((tiff.imagej_metadata or {}).get("images", 1))
-    except (tifffile.TiffFileError, ValueError, IndexError, OSError, KeyError, struct.error) as error:
+    except Exception as error:  # tags that contradict each other raise whatever the parser meets
         got = "empty" if path.stat().st_size == 0 else f"damaged or not TIFF ({error})"
         raise FormatError(path, "TIFF structure", got, "a TIFF stack", "copy it again or convert it to MRC") from error
     if "S" in axes or len([size for size in shape if size > 1]) > 3 or axes[-2:] != "YX":

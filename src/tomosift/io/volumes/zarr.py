@@ -15,6 +15,7 @@ import zarr
 from numpy.typing import DTypeLike, NDArray
 
 from tomosift.errors import FormatError
+from tomosift.files import read_json
 from tomosift.io.volumes.volume import ChunkedArray, ReorderedArray, Volume, check_spacing, storable
 from tomosift.io.volumes.zarr_chunks import with_whole_chunks
 from tomosift.io.volumes.zarr_metadata import (
@@ -27,6 +28,9 @@ from tomosift.io.volumes.zarr_metadata import (
 
 SUFFIXES = (".zarr",)
 CHUNK = 64
+ALLOWED_CODECS = frozenset(
+    {"blosc", "bz2", "bytes", "crc32c", "gzip", "lz4", "sharding_indexed", "shuffle", "transpose", "zlib", "zstd"}
+)
 SMALLEST_LEVEL = 64
 """Voxels along the longest edge of the coarsest resolution that is written."""
 WRITABLE = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float16", "float32", "float64")
@@ -142,10 +146,37 @@ def _open_node(path: Path) -> Any:
         raise FormatError(path, "zarr store", got, "a folder", "check the path")
     if not is_zarr(path):
         raise FormatError(path, "zarr store", "a folder without zarr metadata", "zarr.json, .zgroup or .zarray")
+    _check_codecs(path)
     try:
         return zarr.open(str(path), mode="r")
     except Exception as error:  # zarr raises whatever its parsers meet: JSON, key and type errors among them
         raise FormatError(path, "zarr metadata", f"unreadable ({error})", "zarr 2 or 3", "copy it again") from error
+
+
+def _check_codecs(path: Path) -> None:
+    """Refuse arrays with codecs other than plain compressors and filters: some execute what the data say."""
+    names = (".zarray", "zarr.json")
+    files = [file for name in names for file in (path / name, *sorted(path.glob(f"*/{name}"))) if file.is_file()]
+    for file in files:
+        if unknown := sorted(_list_codecs(read_json(file)) - ALLOWED_CODECS):
+            expected = f"among {', '.join(sorted(ALLOWED_CODECS))}"
+            raise FormatError(file, "codec", ", ".join(unknown), expected, "write the volume again with one of them")
+
+
+def _list_codecs(node: Any) -> set[str]:
+    """Names of compressor, filters and codecs in the metadata of an array."""
+    if not isinstance(node, Mapping):
+        return set()
+    listed = [node.get("compressor"), *_as_list(node.get("filters")), *_as_list(node.get("codecs"))]
+    names = {str(one.get("id", one.get("name"))) for one in listed if isinstance(one, Mapping)}
+    for one in listed:
+        inner = one.get("configuration") if isinstance(one, Mapping) else None
+        names |= _list_codecs({"codecs": inner.get("codecs")}) if isinstance(inner, Mapping) else set()
+    return names
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _open_entry(path: Path, folder: Path, group: Any, entry: Any) -> Volume:
@@ -153,6 +184,8 @@ def _open_entry(path: Path, folder: Path, group: Any, entry: Any) -> Volume:
     multiscale = parse_multiscale(folder, group)
     axes = parse_axes(folder, multiscale)
     name = str(entry.get("path", "")) if isinstance(entry, Mapping) else ""
+    if name.startswith("/") or ".." in Path(name).parts:
+        raise FormatError(folder, "datasets", f"path {name!r}, outside of the folder", "arrays inside of it")
     array = group.get(name) if name else None
     if not isinstance(array, zarr.Array):
         got, expected = f"path {name!r} without an array", "an array for every level"
@@ -160,6 +193,9 @@ def _open_entry(path: Path, folder: Path, group: Any, entry: Any) -> Volume:
     if array.ndim != len(multiscale["axes"]):
         expected = f"the {len(multiscale['axes'])} of the metadata"
         raise FormatError(folder, f"array {name}", f"of {array.ndim} axes", expected)
+    if 0 in array.shape or array.dtype.kind not in "iuf":
+        got = f"{array.dtype} of shape {array.shape}"
+        raise FormatError(folder, f"array {name}", got, "real numbers along every axis")
     placement = parse_placement(folder, multiscale, entry, axes, array.ndim)
     others = [axis for axis in range(array.ndim) if axis not in axes.order]
     if any(array.shape[axis] != 1 for axis in others):

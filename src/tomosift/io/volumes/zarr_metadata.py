@@ -56,6 +56,8 @@ def parse_multiscale(path: Path, group: Any) -> Mapping[str, Any]:
 def parse_axes(path: Path, multiscale: Mapping[str, Any]) -> Axes:
     """Return the axes of a multiscale image; `FormatError` where z, y or x is missing."""
     axes = multiscale.get("axes", [])
+    if not isinstance(axes, list):
+        raise FormatError(path, "axes", repr(axes)[:40], "a list with z, y and x")
     names = [axis.get("name", "") if isinstance(axis, Mapping) else str(axis) for axis in axes]
     if not {"x", "y", "z"} <= set(names):
         raise FormatError(path, "axes", f"{names}", "z, y and x among them", "this is not a volume")
@@ -63,7 +65,9 @@ def parse_axes(path: Path, multiscale: Mapping[str, Any]) -> Axes:
     units = [str(axes[axis].get("unit", "")).lower() if isinstance(axes[axis], Mapping) else "" for axis in order]
     notes = []
     if any(unit not in ANGSTROM_PER_UNIT for unit in units):
-        notes.append(f"the unit of the axes is {units[0] or 'missing'}; Angstrom was assumed")
+        unknown = next(unit for unit in units if unit not in ANGSTROM_PER_UNIT)
+        then = "so the voxel size is unknown" if unknown else "Angstrom was assumed"
+        notes.append(f"the unit of the axes is {unknown or 'missing'}; {then}")
     if list(order) != sorted(order):
         notes.append(f"the axis order in the file is {','.join(names)}; the data was put in z,y,x")
     return Axes(order, tuple(ANGSTROM_PER_UNIT.get(unit) for unit in units), tuple(notes))
@@ -100,10 +104,20 @@ def parse_placement(path: Path, multiscale: Mapping[str, Any], entry: Any, axes:
     factor = np.asarray([unit or 1.0 for unit in axes.angstrom_per_unit])
     sizes, origin = scale[order] * factor, translation[order] * factor
     spacing, reason = cubic_spacing((sizes[0], sizes[1], sizes[2]), has_unit)
+    if any(note.endswith("the voxel size is unknown") for note in axes.notes):
+        spacing, reason = None, ""
+    elif not _states_scale(multiscale, entry):
+        spacing, reason = None, "no scale is stated, so the voxel size is unknown"
     if not has_unit and np.all(finest[order] == 1.0):
         spacing, reason = None, "the voxel size is 1 without a unit, which programs write when they do not know it"
     start = (float(origin[0]), float(origin[1]), float(origin[2]))
     return Placement(spacing, start, (*axes.notes, reason) if reason else axes.notes)
+
+
+def _states_scale(multiscale: Mapping[str, Any], entry: Any) -> bool:
+    """Whether a transformation of the array, or of all arrays, is a scale."""
+    listed = [*(entry.get("coordinateTransformations") or []), *(multiscale.get("coordinateTransformations") or [])]
+    return any(isinstance(one, Mapping) and one.get("type") == "scale" for one in listed)
 
 
 def _compose(
