@@ -156,6 +156,12 @@ def _compare_folders(match: NameMatch, aliases: Mapping[str, Sequence[str]]) -> 
             match.other_folders.update(dict.fromkeys(strangers, key))
 
 
+def _contradicts(name: str, alias: str) -> bool:
+    """Whether both have folders, and not one list of folders is the end of the other."""
+    shorter = min(len(_split(name)), len(_split(alias))) - 1
+    return len(_split(name)) > 1 and (not shorter or _agreement(name, alias) < shorter)
+
+
 def _agreement(name: str, alias: str) -> int:
     """Number of folders, from the last one up, that a name and another have in common."""
     one, other = _split(name)[:-1], _split(alias)[:-1]

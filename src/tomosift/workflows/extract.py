@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from tomosift.acquisition import check_tilt_range
 from tomosift.compute.engine import Engine, for_each
 from tomosift.conventions import DEFAULT_TILT_RANGE_DEG, WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.checks.contrast import decide_contrast_of_boxes
@@ -171,6 +172,8 @@ def _import(
     monitor: Monitor,
 ) -> Subtomograms:
     """Import subtomograms that another program extracted."""
+    if inputs.tilt_range is not None:
+        check_tilt_range(inputs.tilt_range)
     opened = open_subtomogram_files(files, voxel_spacing_angstrom=inputs.picks_spacing)
     rows = np.unique(np.linspace(0, len(opened) - 1, min(len(opened), _MEASURED_BOXES)).astype(int))
     is_inverted, contrast = decide_contrast_of_boxes(opened.volumes(rows), inputs.inverted)

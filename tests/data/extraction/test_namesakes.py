@@ -103,7 +103,7 @@ def test_volumes_of_copick_runs_have_the_run_before_their_name(tmp_path: Path) -
         ({"static_root": 3}, "static_root is 3"),
         ({}, "static_root is missing"),
         ([], "content is a list"),
-        ("[" * 100_000, "not JSON"),
+        ("[" * 100_000, "no JSON"),
     ],
 )
 def test_roots_that_are_elsewhere_are_named(tmp_path: Path, config: object, message: str) -> None:
