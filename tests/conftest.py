@@ -58,6 +58,16 @@ def few_rotations() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def hardly_any_rotations() -> Iterator[None]:
+    """Pose searches try 40 rotations: enough where no test depends on how good a pose is."""
+    rotations = random_rotations(40, torch.Generator().manual_seed(1))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (class_averages, multireference_alignment):
+            patch.setattr(module, "search_rotations", lambda: rotations)
+        yield
+
+
 class _FlatCenterFinder(nn.Module):
     """A center finder to which every center is equally likely."""
 

@@ -1,5 +1,6 @@
 """The command adapt: a model for an unlabeled set, from a source with labels."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tomosift.methods.supervised import Config as Supervised
 from tomosift.simulation.subtomograms import SubtomogramSetConfig, simulate_subtomograms
 from tomosift.train.loop import Training
 from tomosift.train.run import read_json
+from tomosift.workflows import adapt as workflow
 
 pytestmark = pytest.mark.usefixtures("few_rotations", "fast_recentering")
 
@@ -48,8 +50,11 @@ def test_adapted_run_writes_a_table_and_a_report_on_both_domains(
     assert "Maps of embeddings of source and target" in page
 
 
-def test_labels_of_a_table_are_those_of_the_source(target: Subtomograms, tmp_path: Path) -> None:
+def test_labels_of_a_table_are_those_of_the_source(
+    target: Subtomograms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As `tomosift label` leaves them: a few particles of a set that came without classes."""
+    monkeypatch.setattr(workflow, "Config", partial(workflow.Config, source_steps=2, discriminator_steps=2))
     some = target.particles.select(np.arange(0, len(target), 2))
     write_particles(tmp_path / "labels.csv", some, voxel_spacing_angstrom=10.0)
     words = ["--source", str(target.path), "--labels", str(tmp_path / "labels.csv"), "--steps", "2", "--no-warps"]

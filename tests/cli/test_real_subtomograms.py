@@ -66,7 +66,7 @@ def test_few_labels_classify_microtubule_and_background(real_data: Path, tmp_pat
     few.to_csv(tmp_path / "few.csv", index=False)
     run = tmp_path / "run"
     words = ["train", "supervised", str(folder), "--labels", str(tmp_path / "few.csv"), "--out", str(run)]
-    main([*words, "--training.steps", "15", "--training.batch-size", "10"])
+    main([*words, "--training.steps", "5", "--training.batch-size", "10"])
     assert len(json.loads((run / "seen.json").read_text())) == 10
     main(["classify", str(folder), "--model", str(run), "--out", str(tmp_path / "c.csv")])
     predictions = pd.read_csv(tmp_path / "c.csv")
@@ -84,12 +84,12 @@ def test_few_labels_classify_microtubule_and_background(real_data: Path, tmp_pat
 def test_model_trained_on_simulations_classifies_real_ribosomes(real_data: Path, tmp_path: Path) -> None:
     folder = import_set(real_data / "subtomograms" / RIBOSOMES, tmp_path / "real")
     config = SubtomogramSetConfig(
-        classes=("ribosome-70s", "groel", "apoferritin"), per_class=24, voxel_spacing_angstrom=12.0, batch_size=24
+        classes=("ribosome-70s", "groel", "apoferritin"), per_class=8, voxel_spacing_angstrom=12.0, batch_size=24
     )
     simulate_subtomograms(config, tmp_path / "simulated")
     run = tmp_path / "run"
     words = ["train", "supervised", str(tmp_path / "simulated"), "--out", str(run)]
-    main([*words, "--training.steps", "40", "--training.batch-size", "24"])
+    main([*words, "--training.steps", "5", "--training.batch-size", "12"])
     assert load_classifier(run).card.class_names == config.class_names
     main(["classify", str(folder), "--model", str(run), "--out", str(tmp_path / "c.csv")])
     table = pd.read_csv(tmp_path / "c.csv")

@@ -17,7 +17,7 @@ from tomosift.methods.supervised import Config as SupervisedConfig
 from tomosift.picking.config import Config as DetectorConfig
 from tomosift.workflows.explore import explore
 
-pytestmark = pytest.mark.usefixtures("few_rotations", "fast_recentering")
+pytestmark = pytest.mark.usefixtures("hardly_any_rotations", "fast_recentering")
 
 
 def run(*words: object) -> None:
