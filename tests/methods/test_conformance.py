@@ -19,6 +19,7 @@ from tomosift import methods
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.errors import FormatError, NonFiniteLossError
+from tomosift.inference.classifier import Classifier
 from tomosift.inference.model_files import load_classifier
 from tomosift.inference.prediction import predict
 from tomosift.methods import METHODS
@@ -47,13 +48,34 @@ def test_unknown_method_is_named_with_the_alternatives() -> None:
         methods.load_method("magic")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@dataclasses.dataclass(frozen=True)
+class FirstRun:
+    """Three steps of a method with seed 1."""
+
+    name: str
+    folder: Path
+    trained: Classifier
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def first_run(
+    request: pytest.FixtureRequest,
+    sets: TrainingSets,
+    short_config: ShortConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> FirstRun:
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    trained = methods.train(request.param, short_config(request.param, 3), sets, folder, 1)
+    return FirstRun(request.param, folder, trained)
+
+
 def test_same_seed_gives_same_weights_and_another_seed_others(
-    name: str, sets: TrainingSets, short_config: ShortConfig, tmp_path: Path
+    first_run: FirstRun, sets: TrainingSets, short_config: ShortConfig, tmp_path: Path
 ) -> None:
-    one, two, other = (
-        methods.train(name, short_config(name, 3), sets, tmp_path / folder, seed)
-        for folder, seed in (("one", 1), ("two", 1), ("other", 2))
+    one = first_run.trained
+    two, other = (
+        methods.train(first_run.name, short_config(first_run.name, 3), sets, tmp_path / folder, seed)
+        for folder, seed in (("two", 1), ("other", 2))
     )
     equal = [torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True)]
     assert all(equal)
@@ -61,12 +83,8 @@ def test_same_seed_gives_same_weights_and_another_seed_others(
     assert not all(differ)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_model_saves_and_loads_to_the_same_predictions(
-    name: str, sets: TrainingSets, short_config: ShortConfig, tmp_path: Path
-) -> None:
-    trained = methods.train(name, short_config(name, 2), sets, tmp_path / "run", 0)
-    loaded = load_classifier(tmp_path / "run")
+def test_model_saves_and_loads_to_the_same_predictions(first_run: FirstRun, sets: TrainingSets) -> None:
+    trained, loaded = first_run.trained, load_classifier(first_run.folder)
     assert loaded.card == trained.card
     some = sets.validation.select(np.arange(5))
     a, b = (predict(model, some) for model in (trained, loaded))
@@ -132,8 +150,9 @@ from tomosift.methods.contrastive import Config
 from tomosift.train.loop import Training
 subtomograms = open_subtomograms(Path(sys.argv[1]))
 config = Config(training=Training(steps=12, batch_size=12, checkpoint_every=4))
-methods.train("contrastive", config, TrainingSets(subtomograms, subtomograms, subtomograms), Path(sys.argv[2]), 5,
-              lambda step, steps, note: print(step, flush=True))
+for run in sys.argv[2:]:
+    methods.train("contrastive", config, TrainingSets(subtomograms, subtomograms, subtomograms), Path(run), 5,
+                  lambda step, steps, note: print(step, flush=True))
 """
 
 
@@ -141,10 +160,10 @@ methods.train("contrastive", config, TrainingSets(subtomograms, subtomograms, su
 def test_kill_minus_nine_at_a_random_step_then_resume_gives_the_same_weights(
     shapes: Subtomograms, tmp_path: Path
 ) -> None:
-    def command(folder: str) -> list[str]:
-        return [sys.executable, "-c", _KILLED, str(shapes.path), str(tmp_path / folder)]
+    def command(*folders: str) -> list[str]:
+        """The program that trains into these folders, one after the other."""
+        return [sys.executable, "-c", _KILLED, str(shapes.path), *(str(tmp_path / folder) for folder in folders)]
 
-    subprocess.run(command("whole"), check=True, capture_output=True)
     step = int(np.random.default_rng().integers(1, 12))
     process = subprocess.Popen(command("parts"), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -154,7 +173,7 @@ def test_kill_minus_nine_at_a_random_step_then_resume_gives_the_same_weights(
             break
     process.wait()
     process.stdout.close()
-    subprocess.run(command("parts"), check=True, capture_output=True)
+    subprocess.run(command("parts", "whole"), check=True, capture_output=True)
     whole, parts = (load_classifier(tmp_path / name).state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole), f"killed at step {step}"
 
