@@ -61,7 +61,7 @@ def test_a_single_pick_outside_is_a_warning_with_its_distance(world: World, chec
 def test_picks_in_a_corner_are_reported_as_binned(world: World, check: Check, move: Move) -> None:
     particles, tomograms = world
     found = check(move(particles, particles.position_zyx_angstrom / SPACING / 4), tomograms)["positions"]
-    assert found.level == "warning"
+    assert found.level == "error"
     assert found.measured["hypotheses"][0] == "4 times too small"
 
 

@@ -31,6 +31,7 @@ CLEAR = 5.0
 """Standard errors of the mean difference between center and rim from which on its sign is clear, for all tomograms
 together and for one that contradicts another one."""
 _FEWEST_BOXES, _MOST_BOXES = 5, 240
+_FEWEST_ELSEWHERE = 80  # positions of each tomogram for comparison, where a few picks have so many
 _MOST_VOXELS = 4e8  # read for all boxes, so that finely sampled tomograms take seconds
 _SMALLEST_BOX = 8  # voxels; center and rim of smaller ones touch
 _CELLS = 8  # edge of the coarse mean box that shows whether density is centered
@@ -91,7 +92,8 @@ def measure_differences(
         size = max(_SMALLEST_BOX, round(box_angstrom / grid.voxel_spacing_angstrom))
         most = int(np.clip(_MOST_VOXELS / (2 * size**3), _FEWEST_BOXES, _MOST_BOXES)) // len(position_of)
         centers = _thin_out(position / grid.voxel_spacing_angstrom, max(2, most), size)
-        elsewhere = _move_within_plane(centers, grid.shape_zyx)
+        repeats = int(np.clip(np.ceil(_FEWEST_ELSEWHERE / len(centers)), 1, 4))
+        elsewhere = _move_within_plane(np.tile(centers, (repeats, 1)), grid.shape_zyx)
         result[name] = (_measure_boxes(data, centers, size), _measure_boxes(data, elsewhere, size))
     return result
 
@@ -197,7 +199,7 @@ def _thin_out(center_zyx_voxel: NDArray[np.float64], most: int, box_size: int) -
 
 
 def _move_within_plane(center_zyx_voxel: NDArray[np.int_], shape_zyx: tuple[int, ...]) -> NDArray[np.int_]:
-    """As many positions with the same z and random y and x."""
+    """Positions with the same z and random y and x."""
     rng = np.random.default_rng([len(center_zyx_voxel), *shape_zyx])
     moved = center_zyx_voxel.copy()
     moved[:, 1:] = rng.integers(0, shape_zyx[1:], size=(len(moved), 2))

@@ -9,14 +9,9 @@ from numpy.typing import NDArray
 from tomosift.data.checks.box_size import check_box_size, check_centering, measure_mean_particle
 from tomosift.data.checks.contrast import decide_contrast
 from tomosift.data.checks.findings import Finding
-from tomosift.data.checks.positions import (
-    PickGeometry,
-    check_duplicates,
-    check_inside,
-    check_origin,
-    is_inside,
-    table_pixel_angstrom,
-)
+from tomosift.data.checks.hypotheses import weigh_hypotheses
+from tomosift.data.checks.mistakes import PickGeometry, is_inside
+from tomosift.data.checks.positions import check_duplicates, check_origin, check_positions, table_pixel_angstrom
 from tomosift.data.checks.tables import check_classes, check_counts, check_halves, check_names, check_numbers
 from tomosift.data.checks.tilts import check_tilts
 from tomosift.data.checks.volumes import check_headers, check_values
@@ -36,6 +31,7 @@ class Preflight:
 
 MOST_TOMOGRAMS = 12
 """Tomograms whose voxels are read, evenly spaced in the list; headers and tables of all are checked."""
+_BOX_OVER_DIAMETER = 2.0  # where the diameter is not stated
 
 
 def run_preflight(
@@ -78,12 +74,17 @@ def run_preflight(
     used = {key: tomograms[key] for key in sorted(set(key_of.values()))}
     picks = _locate(particles, keys, rows, used)
     box_angstrom, diameter = box_size * voxel_spacing_angstrom, particle_diameter_angstrom
-    findings += _check_geometry(picks, used, box_angstrom, diameter)
     readable = {key: used[key] for key in _evenly_spaced(list(used))}
     values = check_values(readable)
-    findings.append(values)
-    if not values.measured.get("constant"):
+    findings += _check_geometry(picks, used, box_angstrom, diameter)
+    has_density = not values.measured.get("constant")
+    verdict = weigh_hypotheses(picks, readable, diameter or box_angstrom / _BOX_OVER_DIAMETER) if has_density else None
+    box_voxels = box_angstrom / float(np.median(picks.voxel_spacing_angstrom))
+    findings += [check_positions(picks, box_voxels, verdict), values]
+    if has_density:
         findings += check_tilts(readable)
+    if has_density and not (verdict is not None and verdict.is_mistaken):
+        # At mistaken positions neither sign nor size of the particles can be measured.
         found, is_inverted = _check_boxes(picks, readable, box_angstrom, box_size, diameter, is_stated_inverted)
         findings += found
         same = {key: replace(tomogram, is_inverted=is_inverted) for key, tomogram in tomograms.items()}
@@ -112,9 +113,8 @@ def _locate(
 def _check_geometry(
     picks: PickGeometry, tomograms: Mapping[str, Tomogram], box_angstrom: float, diameter: float | None
 ) -> list[Finding]:
-    """Findings on headers and positions, for which no voxel is read."""
+    """Findings on headers and distances of picks, for which no voxel is read."""
     findings = check_headers(tomograms, picks.pixel_angstrom)
-    findings.append(check_inside(picks, box_angstrom / float(np.median(picks.voxel_spacing_angstrom))))
     findings.append(check_duplicates(picks, 0.5 * diameter if diameter else 0.15 * box_angstrom))
     if (origin := check_origin(picks)) is not None:
         findings.append(origin)
