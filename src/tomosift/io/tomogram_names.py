@@ -144,10 +144,7 @@ def _compare_folders(match: NameMatch, aliases: Mapping[str, Sequence[str]]) -> 
     for name, key in match.key_of.items():
         names_of[key].append(name)
     for key, names in names_of.items():
-        agreement = {name: max(_agreement(name, alias) for alias in aliases[key]) for name in names}
-        strangers = [
-            name for name in names if len(_split(name)) > 1 and not agreement[name] and name not in aliases[key]
-        ]
+        strangers = [name for name in names if all(_contradicts(name, alias) for alias in aliases[key])]
         if len({_split(name)[:-1] for name in names if len(_split(name)) > 1}) > 1:
             for name in strangers:
                 del match.key_of[name]
