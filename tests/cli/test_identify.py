@@ -27,25 +27,28 @@ def identify(chain: Any, *more: object, class_averages: str = "never") -> None:
     main(["identify", str(chain.subtomograms), *(str(word) for word in more), "--class-averages", class_averages])
 
 
-def test_every_other_particle_gets_a_class_and_labeled_examples_are_left_out(
+def test_every_particle_gets_a_class_and_labeled_examples_keep_theirs(
     world: Any, chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picks = starfile.read(world.paths.particles, always_dict=True)["particles"]
     identify(chain, "--labels", world.labels, "--out", tmp_path / "classified.star")
     table = starfile.read(tmp_path / "classified.star", always_dict=True)["particles"]
-    assert len(table) == len(picks) - 6  # two examples of each class
+    assert len(table) == len(picks)
+    examples = table[table["tomosiftIsExample"] == 1]
+    assert examples["tomosiftClass"].value_counts().to_dict() == dict.fromkeys(CLASSES, 2)
+    assert set(examples["tomosiftConfidence"]) == {1.0}
     assert set(picks.columns) <= set(table.columns)
     assert set(table["tomosiftClass"]) <= {*CLASSES, "unknown"}
     probabilities = table[[f"tomosiftProbability_{name}" for name in CLASSES]].to_numpy()
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-4)
     assert len(np.load(tmp_path / "classified_embeddings.npy")) == len(table)
-    assert "6 particles of the set are labeled examples and are left out of the result" in capsys.readouterr().err
+    assert "6 particles of the set are labeled examples and keep their class" in capsys.readouterr().err
 
 
 def test_particles_of_low_similarity_are_unknown(world: Any, chain: Any, tmp_path: Path) -> None:
     identify(chain, "--labels", world.labels, "--out", tmp_path / "classified.star", "--min-similarity", 0.999)
     table = starfile.read(tmp_path / "classified.star", always_dict=True)["particles"]
-    assert set(table["tomosiftClass"]) == {"unknown"}
+    assert set(table["tomosiftClass"][table["tomosiftIsExample"] == 0]) == {"unknown"}
 
 
 def test_saved_model_classifies_and_enrolls_another_class(world: Any, chain: Any, tmp_path: Path) -> None:
@@ -56,6 +59,7 @@ def test_saved_model_classifies_and_enrolls_another_class(world: Any, chain: Any
     columns = [f"tomosiftProbability_{name}" for name in CLASSES]
     shared = second.merge(first, on=["rlnTomoName", "rlnCenteredCoordinateXAngst"], suffixes=("", "_before"))
     assert len(shared) == len(first)
+    shared = shared[shared["tomosiftIsExample"] == 0]
     np.testing.assert_allclose(shared[columns], shared[[f"{name}_before" for name in columns]], atol=1e-4)
     config = SubtomogramSetConfig(("rubisco",), per_class=2, box_size=16, voxel_spacing_angstrom=16.0, max_neighbors=0)
     simulate_subtomograms(config, tmp_path / "rubisco")

@@ -58,3 +58,12 @@ def test_particles_below_the_minimum_similarity_are_unknown() -> None:
     found = with_predictions(particles(3), sure, similarity, NAMES, 0.5, 0.1)
     assert found.columns["rlnClassNumber"].tolist() == [1, 1, 0]
     assert found.columns["tomosiftSimilarity"].tolist() == [0.9, 0.1, -0.2]
+
+
+def test_the_class_number_of_another_program_is_kept_under_another_name() -> None:
+    came = particles(2).with_columns({"rlnClassNumber": np.array([4, 7])})
+    once = with_predictions(came, np.array([[1.0, 0, 0], [0, 1, 0]]), np.ones(2), NAMES)
+    assert once.columns["rlnClassNumber"].tolist() == [1, 2]
+    assert once.columns["tomosiftInputClassNumber"].tolist() == [4, 7]
+    twice = with_predictions(once, np.array([[0.0, 0, 1], [0, 0, 1]]), np.ones(2), NAMES)
+    assert twice.columns["tomosiftInputClassNumber"].tolist() == [4, 7]

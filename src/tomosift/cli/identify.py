@@ -29,8 +29,8 @@ def command(
 ) -> None:
     """Classify every particle of a set by one to five labeled examples of each class; nothing is trained.
 
-    The model need not know any of the classes. Labeled particles of the set are not part of the result. Embeddings are
-    written beside the table, one row per particle.
+    The model need not know any of the classes. Labeled particles of the set keep their class and are marked. Embeddings
+    are written beside the table, one row per particle.
 
     Args:
         labels: Particle table with a class for a few particles of the set, or another set that came with classes.

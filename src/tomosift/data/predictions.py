@@ -16,6 +16,10 @@ SIMILARITY = "tomosiftSimilarity"
 """Similarity to the nearest labeled class."""
 NUMBER = "rlnClassNumber"
 """Number of the predicted class, from 1; 0 is "unknown"."""
+INPUT_NUMBER = "tomosiftInputClassNumber"
+"""The ``rlnClassNumber`` that the particles came with, such as that of a classification by RELION."""
+EXAMPLE = "tomosiftIsExample"
+"""1 for a labeled example, whose class is its label; 0 for a particle whose class is predicted."""
 PROBABILITY_PREFIX = "tomosiftProbability_"
 """Start of the name of each class's column of probabilities; see `probability_column`."""
 
@@ -42,6 +46,8 @@ def with_predictions(
     min_similarity: float = -1.0,
 ) -> Particles:
     """Return the particles with their predicted class; every other column stays as it is.
+
+    An ``rlnClassNumber`` of another program is kept as ``tomosiftInputClassNumber``.
 
     Parameters
     ----------
@@ -73,7 +79,10 @@ def with_predictions(
     names = np.array(
         [class_names[k] if known else UNKNOWN_CLASS for k, known in zip(best, is_known, strict=True)], object
     )
-    columns = {NUMBER: np.where(is_known, best + 1, 0), CLASS: names, CONFIDENCE: np.round(confidence, 6)}
+    columns: dict[str, np.ndarray] = {}
+    if NUMBER in particles.columns and CLASS not in particles.columns:  # with a class the number is an earlier result
+        columns[INPUT_NUMBER] = particles.columns[NUMBER].to_numpy()
+    columns |= {NUMBER: np.where(is_known, best + 1, 0), CLASS: names, CONFIDENCE: np.round(confidence, 6)}
     columns[SIMILARITY] = np.round(similarity, 4)
     columns |= {probability_column(name): np.round(probabilities[:, k], 6) for k, name in enumerate(class_names)}
     return replace(particles.with_columns(columns), class_name=names, score=confidence)

@@ -8,7 +8,7 @@ import numpy as np
 from tomosift.compute.embedding import concatenate_results, embed_task, split_into_tasks
 from tomosift.compute.engine import Engine, for_each
 from tomosift.conventions import check_same_spacing
-from tomosift.data.predictions import NUMBER, with_predictions
+from tomosift.data.predictions import INPUT_NUMBER, NUMBER, with_predictions
 from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.files import written_then_renamed
 from tomosift.inference.classifier import Classifier
@@ -163,6 +163,8 @@ def write_classification(
     ValueError
         No particle is left to write.
     """
+    if INPUT_NUMBER in particles.columns and monitor is not None:
+        monitor.message(f"note: {NUMBER} that the picks came with is kept as {INPUT_NUMBER}")
     embeddings = prediction.embeddings
     if drop_unknown:
         rows = np.flatnonzero(particles.columns[NUMBER].to_numpy() > 0)

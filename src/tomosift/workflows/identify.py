@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tomosift.conventions import check_same_spacing
 from tomosift.data.labels import label_subtomograms
+from tomosift.data.predictions import EXAMPLE
 from tomosift.data.subtomogram_set import Subtomograms, open_subtomograms
 from tomosift.evaluation.report import ReportInput, SupportExamples, nearest_examples, write_report
 from tomosift.inference.classifier import Classifier
@@ -31,7 +32,7 @@ class IdentifyResult:
     """The outcome of `identify`."""
 
     classification: Classification
-    """Of the particles that are no labeled examples."""
+    """Of all particles; labeled examples have their own class."""
     subtomograms: Subtomograms
     """Their subtomograms."""
     classifier: Classifier
@@ -57,7 +58,8 @@ def identify(
 ) -> IdentifyResult:
     """Classify every particle of a set by one to five labeled examples of each class; nothing is trained.
 
-    The model need not know any of the classes. Labeled particles of the set are not part of the result.
+    The model need not know any of the classes. Labeled particles of the set keep their class, with confidence 1 and
+    with 1 in the column ``tomosiftIsExample``.
 
     Parameters
     ----------
@@ -127,14 +129,15 @@ def identify(
     part, prediction = _predict_unlabeled(classifier, subtomograms, enrollment, monitor)
     if save is not None:
         save_classifier(Path(save), classifier)
-    particles = tabulate(prediction, classifier, part)
-    written = write_classification(out, particles, prediction, part, monitor=monitor)
+    everything, is_example = _with_examples(prediction, classifier, enrollment)
+    particles = tabulate(everything, classifier, subtomograms).with_columns({EXAMPLE: is_example.astype(int)})
+    written = write_classification(out, particles, everything, subtomograms, monitor=monitor)
     if report is not None:
         write_report(Path(report), _report(classifier, part, prediction, enrollment))
         monitor.message(f"{report}: report on {len(part)} particles; open it in a browser")
     if masks is not None:
-        write_masks(Path(masks), classifier, part, prediction, written, crf, monitor)
-    return IdentifyResult(Classification(written, prediction, out), part, classifier)
+        write_masks(Path(masks), classifier, subtomograms, everything, written, crf, monitor)
+    return IdentifyResult(Classification(written, everything, out), subtomograms, classifier)
 
 
 def _open_support(
@@ -173,7 +176,7 @@ def _predict_unlabeled(
     """The particles that are no labeled examples, and their prediction from the embeddings of the enrolment."""
     is_example = np.isin(np.arange(len(subtomograms)), enrollment.support.row)
     if is_example.any():
-        monitor.message(f"{is_example.sum()} particles of the set are labeled examples and are left out of the result")
+        monitor.message(f"{is_example.sum()} particles of the set are labeled examples and keep their class")
     part = subtomograms.select(~is_example)
     if not len(part):
         raise ValueError(f"every particle of {subtomograms.path} is a labeled example; extract more particles")
@@ -182,6 +185,22 @@ def _predict_unlabeled(
         return part, prediction
     with monitor.stage("align to class averages", "subtomograms") as progress:
         return part, apply_class_averages(classifier, prediction, part, progress)
+
+
+def _with_examples(
+    prediction: Prediction, classifier: Classifier, enrollment: Enrollment
+) -> tuple[Prediction, NDArray[np.bool_]]:
+    """The prediction for the whole set, in which labeled examples have their own class, and which rows they are."""
+    row, label = enrollment.support.row, enrollment.support.label
+    is_example = np.isin(np.arange(len(enrollment.embeddings)), row)
+    everything = classify_embeddings(classifier, enrollment.embeddings)
+    logits, probabilities = everything.logits.copy(), everything.probabilities.copy()
+    similarity = everything.similarity.copy()
+    logits[~is_example], probabilities[~is_example] = prediction.logits, prediction.probabilities
+    similarity[~is_example] = prediction.similarity
+    probabilities[is_example], similarity[is_example] = 0, 1
+    probabilities[row[row >= 0], label[row >= 0]] = 1
+    return Prediction(everything.embeddings, logits, probabilities, similarity), is_example
 
 
 def _report(classifier: Classifier, part: Subtomograms, prediction: Prediction, enrollment: Enrollment) -> ReportInput:

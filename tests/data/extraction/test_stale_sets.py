@@ -10,6 +10,7 @@ from tomosift.data.extraction.extract import extract
 from tomosift.data.extraction.extraction_plan import check_settings
 from tomosift.data.extraction.tomogram_sources import open_tomograms
 from tomosift.data.subtomogram_set import Subtomograms
+from tomosift.folder_lock import locked_folder
 from tomosift.io.volumes import write_volume
 from tomosift.particles import Particles
 
@@ -64,3 +65,12 @@ def test_losing_most_particles_is_an_error_unless_forced(tmp_path: Path) -> None
 def test_settings_that_no_stage_can_use_are_refused(box_size: int, spacing: float) -> None:
     with pytest.raises(ValueError, match="expected"):
         check_settings(box_size, spacing)
+
+
+def test_two_runs_on_one_folder_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    with locked_folder(tmp_path / "set"), pytest.raises(ValueError, match=r"set is in use by process \d+ on \S+ since"):
+        cut(tmp_path)
+    (tmp_path / "set" / ".lock").write_text("process 1 of a machine that was switched off")
+    assert len(cut(tmp_path)) == 4
+    assert not (tmp_path / "set" / ".lock").exists()

@@ -14,6 +14,7 @@ from tomosift.data.extraction.tomogram_cropper import CroppedBoxes, TomogramCrop
 from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms, open_finished_set
+from tomosift.folder_lock import locked_folder
 from tomosift.particles import Particles
 from tomosift.progress import Progress, ignore_progress
 
@@ -104,25 +105,26 @@ def extract(
     check_settings(box_size, voxel_spacing_angstrom)
     plan = plan_extraction(particles, tomograms, borders, halves, class_names)
     grid = {"box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
-    prepare_folder(Path(out), {**plan.provenance, **grid}, remake)
-    if (finished := open_finished_set(out, {**plan.provenance, **grid})) is not None:
-        return finished
-    writer = SubtomogramWriter(
-        out, box_size, voxel_spacing_angstrom, shard_size, plan.has_halves, class_names, plan.provenance
-    )
-    remaining = np.setdiff1d(np.arange(len(particles)), writer.written_order)
-    done, dropped = len(particles) - len(remaining), dict[int, str]()
-    try:
-        with ThreadPoolExecutor(workers, thread_name_prefix="extract") as pool:
-            for tomogram, cropped in _crop_all(pool, workers, plan, particles, remaining, writer, borders):
-                tilt = np.asarray(tomogram.acquisition.tilt_range_deg)
-                writer.append(cropped.volumes, particles.select(cropped.rows), tilt, cropped.halves, cropped.rows)
-                dropped |= cropped.dropped
-                done += len(cropped.rows) + len(cropped.dropped)
-                progress(done, len(particles))
-        return finish_set(writer, particles, dropped, force)
-    finally:
-        writer.abandon()
+    with locked_folder(Path(out)):
+        prepare_folder(Path(out), {**plan.provenance, **grid}, remake)
+        if (finished := open_finished_set(out, {**plan.provenance, **grid})) is not None:
+            return finished
+        writer = SubtomogramWriter(
+            out, box_size, voxel_spacing_angstrom, shard_size, plan.has_halves, class_names, plan.provenance
+        )
+        remaining = np.setdiff1d(np.arange(len(particles)), writer.written_order)
+        done, dropped = len(particles) - len(remaining), dict[int, str]()
+        try:
+            with ThreadPoolExecutor(workers, thread_name_prefix="extract") as pool:
+                for tomogram, cropped in _crop_all(pool, workers, plan, particles, remaining, writer, borders):
+                    tilt = np.asarray(tomogram.acquisition.tilt_range_deg)
+                    writer.append(cropped.volumes, particles.select(cropped.rows), tilt, cropped.halves, cropped.rows)
+                    dropped |= cropped.dropped
+                    done += len(cropped.rows) + len(cropped.dropped)
+                    progress(done, len(particles))
+            return finish_set(writer, particles, dropped, force)
+        finally:
+            writer.abandon()
 
 
 def _crop_all(

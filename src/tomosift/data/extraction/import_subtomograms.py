@@ -15,6 +15,7 @@ from tomosift.data.extraction.extraction_plan import RESAMPLING, particle_digest
 from tomosift.data.extraction.tomogram_cropper import CHUNK_VOXELS, find_fault
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms, open_finished_set
+from tomosift.folder_lock import locked_folder
 from tomosift.io.subtomogram_files import SubtomogramFiles
 from tomosift.progress import Progress, ignore_progress
 
@@ -77,15 +78,16 @@ def import_subtomograms(
         "tilt_ranges": hashlib.sha256(np.ascontiguousarray(tilt).tobytes()).hexdigest(),
     }
     grid = {"box_size": size, "voxel_spacing_angstrom": spacing}
-    prepare_folder(Path(out), {**provenance, **grid}, remake)
-    if (finished := open_finished_set(out, {**provenance, **grid})) is not None:
-        return finished
-    writer = SubtomogramWriter(out, size, spacing, shard_size, class_names=class_names, provenance=provenance)
-    try:
-        dropped = _write(writer, boxes, spacing / source_spacing, -1 if is_inverted else 1, tilt, progress)
-        return finish_set(writer, boxes.particles, dropped)
-    finally:
-        writer.abandon()
+    with locked_folder(Path(out)):
+        prepare_folder(Path(out), {**provenance, **grid}, remake)
+        if (finished := open_finished_set(out, {**provenance, **grid})) is not None:
+            return finished
+        writer = SubtomogramWriter(out, size, spacing, shard_size, class_names=class_names, provenance=provenance)
+        try:
+            dropped = _write(writer, boxes, spacing / source_spacing, -1 if is_inverted else 1, tilt, progress)
+            return finish_set(writer, boxes.particles, dropped)
+        finally:
+            writer.abandon()
 
 
 def _target_grid(

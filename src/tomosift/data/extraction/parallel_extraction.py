@@ -17,6 +17,7 @@ from tomosift.data.extraction.tomograms import Tomogram
 from tomosift.data.set_files import PARTS
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms, open_finished_set, open_subtomograms
+from tomosift.folder_lock import locked_folder
 from tomosift.particles import Particles
 
 
@@ -97,31 +98,34 @@ def extract_in_parallel(
     """
     plan = plan_extraction(particles, tomograms, borders, None, None)
     grid = {"box_size": box_size, "voxel_spacing_angstrom": voxel_spacing_angstrom}
-    prepare_folder(out, {**plan.provenance, **grid}, remake)
-    if (finished := open_finished_set(out, {**plan.provenance, **grid})) is not None:
-        return finished
-    writer = SubtomogramWriter(
-        out, box_size, voxel_spacing_angstrom, has_halves=plan.has_halves, provenance=plan.provenance
-    )
-    rows_of: dict[str, NDArray[np.int64]] = {key: np.flatnonzero(plan.tomogram_key == key) for key in plan.tomograms}
-    tasks = [
-        CropTask(
-            key=key,
-            tomogram=tomogram,
-            particles=particles.select(rows_of[key]),
-            folder=out / PARTS / f"{number:05d}",
-            voxel_spacing_angstrom=voxel_spacing_angstrom,
-            box_size=box_size,
-            borders=borders,
-            halves=plan.has_halves,
-            threads=threads,
+    with locked_folder(out):
+        prepare_folder(out, {**plan.provenance, **grid}, remake)
+        if (finished := open_finished_set(out, {**plan.provenance, **grid})) is not None:
+            return finished
+        writer = SubtomogramWriter(
+            out, box_size, voxel_spacing_angstrom, has_halves=plan.has_halves, provenance=plan.provenance
         )
-        for number, (key, tomogram) in enumerate(plan.tomograms.items())
-    ]
-    dropped = _join_parts(writer, tasks, list(rows_of.values()), run(tasks))
-    subtomograms = finish_set(writer, particles, dropped, force)
-    shutil.rmtree(out / PARTS)
-    return subtomograms
+        rows_of: dict[str, NDArray[np.int64]] = {
+            key: np.flatnonzero(plan.tomogram_key == key) for key in plan.tomograms
+        }
+        tasks = [
+            CropTask(
+                key=key,
+                tomogram=tomogram,
+                particles=particles.select(rows_of[key]),
+                folder=out / PARTS / f"{number:05d}",
+                voxel_spacing_angstrom=voxel_spacing_angstrom,
+                box_size=box_size,
+                borders=borders,
+                halves=plan.has_halves,
+                threads=threads,
+            )
+            for number, (key, tomogram) in enumerate(plan.tomograms.items())
+        ]
+        dropped = _join_parts(writer, tasks, list(rows_of.values()), run(tasks))
+        subtomograms = finish_set(writer, particles, dropped, force)
+        shutil.rmtree(out / PARTS)
+        return subtomograms
 
 
 def _join_parts(
