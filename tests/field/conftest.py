@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 from tomosift.cli.main import main
-from tomosift.data.subtomogram_set import open_subtomograms
 from tomosift.io.volumes import write_volume
 
 SHAPE, SPACING = (30, 52, 60), 10.0
@@ -82,29 +81,3 @@ def field(tmp_path: Path, blobs: dict[str, tuple[NDArray[np.float64], NDArray[np
     for name, (_, volume) in blobs.items():
         write_volume(tmp_path / f"{name}.mrc", volume, SPACING)
     return tmp_path
-
-
-def measure_offsets(folder: Path) -> NDArray[np.float64]:
-    """(n, 3) centers of mass of the blobs relative to the center voxel of their subtomogram, in voxels."""
-    subtomograms = open_subtomograms(folder)
-    size = subtomograms.box_size
-    grid = np.indices((size,) * 3) - size // 2
-    near = np.linalg.norm(grid, axis=0) <= 4.5
-    offsets = []
-    for box in subtomograms.volumes(np.arange(len(subtomograms))):
-        weight = np.clip(box - np.quantile(box, 0.6), 0, None) * near
-        offsets.append((grid * weight).sum(axis=(1, 2, 3)) / weight.sum())
-    return np.array(offsets)
-
-
-def write_star(path: Path, columns: dict[str, list[str]], optics: dict[str, str] | None = None) -> Path:
-    """Write a STAR file with particles, and one optics group."""
-    text = ""
-    if optics is not None:
-        text += "data_optics\n\nloop_\n_rlnOpticsGroup\n" + "".join(f"_{label}\n" for label in optics)
-        text += " ".join(["1", *optics.values()]) + "\n\n\n"
-        columns = {**columns, "rlnOpticsGroup": ["1"] * len(next(iter(columns.values())))}
-    text += "data_particles\n\nloop_\n" + "".join(f"_{label}\n" for label in columns)
-    text += "".join(" ".join(row) + "\n" for row in zip(*columns.values(), strict=True))
-    path.write_text(text)
-    return path

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from tomosift.conventions import WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.checks.findings import Finding
 from tomosift.data.checks.label_counts import check_labels
+from tomosift.data.extraction.extraction_plan import check_settings
 from tomosift.data.extraction.tomogram_sources import collect_grids
 from tomosift.data.labels import read_labels
 from tomosift.progress import Monitor
@@ -51,7 +53,9 @@ def check(
     ValueError
         A length is not positive, or a file cannot be read. What is wrong with the data is a finding instead.
     """
-    _check_lengths(voxel_spacing_angstrom, box_size, particle_diameter_angstrom)
+    check_settings(box_size, voxel_spacing_angstrom or WORKING_VOXEL_SPACING_ANGSTROM)
+    if particle_diameter_angstrom is not None and not particle_diameter_angstrom > 0:
+        raise ValueError(f"particle diameter is {particle_diameter_angstrom:g}, expected more than 0")
     monitor = monitor or Monitor()
     opened = open_inputs(
         picks,
@@ -67,16 +71,3 @@ def check(
     grids = collect_grids(opened.tomograms)
     given = read_labels(Path(labels), label_column, inputs.picks_spacing, grids, monitor.message)
     return (*opened.findings, *check_labels(opened.particles, given, label_tolerance_angstrom))
-
-
-def _check_lengths(
-    voxel_spacing_angstrom: float | None, box_size: int, particle_diameter_angstrom: float | None
-) -> None:
-    lengths = {
-        "voxel spacing": voxel_spacing_angstrom,
-        "box size": box_size,
-        "particle diameter": particle_diameter_angstrom,
-    }
-    for name, value in lengths.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} is {value:g}, expected more than 0")

@@ -39,6 +39,13 @@ def check_names(particles: Particles, tomograms: Mapping[str, Tomogram]) -> tupl
     key_of, without = match.key_of, [*match.missing, *match.ambiguous]
     unused = sorted(set(tomograms) - set(key_of.values()))
     measured = {"matched": len(key_of), "unmatched": without, "without_picks": unused}
+    if particles.is_named_by_file and match.missing:
+        fault = (
+            f"the table names no tomogram, and its own name {match.missing[0]!r} is none of "
+            f"{join_names(list(tomograms))}; add a column rlnTomoName (STAR) or tomogram (CSV), or name the file after "
+            "its tomogram"
+        )
+        return Finding("names", "error", fault, measured), key_of
     if fault := match.describe_fault(list(tomograms)):
         return Finding("names", "error", fault, measured), key_of
     if unused:

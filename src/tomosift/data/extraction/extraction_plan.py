@@ -78,7 +78,7 @@ def check_settings(box_size: int, voxel_spacing_angstrom: float) -> None:
     Raises
     ------
     ValueError
-        The box is smaller than 8 or larger than 256 voxels, or the voxel spacing is no positive number.
+        The box is smaller than 4 or larger than 256 voxels, or the voxel spacing is no positive number.
     """
     low, high = BOX_SIZES
     if not low <= box_size <= high:

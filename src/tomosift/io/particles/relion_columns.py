@@ -186,12 +186,10 @@ def _values_of_particles(
             return np.full(len(columns), values[0])
         raise FormatError(path, "rlnOpticsGroup", "missing", f"the group of each particle, for {len(optics)} groups")
     groups = numbers(path, optics, ("rlnOpticsGroup",))[:, 0]
-    twice = groups[:, None] == groups
-    if (values[:, None] != values)[twice].any():
-        row = int(np.flatnonzero((twice & (values[:, None] != values)).any(axis=1))[0])
-        raise FormatError(
-            path, f"{label} of optics group {groups[row]:g}", "given twice with two values", "one of them"
-        )
+    for number in np.unique(groups):
+        if len(np.unique(values[groups == number])) > 1:
+            where, got = f"{label} of optics group {number:g}", "given twice with two values"
+            raise FormatError(path, where, got, "one of them")
     group = numbers(path, columns, ("rlnOpticsGroup",))[:, 0]
     rank = np.argsort(groups)
     index = rank[np.searchsorted(groups, group, sorter=rank).clip(0, len(groups) - 1)]
