@@ -52,7 +52,7 @@ def test_namesakes_of_two_folders_never_share_a_tomogram() -> None:
     assert match.ambiguous == {"grid2/TS_01": ["TS_01"]}
 
 
-def test_jobs_of_one_project_are_told_apart() -> None:
+def test_jobs_of_one_project_differ() -> None:
     match = match_names(["job010/tomograms/TS_01", "job011/tomograms/TS_01"], {"TS_01": ["job010/tomograms/TS_01.mrc"]})
     assert match.key_of == {"job010/tomograms/TS_01": "TS_01"}
     assert list(match.ambiguous) == ["job011/tomograms/TS_01"]
