@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tomosift.conventions import UNKNOWN_CLASS
+from tomosift.io.particles.class_values import number_classes
 from tomosift.particles import Particles
 
 CLASS = "tomosiftClass"
@@ -58,7 +59,7 @@ def with_predictions(
     similarity
         (n,) to the nearest labeled class, -1 to 1; NaN where it is not known.
     class_names
-        The k classes; ``rlnClassNumber`` counts them from 1.
+        The k classes; ``rlnClassNumber`` is the number in their names where all have one, and else counts from 1.
     min_confidence, min_similarity
         Particles below either threshold are predicted "unknown", with class number 0.
 
@@ -82,7 +83,9 @@ def with_predictions(
     columns: dict[str, np.ndarray] = {}
     if NUMBER in particles.columns and CLASS not in particles.columns:  # with a class the number is an earlier result
         columns[INPUT_NUMBER] = particles.columns[NUMBER].to_numpy()
-    columns |= {NUMBER: np.where(is_known, best + 1, 0), CLASS: names, CONFIDENCE: np.round(confidence, 6)}
+    number = number_classes(class_names)
+    numbers = np.array([number[name] for name in class_names])
+    columns |= {NUMBER: np.where(is_known, numbers[best], 0), CLASS: names, CONFIDENCE: np.round(confidence, 6)}
     columns[SIMILARITY] = np.round(similarity, 4)
     columns |= {probability_column(name): np.round(probabilities[:, k], 6) for k, name in enumerate(class_names)}
     return replace(particles.with_columns(columns), class_name=names, score=confidence)

@@ -16,6 +16,7 @@ from tomosift.data.predictions import CLASS, CONFIDENCE, NUMBER
 from tomosift.evaluation.report.picking_report import write_picking_report
 from tomosift.inference.model_files import load_classifier, model_digest
 from tomosift.io.particles import format_to_write, write_particles
+from tomosift.io.particles.class_values import number_classes
 from tomosift.particles import Particles
 from tomosift.picking.config import RENAMED, Config
 from tomosift.picking.detection import BACKGROUND, check_background, open_blocks
@@ -262,7 +263,8 @@ def _write_table(
         raise ValueError(
             f"nothing was picked in {len(tasks)} tomograms; lower --min-confidence, and check --inverted and --masks"
         )
-    number = np.array([list(names).index(str(name)) + 1 for name in particles.class_name])
+    number_of = number_classes(names)
+    number = np.array([number_of[str(name)] for name in particles.class_name])
     columns = {NUMBER: number, CLASS: particles.class_name, CONFIDENCE: np.round(particles.score, 6)}
     particles = particles.with_columns(columns)
     write_particles(path, particles, grids=collect_grids(tomograms))
