@@ -67,3 +67,10 @@ def test_the_class_number_of_another_program_is_kept_under_another_name() -> Non
     assert once.columns["tomosiftInputClassNumber"].tolist() == [4, 7]
     twice = with_predictions(once, np.array([[0.0, 0, 1], [0, 0, 1]]), np.ones(2), NAMES)
     assert twice.columns["tomosiftInputClassNumber"].tolist() == [4, 7]
+
+
+def test_class_numbers_that_were_given_come_back() -> None:
+    particles = Particles.create(["a"] * 2, np.zeros((2, 3)))
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
+    written = with_predictions(particles, probabilities, np.ones(2), ("class 2", "class 5"))
+    assert written.columns["rlnClassNumber"].tolist() == [2, 5]

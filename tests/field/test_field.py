@@ -206,8 +206,8 @@ SCENARIOS = {
     "Dynamo's own list of names": Scenario(dynamo(1.0, "indices_column20.doc"), "right"),
     "centered, odd sizes": Scenario(centered_odd_sizes, "right"),
     "fractions": Scenario(simple(scale=0.016), "refused", "fractions of the tomogram"),
-    "pixel size too small": Scenario(simple(pixel="5"), "refused", "2 times too small"),
-    "pixel size too large": Scenario(simple(pixel="20"), "refused", "2 times too large"),
+    "pixel size too small": Scenario(simple(pixel="5"), "refused", "rather than of 5 A; correct the pixel size"),
+    "pixel size too large": Scenario(simple(pixel="20"), "refused", "rather than of 20 A; correct the pixel size"),
     "pixel of binned boxes": Scenario(
         simple(scale=4, pixel="-999", optics={"rlnTomoSubtomogramBinning": "2", "rlnImagePixelSize": "5"}), "right"
     ),

@@ -67,7 +67,7 @@ def test_settings_that_no_stage_can_use_are_refused(box_size: int, spacing: floa
         check_settings(box_size, spacing)
 
 
-def test_two_runs_on_one_folder_are_told_apart(tmp_path: Path) -> None:
+def test_a_second_run_on_a_folder_stops(tmp_path: Path) -> None:
     write(tmp_path, 0)
     with locked_folder(tmp_path / "set"), pytest.raises(ValueError, match=r"set is in use by process \d+ on \S+ since"):
         cut(tmp_path)
