@@ -52,6 +52,12 @@ class Verdict:
         """Whether the density clearly speaks against the picks as given."""
         return self.mistake is not None or bool(self.exchanged)
 
+    @property
+    def least_ratio(self) -> float:
+        """The ratio by which the z-score must exceed that of the picks as given."""
+        is_simple = self.mistake is not None and not self.mistake.name.startswith("offset")
+        return CLEAR_RATIO if is_simple else CLEAR_OFFSET_RATIO
+
     def describe(self) -> str:
         """Return a clause that says what was measured, what seems to be wrong, and what to do."""
         if self.mistake is not None:
@@ -126,8 +132,14 @@ def weigh_hypotheses(
             verdicts.append(_weigh(scale))
     if not verdicts:
         return None
-    # The scale at which something stands out most is that of the particles.
-    return max(verdicts, key=lambda one: max(abs(one.z_given), one.z_corrected))
+    # The shell of a hollow particle stands out beside its center at one scale; the other shows that picks are right.
+    given = max(verdicts, key=lambda one: one.z_given)
+    clear = [
+        one
+        for one in verdicts
+        if one.exchanged or (one.mistake is not None and one.z_corrected >= one.least_ratio * given.z_given)
+    ]
+    return max(clear, key=lambda one: one.z_corrected) if clear else replace(given, mistake=None, exchanged={})
 
 
 def _select(picks: PickGeometry, names: list[str]) -> PickGeometry | None:
