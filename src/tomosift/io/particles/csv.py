@@ -49,7 +49,7 @@ _SCORE = ("score", "confidence", "probability")
 _ANGLES = (("rot", "tilt", "psi"), ("rlnanglerot", "rlnangletilt", "rlnanglepsi"))
 _IDS = ("particle_id", "tomosiftparticleid")
 _GEOMETRY = re.compile(
-    r"particle_id|tomogram|[xyz]_angstrom|rot|tilt|psi|class|score|rln(Centered)?Coordinate[XYZ](Angst)?|"
+    r"particle_id|tomogram|[xyz]_angstrom|rot|tilt|psi|class|score|rln(Centered)?Coordinate[XYZ](Angst)?|[XYZ]|Shift[XYZ]|Z1|Z2|X_rotation|"
     r"rlnOrigin[XYZ](Angst)?|rlnAngle(Rot|Tilt|Psi)(Prior)?|rlnTomoSubtomogram(Rot|Tilt|Psi)|[xyz]|d[xyz]|tdrot|narot"
 )
 """Columns that would contradict the ones that are written when a table of another program is carried over."""
@@ -253,5 +253,7 @@ def _derive_table(particles: Particles) -> pd.DataFrame:
             "class": particles.class_name, "score": particles.score,
         }
     )  # fmt: skip
-    others = [label for label in particles.columns.columns if not _GEOMETRY.fullmatch(str(label))]
+    written = {_key(name) for name in table.columns}
+    labels = particles.columns.columns
+    others = [name for name in labels if not _GEOMETRY.fullmatch(str(name)) and _key(str(name)) not in written]
     return table.join(particles.columns[others])

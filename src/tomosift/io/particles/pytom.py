@@ -41,7 +41,7 @@ FORMAT = Format(
     recognizes=_is_particle_list,
     without_classes=(".txt", ".coords"),
 )
-CONVENTION = PixelConvention("pytom", (0.0, 0.0, 0.0), angles.from_tom, angles.to_tom)
+CONVENTION = PixelConvention("pytom_list", (0.0, 0.0, 0.0), angles.from_tom, angles.to_tom)
 COORDINATE_SUFFIXES = (".txt", ".coords")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 OBJECT_NAME = re.compile(r"(?=.*[A-Za-z])\d[A-Za-z0-9]{3}|[A-Za-z]\w*")

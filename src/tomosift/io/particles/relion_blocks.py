@@ -24,7 +24,8 @@ _GEOMETRY = re.compile(
     r"rln(Centered)?Coordinate[XYZ](Angst)?|rlnOrigin[XYZ](Angst)?|rlnAngle(Rot|Tilt|Psi)(Prior)?|rlnTomoSubtomogram(Rot|"
     r"Tilt|Psi)|rlnTomoSize[XYZ]|wrp(Coordinate[XYZ]|Angle(Rot|Tilt|Psi))\d*|wrpSourceName|rlnMagnification|"
     + "|".join(relion_columns.COORDINATE_PIXEL_SIZES)
-    + r"|tomosiftOriented|tomosiftParticleId|particle_id|tomogram|[xyz](_angstrom)?|d[xyz]|tdrot|narot|rot|tilt|psi"
+    + r"|[XYZ]|Shift[XYZ]|Z1|Z2|X_rotation|tomosiftOriented|tomosiftParticleId|particle_id|tomogram|[xyz](_angstrom)?|"
+    + r"d[xyz]|tdrot|narot|rot|tilt|psi"
 )
 """Columns that a change of dialect replaces, RELION's and those of the table formats; all others are kept."""
 
