@@ -73,7 +73,7 @@ def begin_set(path: Path, request: dict[str, Any]) -> None:
     if differences := list_differences(recorded, {**request, **request["provenance"]}):
         raise ValueError(
             f"{path} holds the beginning of a different set ({', '.join(differences)}); "
-            "run the command that began it to resume, or choose another folder"
+            "run the command that began it to resume, or choose another folder, or --remake"
         )
 
 
@@ -94,7 +94,9 @@ def list_differences(earlier: Mapping[str, Any], request: Mapping[str, Any]) -> 
         if key == "tomograms" and isinstance(earlier.get(key), dict):
             differences += _compare_tomograms(earlier[key], value)
         elif key not in ("version", "provenance") and earlier.get(key) != value:
-            is_digest = key in ("particles", "tilt_ranges")
+            if key == "content" and key not in earlier:
+                continue
+            is_digest = key in ("particles", "tilt_ranges", "content")
             differences.append(
                 f"other {key.replace('_', ' ')}" if is_digest else f"{key} was {earlier.get(key)}, is {value}"
             )

@@ -75,7 +75,7 @@ def read_structure(path: Path | str, *, assembly: str | int | None = None) -> St
     path = Path(path)
     with named_errors(path, "an atomic structure"):
         parsed = _parse(path)
-    flat = gemmi.FlatStructure(parsed)
+        flat = gemmi.FlatStructure(parsed)
     chain = _text(flat.chain_ids)
     kept, warnings = _select_atoms(flat, chain)
     if not kept.any():

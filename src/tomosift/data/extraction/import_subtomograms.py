@@ -15,6 +15,7 @@ from tomosift.data.extraction.extraction_plan import RESAMPLING, particle_digest
 from tomosift.data.extraction.tomogram_cropper import CHUNK_VOXELS, find_fault
 from tomosift.data.set_writer import SubtomogramWriter
 from tomosift.data.subtomogram_set import Subtomograms, open_finished_set
+from tomosift.files import content_digest
 from tomosift.folder_lock import locked_folder
 from tomosift.io.subtomogram_files import SubtomogramFiles
 from tomosift.progress import Progress, ignore_progress
@@ -70,6 +71,7 @@ def import_subtomograms(
         "made_by": "import_boxes",
         "version": tomosift.__version__,
         "boxes": str(boxes.path),
+        "content": content_digest([boxes.path]),
         "box_voxel_spacing_angstrom": source_spacing,
         "inverted": is_inverted,
         "class_names_asked": None if class_names is None else list(class_names),

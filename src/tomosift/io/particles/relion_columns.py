@@ -261,7 +261,7 @@ def grid_of(path: Path, name: str, grids: Mapping[str, Grid]) -> Grid:
     known = ", ".join(match.ambiguous.get(name, list(grids))[:5]) or "none"
     got = "ambiguous" if match.ambiguous else "unknown"
     raise FormatError(path, f"size of tomogram {name}", got, f"one tomogram among those given ({known})",
-                      "give the tomograms, or their tomograms.star, with --tomograms")  # fmt: skip
+                      "give that tomogram as well, or remove its particles from the table")  # fmt: skip
 
 
 def center_xyz_angstrom(
