@@ -12,8 +12,15 @@ LOCK_FILE = ".lock"
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made if absent, so that a second run on it stops with a sentence instead of mixing files.
+def locked_folder(folder: Path, is_inside: bool = True) -> Iterator[None]:
+    """Hold a folder, so that a second run on it stops with a sentence instead of mixing files.
+
+    Parameters
+    ----------
+    folder
+        The folder; it is made if absent where the lock is inside.
+    is_inside
+        The lock is a file of the folder, and otherwise one beside it, for folders that may hold nothing else.
 
     Raises
     ------
@@ -32,10 +39,10 @@ def locked_folder(folder: Path) -> Iterator[None]:
     >>> list(folder.iterdir())
     []
     """
-    file = folder / LOCK_FILE
+    file = folder / LOCK_FILE if is_inside else folder.with_name(f".{folder.name}{LOCK_FILE}")
     # The kernel drops the lock of a process that dies, so a file that was left behind blocks nobody. NFS passes the
     # lock on to its server, so other machines see it as well.
-    descriptor = _open_locked(file)
+    descriptor = _open_locked(file, folder)
     try:
         yield
     finally:
@@ -45,7 +52,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _open_locked(file: Path) -> int | None:
+def _open_locked(file: Path, folder: Path) -> int | None:
     """Return a descriptor that holds the lock; None where the folder or its file system allows none."""
     while True:
         try:
@@ -64,7 +71,7 @@ def _open_locked(file: Path) -> int | None:
             owner = os.pread(descriptor, 1000, 0).decode(errors="replace") or "another process"
             os.close(descriptor)
             raise ValueError(
-                f"{file.parent} is in use by {owner}; wait until it has ended, or choose another folder"
+                f"{folder} is in use by {owner}; wait until it has ended, or choose another folder"
             ) from None
         except OSError:
             os.close(descriptor)

@@ -19,6 +19,7 @@ from tomosift import methods
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.errors import FormatError, NonFiniteLossError
+from tomosift.folder_lock import locked_folder
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.model_files import load_classifier
 from tomosift.inference.prediction import predict
@@ -234,3 +235,10 @@ def test_a_finished_run_is_returned_without_training_again(
         "contrastive", short_config("contrastive", 3), sets, tmp_path / "run", 0, lambda *step: calls.append(1)
     )
     assert not calls
+
+
+def test_a_second_training_in_one_folder_stops(tmp_path: Path) -> None:
+    module = methods.load_method("contrastive")
+    with locked_folder(tmp_path / "run", is_inside=False), pytest.raises(ValueError, match=r"run is in use by process"):
+        methods.train("contrastive", module.Config(), None, tmp_path / "run", 0)
+    assert not (tmp_path / "run").exists()

@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -19,12 +20,13 @@ import torch
 from tomosift.data.subtomogram_set import Subtomograms
 from tomosift.data.training_sets import TrainingSets
 from tomosift.errors import FormatError
+from tomosift.folder_lock import locked_folder
 from tomosift.inference.classifier import Classifier
 from tomosift.inference.model_files import load_classifier, model_digest, save_classifier
 from tomosift.progress import Progress
 from tomosift.train.config import config_from_json
 from tomosift.train.loop import Training
-from tomosift.train.processes import join_processes, run_on_first
+from tomosift.train.processes import is_first_process, join_processes, run_on_first
 from tomosift.train.run import Run, read_json
 
 METHODS: dict[str, str] = {
@@ -164,7 +166,7 @@ def train(
     FormatError
         When the folder holds something else.
     ValueError
-        When the method lacks data, for example labels.
+        When the method lacks data, for example labels, or another process trains in this folder.
 
     Examples
     --------
@@ -186,6 +188,14 @@ def train(
     if not isinstance(config, module.Config):
         raise ValueError(f"config is a {type(config).__name__}, expected {module.Config.__module__}.Config")
     start_processes(name, config)
+    with locked_folder(folder.absolute(), is_inside=False) if is_first_process() else nullcontext():
+        return _train(name, config, data, folder, seed, progress)
+
+
+def _train(
+    name: str, config: Any, data: TrainingSets | None, folder: Path, seed: int, progress: Progress | None
+) -> Classifier:
+    module = load_method(name)
     is_resumed = run_on_first((folder / "config.json").exists)
     run = Run.open(
         folder,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tomosift.conventions import WORKING_VOXEL_SPACING_ANGSTROM
 from tomosift.data.checks.findings import Finding
-from tomosift.data.checks.label_counts import check_labels
+from tomosift.data.checks.label_counts import check_box_sizes, check_labels
 from tomosift.data.extraction.extraction_plan import check_settings
 from tomosift.data.extraction.tomogram_sources import collect_grids
 from tomosift.data.labels import read_labels
@@ -53,7 +53,8 @@ def check(
     ValueError
         A length is not positive, or a file cannot be read. What is wrong with the data is a finding instead.
     """
-    check_settings(box_size, voxel_spacing_angstrom or WORKING_VOXEL_SPACING_ANGSTROM)
+    spacing = WORKING_VOXEL_SPACING_ANGSTROM if voxel_spacing_angstrom is None else voxel_spacing_angstrom
+    check_settings(box_size, spacing)
     if particle_diameter_angstrom is not None and not particle_diameter_angstrom > 0:
         raise ValueError(f"particle diameter is {particle_diameter_angstrom:g}, expected more than 0")
     monitor = monitor or Monitor()
@@ -70,4 +71,8 @@ def check(
         return opened.findings
     grids = collect_grids(opened.tomograms)
     given = read_labels(Path(labels), label_column, inputs.picks_spacing, grids, monitor.message)
-    return (*opened.findings, *check_labels(opened.particles, given, label_tolerance_angstrom))
+    return (
+        *(finding for finding in opened.findings if finding.about != "classes"),  # those of the labels count
+        *check_labels(opened.particles, given, label_tolerance_angstrom),
+        *check_box_sizes(given, opened.tomograms, box_size, spacing),
+    )
