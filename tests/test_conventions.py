@@ -173,10 +173,10 @@ def test_units() -> None:
     pure = {
         "amplitude_contrast", "snr", "noise_before_ctf", "scale", "rotation_max_deg", "rotation", "score", "shape_zyx",
     }  # fmt: skip
-    words = {"particle_id", "tomogram", "class_name", "columns", "tables", "source"}
+    words = {"particle_id", "tomogram", "class_name", "columns", "tables", "source", "notes", "aliases"}
     for kind in (Acquisition, Grid, Particles, ImagingRanges):
         for field in fields(kind):
-            if field.type is bool or field.name in pure | words:
+            if field.type in (bool, "bool") or field.name in pure | words:
                 continue
             assert field.name.endswith(suffixes), f"{kind.__name__}.{field.name}"
 

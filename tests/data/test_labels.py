@@ -75,6 +75,12 @@ def test_names_and_positions_that_contradict_each_other_are_refused() -> None:
         transfer_labels(found, labels)
 
 
+def test_a_pick_beside_its_particle_keeps_its_label() -> None:
+    found = named(particles(), [f"TS/{k}" for k in range(6)])
+    labels = named(labels_at(found, [2], ["a"], offset=40.0), ["TS/2"])
+    assert transfer_labels(found, labels).tolist() == ["", "", "a", "", "", ""]
+
+
 def test_names_decide_where_positions_are_unknown() -> None:
     found = named(particles().with_geometry(np.full((6, 3), np.nan)), list("uvwxyz"))
     assert transfer_labels(found, named(labels_at(particles(), [0], ["a"]), ["w"])).tolist()[2] == "a"
@@ -218,7 +224,7 @@ def test_reading_labels_reports_what_is_doubtful(tmp_path: Path) -> None:
     notes: list[str] = []
     assert count_classes(read_labels(path, None, None, {}, notes.append)) == {"a": 2, "b": 1}
     assert any("b has one label only" in note for note in notes)
-    assert count_classes(read_labels(path, "n", None, {})) == {"class 0": 1, "class 1": 1, "class 2": 1}
+    assert count_classes(read_labels(path, "n", None, {})) == {"0": 1, "1": 1, "2": 1}
 
 
 def test_labels_without_any_class_are_refused_with_their_file(tmp_path: Path) -> None:
@@ -232,4 +238,4 @@ def test_numbers_of_classes_come_from_their_column(tmp_path: Path) -> None:
     path = tmp_path / "labels.star"
     labels = particles().with_columns({"rlnClassNumber": np.array([0, 2, 7, 2, 0, 0])})
     write_particles(path, labels, voxel_spacing_angstrom=10.0)
-    assert count_classes(read_labels(path, "rlnClassNumber", None, {})) == {"class 2": 2, "class 7": 1}
+    assert count_classes(read_labels(path, "rlnClassNumber", None, {})) == {"2": 2, "7": 1}

@@ -127,7 +127,7 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     weights.write_bytes(whole)
     for damaged in ("[]", "{", text.replace('"width": 2', '"wide": 2'), text.replace('"snr"', '"snur"')):
         card.write_text(damaged)
-        with pytest.raises(FormatError, match="not a card"):
+        with pytest.raises(FormatError, match=r"not a card|no JSON"):
             load_generator(tmp_path)
     card.write_text(text.replace('"format": 1', '"format": 9'))
     with pytest.raises(FormatError, match="use the tomosift version that wrote it"):

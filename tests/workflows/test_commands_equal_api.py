@@ -66,7 +66,10 @@ def test_identify_equals_a_classifier_by_prototypes(
     particles = classifier.fit(subtomograms, world.labels).predict(subtomograms)
     assert (classifier.classifier_.class_averages is not None) == (class_averages == "auto")
     is_labeled = label_subtomograms(subtomograms, world.labels).label >= 0
-    assert_same_predictions(read_table(tmp_path / "classified.star"), particles.select(np.flatnonzero(~is_labeled)))
+    table = read_table(tmp_path / "classified.star")
+    assert (table["tomosiftIsExample"].to_numpy() == is_labeled).all()
+    others = np.flatnonzero(~is_labeled)  # examples keep their own class
+    assert_same_predictions(table.iloc[others].reset_index(drop=True), particles.select(others))
 
 
 def test_explore_equals_cluster(chain: Any, tmp_path: Path) -> None:

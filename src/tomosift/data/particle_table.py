@@ -161,6 +161,11 @@ def read_particle_table(path: Path) -> tuple[Particles, dict[str, NDArray[Any]]]
     FormatError
         The file is not parquet, or was not written by `write_particle_table`.
     """
+    with named_errors(path, "a parquet table of particles"):
+        return _read_table(path)
+
+
+def _read_table(path: Path) -> tuple[Particles, dict[str, NDArray[Any]]]:
     try:
         table = pq.read_table(path)
         notes = json.loads((table.schema.metadata or {})[METADATA_KEY])
@@ -168,11 +173,6 @@ def read_particle_table(path: Path) -> tuple[Particles, dict[str, NDArray[Any]]]
         reason = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
         advice = "make the set again or copy the file from where the set came from"
         raise FormatError(path, "the particle table", reason, "a parquet table of particles", advice) from error
-    with named_errors(path, "a parquet table of particles"):
-        return _unpack_table(table, notes)
-
-
-def _unpack_table(table: pa.Table, notes: dict[str, Any]) -> tuple[Particles, dict[str, NDArray[Any]]]:
     n = table.num_rows
     strings = {name: _strings(table[name]) if n else np.zeros(0, dtype=object) for name in STRINGS}
     rotation = np.empty((n, 9))

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from tomosift.errors import FormatError
 from tomosift.io.file_content import suffix_of
-from tomosift.io.particles import FORMATS, detect_format, read_particles
+from tomosift.io.particles import FORMATS, detect_format, read_particles, relion_columns
+from tomosift.io.particles.relion_blocks import find_particle_block
+from tomosift.io.star_text import read_star
 from tomosift.io.structures import SUFFIXES as STRUCTURE_SUFFIXES
 from tomosift.io.structures import read_structure
 from tomosift.io.volumes import is_volume_path, open_volume
@@ -134,31 +136,28 @@ def piled_up(values: NDArray[Any], kind: np.dtype[Any]) -> bool:
     return bool(min(low, high) > PILED_SHARE)
 
 
-class _GridsWithoutSize(dict[str, Grid]):
-    """A grid of no size for every name: its center is its corner, so centered coordinates stay as they are."""
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __missing__(self, key: str) -> Grid:
-        return Grid((0, 0, 0), 1.0)
-
-
 def _read_in_any_unit(path: Path, voxel_spacing_angstrom: float | None) -> tuple[Particles, str]:
     """Return the particles and the unit of their positions, Angstrom where the file and the caller say enough."""
     try:
         return read_particles(path, voxel_spacing_angstrom=voxel_spacing_angstrom), "A"
     except FormatError as error:
         if error.field.startswith("size of tomogram"):
-            grids = _GridsWithoutSize()
+            # A grid of no size: its center is its corner, so centered coordinates stay as they are.
+            grids = dict.fromkeys(_list_tomograms(path), Grid((0, 0, 0), 1.0))
             particles = read_particles(path, voxel_spacing_angstrom=voxel_spacing_angstrom, grids=grids)
             return particles, "A from the tomogram's center"
         if "--picks-spacing" in error.advice:
             return read_particles(path, voxel_spacing_angstrom=1.0), "pixels"
         raise
+
+
+def _list_tomograms(path: Path) -> list[str]:
+    """Names of the tomograms of a particle list of RELION, or that of the file."""
+    blocks = read_star(path)
+    columns = blocks[find_particle_block(path, blocks)]
+    return list(
+        dict.fromkeys(relion_columns.tomogram_names(columns, path.name.removesuffix(".gz").removesuffix(".star")))
+    )
 
 
 def _describe_particles(path: Path, voxel_spacing_angstrom: float | None) -> Lines:

@@ -26,12 +26,12 @@ def test_values_taken_for_no_class_are_counted() -> None:
 
 def test_numbers_become_names_and_numbers_again() -> None:
     names = name_numbered_classes("rlnClassNumber", np.array([0, 7, 3, -1]))
-    assert names.tolist() == ["", "class 7", "class 3", ""]
+    assert names.tolist() == ["", "7", "3", ""]
     assert number_classes(["class 3", "class 7"]) == {"class 3": 3, "class 7": 7}
     assert number_classes(["3", "07"]) == {"3": 3, "07": 7}
     assert number_classes(["3", "class 3"]) == {"3": 1, "class 3": 2}
     assert number_classes(["0", "1"]) == {"0": 1, "1": 2}
-    assert name_numbered_classes("label", ["0", 1.5, "x"]).tolist() == ["class 0", "1.5", "x"]
+    assert name_numbered_classes("label", ["0", 1.5, "x"]).tolist() == ["0", "1.5", "x"]
 
 
 def test_every_table_is_cleaned(tmp_path) -> None:

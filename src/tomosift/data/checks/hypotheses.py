@@ -242,7 +242,8 @@ def _best_offsets(scale: _Scale) -> Iterator[Hypothesis]:
         if inside >= 0.5 and np.linalg.norm(offset) >= _MOVED * float(np.median(scale.diameter_voxels)):
             listed = ", ".join(f"{value:+.0f}" for value in offset)
             advice = f"add about {listed} voxels (z, y, x) to the coordinates, or find out what was cropped or padded"
-            yield Hypothesis(f"offset {listed}", f"they are moved by {listed} voxels (z, y, x)", advice, moved, 0.2)
+            change, length = f"they are moved by {listed} voxels (z, y, x)", float(np.linalg.norm(offset))
+            yield Hypothesis(f"offset {listed}", change, advice, moved, 0.2, length)
 
 
 def _sum_correlations(scale: _Scale) -> tuple[NDArray[np.float32], int] | None:

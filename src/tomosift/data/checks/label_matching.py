@@ -77,7 +77,10 @@ def _match_by_name(particles: Particles, labels: Particles) -> NDArray[np.int64]
 def _count_elsewhere(
     particles: Particles, labels: Particles, rows: NDArray[np.int64], tolerance_angstrom: float
 ) -> int:
-    """Number of labels that are not at the place of these particles; an unknown place is none."""
+    """Number of labels that are not at the place of these particles; an unknown place is none.
+
+    A label beyond the tolerance whose particle is the nearest all the same is a pick beside its particle.
+    """
     match = match_names(map(str, labels.tomogram), {str(name): [] for name in particles.tomogram})
     distance = np.linalg.norm(labels.position_zyx_angstrom - particles.position_zyx_angstrom[rows], axis=1)
     other = np.array(
@@ -86,7 +89,12 @@ def _count_elsewhere(
             for name, row in zip(labels.tomogram, rows, strict=True)
         ]
     )
-    return int((np.isfinite(distance) & (other | (distance > tolerance_angstrom))).sum())
+    far = np.isfinite(distance) & ~other & (distance > tolerance_angstrom)
+    for label in np.flatnonzero(far):
+        mine = particles.tomogram.astype(str) == str(particles.tomogram[rows[label]])
+        to_all = np.linalg.norm(particles.position_zyx_angstrom[mine] - labels.position_zyx_angstrom[label], axis=1)
+        far[label] = np.nanmin(to_all) < distance[label]
+    return int((np.isfinite(distance) & (other | far)).sum())
 
 
 def _match_by_position(particles: Particles, labels: Particles, tolerance_angstrom: float) -> NDArray[np.int64]:

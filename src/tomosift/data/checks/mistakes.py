@@ -56,6 +56,8 @@ class Hypothesis:
     """(n, 3) in voxels of the tomogram."""
     handicap: float = 0.0
     """Larger for rarer mistakes, to choose where several fit alike; subtracted from the filled share of the volume."""
+    shift_voxels: float = 0.0
+    """Length of a common offset."""
     tomogram: NDArray[Any] | None = None
     """(n,) key of each pick's tomogram, where it is another one."""
 

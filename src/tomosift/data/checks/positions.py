@@ -13,6 +13,7 @@ from tomosift.errors import FormatError
 from tomosift.io.particles import relion_columns as relion
 from tomosift.particles import Particles
 
+_KEPT_IN_BOX = 0.45  # box edges by which a particle is still in its box
 FEW_OUTSIDE = 0.2
 """Share of the picks that may lie outside where no mistake explains it; they are left out."""
 NEARLY_INSIDE_VOXELS = 2.0
@@ -70,9 +71,8 @@ def check_positions(picks: PickGeometry, box_voxels: float, verdict: Verdict | N
             f"{' x '.join(f'{v:.0f}' for v in shape[worst])} voxels in {picks.tomogram[worst]}"
         )
         if verdict is not None and verdict.is_mistaken:
-            return Finding(
-                "positions", "error", f"{listed}; {verdict.describe()}", {**measured, **verdict.as_measured()}
-            )
+            sentence, level = f"{listed}; {verdict.describe()}", _level_of(verdict, box_voxels)
+            return Finding("positions", level, sentence, {**measured, **verdict.as_measured()})
         advice, fitting = find_mistake(picks)
         is_few = outside / n <= 1 - FITTING_SHARE or (outside / n <= FEW_OUTSIDE and not fitting)
         if outside < n and (is_few or (outside == 1 and beyond.max() <= NEARLY_INSIDE_VOXELS)):
@@ -80,7 +80,8 @@ def check_positions(picks: PickGeometry, box_voxels: float, verdict: Verdict | N
             return Finding("positions", "warning", f"{listed}; {advice}", measured)
         return Finding("positions", "error", f"{listed}; {advice}", {**measured, "hypotheses": fitting})
     if verdict is not None and verdict.is_mistaken:
-        return Finding("positions", "error", verdict.describe(), {**measured, **verdict.as_measured()})
+        level = _level_of(verdict, box_voxels)
+        return Finding("positions", level, verdict.describe(), {**measured, **verdict.as_measured()})
     reach = (voxel.max(axis=0) / shape.max(axis=0))[1:]
     stands_out = verdict is not None and verdict.z_given >= CLEAR_Z
     if n >= FEWEST_FOR_EXTENT and (reach < LOW_EXTENT).all() and not stands_out:
@@ -92,9 +93,18 @@ def check_positions(picks: PickGeometry, box_voxels: float, verdict: Verdict | N
         return Finding("positions", "warning", sentence, {**measured, "hypotheses": fitting})
     density = f", and density stands out at them (z-score {verdict.z_given:.1f})" if verdict and stands_out else ""
     border = f"; the boxes of {crossing} reach over the border and will be filled up" if crossing else ""
-    level: Level = "note" if crossing > n / 2 else "ok"
+    level = "note" if crossing > n / 2 else "ok"
     sentence = f"all {count_noun(n, 'pick')} lie inside their tomogram{density}{border}"
     return Finding("positions", level, sentence, measured)
+
+
+def _level_of(verdict: Verdict, box_voxels: float) -> Level:
+    """An offset that leaves particles inside their boxes is a warning; every other mistake is an error.
+
+    Particles of several times the assumed diameter can stand out beside their center.
+    """
+    shift = 0.0 if verdict.mistake is None else verdict.mistake.shift_voxels
+    return "warning" if 0 < shift < _KEPT_IN_BOX * box_voxels else "error"
 
 
 def check_duplicates(picks: PickGeometry, closer_than_angstrom: float) -> Finding:

@@ -80,10 +80,11 @@ def run_preflight(
     has_density = not values.measured.get("constant")
     verdict = weigh_hypotheses(picks, readable, diameter or box_angstrom / _BOX_OVER_DIAMETER) if has_density else None
     box_voxels = box_angstrom / float(np.median(picks.voxel_spacing_angstrom))
-    findings += [check_positions(picks, box_voxels, verdict), values]
+    positions = check_positions(picks, box_voxels, verdict)
+    findings += [positions, values]
     if has_density:
         findings += check_tilts(readable)
-    if has_density and not (verdict is not None and verdict.is_mistaken):
+    if has_density and not (verdict is not None and verdict.is_mistaken and positions.level == "error"):
         # At mistaken positions neither sign nor size of the particles can be measured.
         found, is_inverted = _check_boxes(picks, readable, box_angstrom, box_size, diameter, is_stated_inverted)
         findings += found

@@ -55,7 +55,7 @@ def clean_class_names(values: NDArray[Any] | Sequence[Any]) -> tuple[NDArray[np.
 
 
 def name_numbered_classes(column: str, values: Iterable[Any]) -> NDArray[np.object_]:
-    """Return class names of a column that was chosen by its name; the number 3 becomes ``class 3``.
+    """Return class names of a column that was chosen by its name; the number 3.0 becomes ``3``.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def name_numbered_classes(column: str, values: Iterable[Any]) -> NDArray[np.obje
     --------
     >>> from tomosift.io.particles.class_values import name_numbered_classes
     >>> name_numbered_classes("rlnClassNumber", [0, 2, 1.0]).tolist()
-    ['', 'class 2', 'class 1']
+    ['', '2', '1']
     """
     names = []
     for value in values:
@@ -76,7 +76,7 @@ def name_numbered_classes(column: str, values: Iterable[Any]) -> NDArray[np.obje
         if number is None:
             names.append(str(value))
         else:
-            names.append(f"class {number}" if number > 0 or column not in NUMBER_COLUMNS else "")
+            names.append(str(number) if number > 0 or column not in NUMBER_COLUMNS else "")
     return np.array(names, dtype=object)
 
 
