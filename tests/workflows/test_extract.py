@@ -45,5 +45,5 @@ def test_empty_positions_need_tomograms_and_engines_are_checked(tmp_path: Path) 
 def test_check_of_the_world_has_no_error(world: Any) -> None:
     findings = check(world.paths.particles, world.paths.tomograms, box_size=16)
     assert {finding.level for finding in findings} <= {"ok", "note", "warning"}
-    with pytest.raises(ValueError, match="box size is 0, expected more than 0"):
+    with pytest.raises(ValueError, match="box size is 0 voxels"):
         check(world.paths.particles, world.paths.tomograms, box_size=0)
