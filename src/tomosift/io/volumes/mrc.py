@@ -40,7 +40,7 @@ def open_volume(path: Path) -> Volume:
     else:
         with open_stream(path) as stream:
             try:
-                content = stream.read()
+                content = stream.read(expected + _EXTRA_BYTES)  # what a small file unpacks to has no other limit
             except (OSError, EOFError) as error:
                 raise FormatError(
                     path, "compressed data", f"broken ({error})", "a whole file", "copy it again"
@@ -134,6 +134,10 @@ def write_stack(
             raise ValueError(f"{path} got {written} volumes, expected {count}")
         mrc.voxel_size = voxel_spacing_angstrom
         mrc.reset_header_stats()
+
+
+_EXTRA_BYTES = 1 << 16
+"""Bytes beyond the voxels that are unpacked, to count them."""
 
 
 def _check_length(path: Path, header: MrcHeader, length: int, expected: int) -> None:
