@@ -49,7 +49,9 @@ def _check_range(tomograms: Mapping[str, Tomogram], wedges: Mapping[str, WedgeEs
     if estimates:
         sentence = f"{_format_range(tomograms)} are {origin} and the power spectrum agrees"
         return Finding("tilt range", "ok", sentence, measured)
-    sentence = f"{_format_range(tomograms)} are {origin}; the power spectrum shows no clear wedge to compare with"
+    sentence = (
+        f"{_format_range(tomograms)} are {origin.rstrip(',')}; the power spectrum shows no clear wedge to compare with"
+    )
     if unknown:
         sentence += "; state --tilt-range if it was another"
     return Finding("tilt range", "note", sentence, measured)
